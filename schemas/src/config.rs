@@ -30,8 +30,8 @@ pub enum ConfigError {
     Value { path: PathBuf, field: &'static str, value: String, reason: String },
 }
 
-/// The largest size read from a config: far above any model, far below what could overflow a product of two.
-const MAX_SIZE: usize = 1 << 28;
+/// The largest size read from a config: far above any model, and small enough that no sum over all tensors overflows.
+const MAX_SIZE: usize = 1 << 24;
 const MAX_LAYERS: usize = 4096;
 
 /// Reads `config.json` in `folder`.

@@ -1,14 +1,24 @@
 //! The contract between Frostline's planner and runtime: what both sides must agree on, and nothing else.
 //!
-//! - [`plan`]: the freeze plan, its canonical form, digest and validation;
-//! - [`examples`]: JSONL rows to tokens and targets;
+//! - [`plan`]: the freeze plan, its digest and validation; [`canonical`]: the JSON it is written and hashed in;
+//! - [`examples`]: JSONL rows to tokens and targets, by the model's own [`tokens`] and [`chat`] template;
 //! - [`config`] and [`decoder`]: what `config.json` says of a model and how its tensors are named;
 //! - [`weights`] and [`folder`]: a model folder's memory-mapped safetensors and its identity;
-//! - [`cost`]: what a training step costs for every frost line;
-//! - [`run`]: what a training run leaves behind.
+//! - [`scope`] and [`cost`]: which tensors a frost line leaves to train, and what a step then costs;
+//! - [`run`]: what a training run leaves behind;
+//! - [`digest`] and [`files`]: content digests, and files written whole or not at all.
 
+pub mod canonical;
+pub mod chat;
 pub mod config;
+pub mod cost;
 pub mod decoder;
 pub mod digest;
+pub mod examples;
 pub mod files;
+pub mod folder;
+pub mod plan;
+pub mod run;
+pub mod scope;
+pub mod tokens;
 pub mod weights;

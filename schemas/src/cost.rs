@@ -1,0 +1,152 @@
+//! What a training step costs, for every possible frost line.
+//!
+//! Matrix FLOPs per token and layer, forward : gradient of inputs : gradient of weights = 1 : 1 : 1, plus attention's
+//! quadratic term, whose backward costs twice its forward. A layer below the frost line costs its forward only, and
+//! nothing once its output is cached. The head costs only at targets: forward and gradient of inputs, as it is frozen.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decoder::{DecoderConfig, LayerSpec, TensorSpec};
+
+/// Rows of the step that the table is worked out for.
+pub const ROWS_PER_STEP: usize = 16;
+/// Training computes in f32.
+const FLOAT: u64 = 4;
+/// AdamW keeps two moments of each parameter.
+const MOMENTS: u64 = 2;
+
+/// The cost of every possible frost line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostTable {
+    /// The step that the table is worked out for.
+    pub step: StepShape,
+    /// From frost line 0 up.
+    pub frost_lines: Vec<Cost>,
+}
+
+/// The size of a training step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepShape {
+    pub rows: usize,
+    /// Mean over the calibration examples.
+    pub tokens_per_row: f64,
+    /// Mean over the calibration examples.
+    pub targets_per_row: f64,
+}
+
+/// What a step costs with one frost line.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    pub frost_line: usize,
+    pub trained_parameters: u64,
+    /// FLOPs of a step.
+    pub flops: u64,
+    /// FLOPs of a step over those of a step that trains all layers.
+    pub share: f64,
+    /// FLOPs of a step that reads the state at the frost line from a cache.
+    pub cached_flops: u64,
+    /// `cached_flops` over those of a step that trains all layers.
+    pub cached_share: f64,
+    /// Bytes of the f32 weights that a step computes with.
+    pub weight_bytes: u64,
+    /// The same where the state at the frost line comes from a cache.
+    pub cached_weight_bytes: u64,
+    pub gradient_bytes: u64,
+    pub optimizer_bytes: u64,
+    /// Bytes that the forward pass keeps for the backward pass.
+    pub activation_bytes: u64,
+}
+
+impl CostTable {
+    /// Works out the table. Training layers `F + 1 … L` and the final norm, with embeddings and head frozen.
+    pub fn new(config: &DecoderConfig, step: StepShape) -> CostTable {
+        let full = step_flops(config, step, 0, false);
+        let frost_lines = (0..config.layers.len()).map(|frost_line| cost(config, step, frost_line, full)).collect();
+        CostTable { step, frost_lines }
+    }
+
+    /// The row of a frost line.
+    pub fn at(&self, frost_line: usize) -> Option<&Cost> {
+        self.frost_lines.get(frost_line)
+    }
+}
+
+fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, full: f64) -> Cost {
+    let tokens = step.rows as f64 * step.tokens_per_row;
+    let suffix = &config.layers[frost_line..];
+    let trained: u64 = suffix.iter().map(parameters).sum::<u64>() + elements(config.final_norm.tensors());
+    let all: u64 = elements(config.tensors());
+    let prefix: u64 = config.layers[..frost_line].iter().map(parameters).sum();
+    // A tied embedding is still needed as the head.
+    let embeddings = elements(&config.position_embedding) + if config.tied() { 0 } else { config.embedding.elements() };
+    let flops = step_flops(config, step, frost_line, false);
+    let cached_flops = step_flops(config, step, frost_line, true);
+    let saved: f64 = suffix.iter().map(|layer| saved_floats(config, layer, step.tokens_per_row)).sum();
+    Cost {
+        frost_line,
+        trained_parameters: trained,
+        flops: flops as u64,
+        share: rounded(flops / full),
+        cached_flops: cached_flops as u64,
+        cached_share: rounded(cached_flops / full),
+        weight_bytes: FLOAT * all,
+        cached_weight_bytes: FLOAT * (all - prefix - embeddings),
+        gradient_bytes: FLOAT * trained,
+        optimizer_bytes: FLOAT * MOMENTS * trained,
+        activation_bytes: (FLOAT as f64 * tokens * saved) as u64,
+    }
+}
+
+/// FLOPs of one step.
+fn step_flops(config: &DecoderConfig, step: StepShape, frost_line: usize, cached: bool) -> f64 {
+    let tokens = step.rows as f64 * step.tokens_per_row;
+    let targets = step.rows as f64 * step.targets_per_row;
+    let (prefix, suffix) = config.layers.split_at(frost_line);
+    let forward = |layers: &[LayerSpec]| -> f64 {
+        layers.iter().map(|layer| matrix_flops(layer) + attention_flops(layer, step.tokens_per_row)).sum()
+    };
+    let below = if cached { 0.0 } else { forward(prefix) };
+    let head = 2.0 * config.head.elements() as f64;
+    // Forward, gradient of inputs, gradient of weights: three equal parts; likewise attention's 1 + 2.
+    tokens * (below + 3.0 * forward(suffix)) + targets * 2.0 * head
+}
+
+/// FLOPs of a layer's matrices for one token, forward.
+fn matrix_flops(layer: &LayerSpec) -> f64 {
+    layer.linears().map(|linear| 2.0 * linear.inputs as f64 * linear.outputs as f64).sum()
+}
+
+/// FLOPs of scores and of weighted values for one token among `sequence`, forward.
+fn attention_flops(layer: &LayerSpec, sequence: f64) -> f64 {
+    4.0 * (layer.attention.heads * layer.attention.head_dim) as f64 * sequence
+}
+
+/// Floats that one token of a trained layer keeps for the backward pass.
+fn saved_floats(config: &DecoderConfig, layer: &LayerSpec, sequence: f64) -> f64 {
+    let attention = &layer.attention;
+    let queries = (attention.heads * attention.head_dim) as f64;
+    let keys = (attention.kv_heads * attention.head_dim) as f64;
+    let hidden = config.hidden as f64;
+    let out_norms = layer.attention_out_norm.iter().chain(&layer.mlp_out_norm).count() as f64;
+    let head_norms = if attention.query_norm.is_some() { queries + keys } else { 0.0 };
+    // Input and output of each norm before attention and MLP; queries, keys, values, probabilities and their product.
+    let attention = 2.0 * hidden + 2.0 * queries + 2.0 * keys + head_norms + attention.heads as f64 * sequence;
+    let mlp = 2.0 * hidden + layer.mlp.intermediate as f64 * if layer.mlp.gate.is_some() { 3.0 } else { 2.0 };
+    attention + mlp + out_norms * hidden
+}
+
+fn parameters(layer: &LayerSpec) -> u64 {
+    elements(layer.tensors())
+}
+
+fn elements<'a>(tensors: impl IntoIterator<Item = &'a TensorSpec>) -> u64 {
+    tensors.into_iter().map(TensorSpec::elements).sum()
+}
+
+/// To four digits behind the point: a share is for people to read and to compare.
+fn rounded(share: f64) -> f64 {
+    (share * 1e4).round() / 1e4
+}

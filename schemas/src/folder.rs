@@ -1,0 +1,95 @@
+//! A model folder as Hugging Face saves it: config, weights, tokenizer; and the identity that plans are bound to.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::canonical;
+use crate::config::{self, ConfigError};
+use crate::decoder::{DecoderConfig, Family};
+use crate::digest::Digest;
+use crate::tokens::{Encoder, TOKENIZER_FILE};
+use crate::weights::{Weights, WeightsError};
+
+/// A model folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file of the folder is unreadable.
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+}
+
+/// What a model is, by content: names and places of files do not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelIdentity {
+    pub family: Family,
+    pub layers: usize,
+    pub hidden_size: usize,
+    pub vocabulary: usize,
+    /// Of all tensors' names, types, shapes and contents, however they are spread over files.
+    pub weights: Digest,
+    /// Of `config.json` without white space, the order of its keys, and what says where and with what it was saved.
+    pub config: Digest,
+    /// Of `tokenizer.json`, if there is one.
+    pub tokenizer: Option<Digest>,
+}
+
+/// An opened model folder. Weights are mapped, nothing is read but headers.
+pub struct ModelFolder {
+    pub path: PathBuf,
+    pub config: DecoderConfig,
+    pub weights: Weights,
+    pub encoder: Encoder,
+}
+
+/// Keys of `config.json` that change with each saving and say nothing of the model.
+const INCIDENTAL: [&str; 2] = ["_name_or_path", "transformers_version"];
+
+impl ModelFolder {
+    /// Opens a folder and checks that its weights are whole and are those that its config calls for.
+    pub fn open(path: &Path) -> Result<ModelFolder, FolderError> {
+        let config = config::read(path)?;
+        let weights = Weights::open(path)?;
+        weights.check(&config)?;
+        Ok(ModelFolder { path: path.into(), config, weights, encoder: Encoder::new(path) })
+    }
+
+    /// The model's identity. Reads and hashes every file of it.
+    pub fn identity(&self) -> Result<ModelIdentity, FolderError> {
+        Ok(ModelIdentity {
+            family: self.config.family,
+            layers: self.config.layers.len(),
+            hidden_size: self.config.hidden,
+            vocabulary: self.config.vocabulary,
+            weights: self.weights.digest(),
+            config: self.config_digest()?,
+            tokenizer: self.tokenizer_digest()?,
+        })
+    }
+
+    fn config_digest(&self) -> Result<Digest, FolderError> {
+        let path = self.path.join("config.json");
+        let text = std::fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
+        let mut json: Json =
+            serde_json::from_slice(&text).map_err(|source| ConfigError::Parse { path: path.clone(), source })?;
+        if let Some(fields) = json.as_object_mut() {
+            fields.retain(|key, _| !INCIDENTAL.contains(&key.as_str()));
+        }
+        Ok(canonical::digest(&json))
+    }
+
+    fn tokenizer_digest(&self) -> Result<Option<Digest>, FolderError> {
+        let path = self.path.join(TOKENIZER_FILE);
+        match Digest::of_file(&path) {
+            Ok(digest) => Ok(Some(digest)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FolderError::Read { path, source }),
+        }
+    }
+}

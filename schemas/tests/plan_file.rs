@@ -1,0 +1,203 @@
+//! The plan file: what it is bound to, and each way in which it can be bad.
+
+use std::path::Path;
+
+use frostline_schemas::cost::{CostTable, StepShape};
+use frostline_schemas::digest::Digest;
+use frostline_schemas::plan::*;
+use frostline_schemas::{config, scope};
+use proptest::prelude::*;
+
+fn case(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
+}
+
+fn plan() -> Plan {
+    let config = config::read(&case("llama")).unwrap();
+    let layers = config.layers.len();
+    let space = |space: usize| SpaceMeasured {
+        space,
+        deviation: 0.9 - 0.1 * space as f64,
+        spread: 0.01,
+        gain: (space > 0).then_some(0.2),
+        ends_here: usize::from(space == 2) * 8,
+    };
+    let mut plan = Plan {
+        version: VERSION,
+        id: Digest::of(b""),
+        model: frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
+        onnx: OnnxIdentity { digest: Digest::of(b"onnx"), producer: "pytorch 2.15".into(), opset: 18 },
+        data: DataIdentity {
+            file: Digest::of(b"data"),
+            rows: 10,
+            examples: 8,
+            seed: 0,
+            max_length: 512,
+            sample: Digest::of(b"sample"),
+            tokens: 80,
+            targets: 8,
+        },
+        method: Method {
+            strategy: Strategy::Salf,
+            gain: Gain::PowerLaw,
+            aggregate: Aggregate::Median,
+            min_trainable_layers: 1,
+            budget: None,
+        },
+        engine: EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() },
+        decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2 },
+        spaces: (0..=layers).map(space).collect(),
+        ridge: 0.0,
+        cost: CostTable::new(&config, StepShape { rows: 16, tokens_per_row: 10.0, targets_per_row: 1.0 }),
+        tensors: scope::tensors(&config, 2),
+        checksum: Digest::of(b""),
+    };
+    plan.seal();
+    plan
+}
+
+fn parse(text: &str) -> Result<Plan, PlanError> {
+    Plan::parse(Path::new("plan.json"), text.as_bytes())
+}
+
+/// The sealed plan's text with one piece of it replaced.
+fn edited(from: &str, to: &str) -> String {
+    let text = plan().to_text().unwrap();
+    assert!(text.contains(from), "{text}");
+    text.replacen(from, to, 1)
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.json");
+    plan().write(&path).unwrap();
+    assert_eq!(Plan::read(&path).unwrap(), plan());
+}
+
+#[test]
+fn white_space_and_line_ends_do_not_matter() {
+    let text = plan().to_text().unwrap();
+    assert_eq!(parse(&text.replace('\n', "\r\n")).unwrap(), plan());
+}
+
+#[test]
+fn the_id_does_not_depend_on_measured_floats_or_the_engine() {
+    let mut other = plan();
+    other.spaces[1].deviation += 1e-6;
+    other.engine.name = "ort".into();
+    other.onnx.digest = Digest::of(b"another export");
+    other.ridge = 1e-9;
+    other.seal();
+    assert_eq!(other.id, plan().id);
+    assert_ne!(other.checksum, plan().checksum);
+}
+
+#[test]
+fn the_id_depends_on_all_that_is_bound_and_decided() {
+    let changes: [fn(&mut Plan); 6] = [
+        |plan| plan.model.weights = Digest::of(b"other"),
+        |plan| plan.model.tokenizer = Some(Digest::of(b"other")),
+        |plan| plan.data.sample = Digest::of(b"other"),
+        |plan| plan.method.budget = Some(0.5),
+        |plan| plan.decision.frost_line = 1,
+        |plan| plan.tensors.truncate(1),
+    ];
+    for change in changes {
+        let mut other = plan();
+        change(&mut other);
+        other.seal();
+        assert_ne!(other.id, plan().id);
+    }
+}
+
+#[test]
+fn a_newer_version_is_told_apart_from_a_broken_file() {
+    let error = parse(&edited("\"version\": 1", "\"version\": 2, \"new_field\": []")).unwrap_err();
+    assert!(matches!(error, PlanError::Newer { found: 2, .. }), "{error}");
+    assert!(error.to_string().contains("update Frostline"));
+}
+
+#[test]
+fn an_unknown_field_is_named() {
+    let error = parse(&edited("\"ridge\": 0.0", "\"ridge\": 0.0, \"thaw\": 1")).unwrap_err();
+    assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("`thaw`"), "{error}");
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    let error = parse(&edited("  \"ridge\": 0.0,\n", "")).unwrap_err();
+    assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("`ridge`"), "{error}");
+}
+
+#[test]
+fn a_changed_measurement_is_noticed() {
+    let error = parse(&edited("\"spread\": 0.01", "\"spread\": 0.02")).unwrap_err();
+    assert!(matches!(error, PlanError::Changed { field: "checksum", .. }), "{error}");
+}
+
+#[test]
+fn a_changed_tensor_is_noticed() {
+    let error = parse(&edited("layers.2.mlp.up_proj", "layers.3.mlp.up_proj")).unwrap_err();
+    assert!(matches!(error, PlanError::Changed { .. }), "{error}");
+}
+
+#[test]
+fn a_file_cut_off_is_not_a_plan() {
+    let text = plan().to_text().unwrap();
+    let error = parse(&text[..text.len() / 2]).unwrap_err();
+    assert!(matches!(error, PlanError::NotAPlan { .. }), "{error}");
+}
+
+#[test]
+fn a_plan_that_leaves_nothing_to_train_is_refused() {
+    let mut all_frozen = plan();
+    all_frozen.decision.frost_line = all_frozen.model.layers;
+    all_frozen.seal();
+    let error = parse(&all_frozen.to_text().unwrap()).unwrap_err();
+    assert!(matches!(error, PlanError::Inconsistent { .. }), "{error}");
+}
+
+#[test]
+fn a_plan_for_another_model_says_what_differs() {
+    let llama = frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap();
+    let qwen2 = frostline_schemas::folder::ModelFolder::open(&case("qwen2")).unwrap();
+    plan().check_model(&llama.identity().unwrap(), &llama.config).unwrap();
+    let error = plan().check_model(&qwen2.identity().unwrap(), &qwen2.config).unwrap_err().to_string();
+    assert!(error.contains("family: planned for llama, found qwen2") && error.contains("weights:"), "{error}");
+}
+
+#[test]
+fn a_plan_that_does_not_name_what_its_frost_line_calls_for_is_refused() {
+    let llama = frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap();
+    let mut short = plan();
+    let left_out = short.tensors.pop().unwrap();
+    short.seal();
+    let error = short.check_model(&llama.identity().unwrap(), &llama.config).unwrap_err().to_string();
+    assert!(error.contains(&left_out), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        let _ = Plan::parse(Path::new("plan.json"), &bytes);
+    }
+
+    #[test]
+    fn no_single_changed_byte_goes_unnoticed(at in 0.0..1.0f64, byte in 0x21u8..0x7f) {
+        let sealed = plan();
+        let mut text = sealed.to_text().unwrap().into_bytes();
+        let place = (at * text.len() as f64) as usize;
+        prop_assume!(!text[place].is_ascii_whitespace() && text[place] != byte);
+        text[place] = byte;
+        // A digit far behind the point may name the same float; then nothing has changed.
+        prop_assert!(Plan::parse(Path::new("plan.json"), &text).map_or(true, |read| read == sealed));
+    }
+
+    #[test]
+    fn aggregates_round_trip(q in 0.0..=1.0f64) {
+        for aggregate in [Aggregate::Median, Aggregate::MeanTrace, Aggregate::Quantile(q)] {
+            prop_assert_eq!(aggregate.to_string().parse::<Aggregate>().unwrap(), aggregate);
+        }
+    }
+}
