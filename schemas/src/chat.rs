@@ -101,7 +101,7 @@ impl ChatTemplate {
             context.push(("tools".into(), Value::from(Serde(tools))));
         }
         let template = self.environment.get_template("chat").map_err(render_error)?;
-        template.render(context.into_iter().collect::<Value>()).map_err(render_error)
+        template.render(Value::from_pairs(context)).map_err(render_error)
     }
 }
 

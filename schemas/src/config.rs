@@ -497,7 +497,11 @@ impl Reader<'_> {
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::Gelu),
             "relu" => Ok(Activation::Relu),
-            other => Err(self.bad("hidden_act", other, "only silu, gelu, gelu_new, gelu_pytorch_tanh and relu are computed here")),
+            other => Err(self.bad(
+                "hidden_act",
+                other,
+                "only silu, gelu, gelu_new, gelu_pytorch_tanh and relu are computed here",
+            )),
         }
     }
 

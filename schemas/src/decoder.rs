@@ -96,7 +96,11 @@ pub struct AttentionSpec {
 /// How queries, keys and values are projected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProjectionSpec {
-    Separate { query: LinearSpec, key: LinearSpec, value: LinearSpec },
+    Separate {
+        query: LinearSpec,
+        key: LinearSpec,
+        value: LinearSpec,
+    },
     /// One matrix whose outputs are all queries, then all keys, then all values.
     Fused(LinearSpec),
 }
@@ -164,9 +168,16 @@ pub struct RopeSpec {
 pub enum RopeScaling {
     None,
     /// Every frequency divided by `factor`.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// Low frequencies divided by `factor`, high ones kept, those between blended.
-    Llama3 { factor: f64, low_frequency: f64, high_frequency: f64, original_positions: f64 },
+    Llama3 {
+        factor: f64,
+        low_frequency: f64,
+        high_frequency: f64,
+        original_positions: f64,
+    },
 }
 
 impl RopeSpec {
@@ -174,9 +185,7 @@ impl RopeSpec {
     ///
     /// `theta^(−2k/head_dim)`, then the scaling as Hugging Face's `modeling_rope_utils` defines it.
     pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
-        (0..head_dim / 2)
-            .map(|k| self.scaling.apply(self.theta.powf(-2.0 * k as f64 / head_dim as f64)))
-            .collect()
+        (0..head_dim / 2).map(|k| self.scaling.apply(self.theta.powf(-2.0 * k as f64 / head_dim as f64))).collect()
     }
 }
 

@@ -81,7 +81,9 @@ pub enum RowError {
     TooLong,
     #[error("not a JSON object: {0}")]
     NotJson(String),
-    #[error("no known form: a row has `prompt` and `completion`, `messages`, `text`, or `input_ids` and `labels`; this one has {0}")]
+    #[error(
+        "no known form: a row has `prompt` and `completion`, `messages`, `text`, or `input_ids` and `labels`; this one has {0}"
+    )]
     Form(String),
     #[error("`{0}` is missing")]
     Missing(&'static str),

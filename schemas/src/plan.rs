@@ -275,8 +275,7 @@ impl Plan {
     }
 
     fn check_seal(&self, path: &Path) -> Result<(), PlanError> {
-        let seals =
-            [("checksum", self.checksum, self.derive_checksum()), ("id", self.id, self.derive_id())];
+        let seals = [("checksum", self.checksum, self.derive_checksum()), ("id", self.id, self.derive_id())];
         match seals.into_iter().find(|(_, stated, found)| stated != found) {
             Some((field, stated, found)) => Err(PlanError::Changed { path: path.into(), field, stated, found }),
             None => Ok(()),

@@ -191,9 +191,7 @@ impl Weights {
         let contents: Vec<(&String, &Place, Digest)> = self
             .tensors
             .par_iter()
-            .map(|(name, place)| {
-                (name, place, Digest::of(&self.shards[place.shard].map[place.bytes.clone()]))
-            })
+            .map(|(name, place)| (name, place, Digest::of(&self.shards[place.shard].map[place.bytes.clone()])))
             .collect();
         let mut hasher = Hasher::default();
         for (name, place, content) in contents {

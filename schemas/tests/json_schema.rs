@@ -11,7 +11,10 @@ fn check(name: &str, schema: schemars::Schema) {
         std::fs::write(&path, &generated).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == generated, "{name} is not what the types say; see the head of this test for how to write it anew");
+    assert!(
+        written == generated,
+        "{name} is not what the types say; see the head of this test for how to write it anew"
+    );
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use frostline_schemas::cost::{CostTable, StepShape};
 use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::*;
+use frostline_schemas::plan::{
+    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError,
+    SpaceMeasured, VERSION,
+};
 use frostline_schemas::{config, scope};
 use proptest::prelude::*;
 
@@ -38,7 +41,7 @@ fn plan() -> Plan {
             targets: 8,
         },
         method: Method {
-            strategy: Strategy::Salf,
+            strategy: frostline_schemas::plan::Strategy::Salf,
             gain: Gain::PowerLaw,
             aggregate: Aggregate::Median,
             min_trainable_layers: 1,

@@ -73,7 +73,8 @@ fn a_prompt_gets_special_tokens_and_the_completion_is_the_target() {
 
 #[test]
 fn the_assistants_turns_are_the_targets_of_a_conversation() {
-    let row = r#"{"messages": [{"role": "user", "content": "what is red"}, {"role": "assistant", "content": "colour"}]}"#;
+    let row =
+        r#"{"messages": [{"role": "user", "content": "what is red"}, {"role": "assistant", "content": "colour"}]}"#;
     let example = one(row);
     assert_eq!(example.tokens, [0, 7, 2, 3, 4, 9, 8, 5, 9]);
     assert_eq!(example.targets, targets(&[(6, 5), (7, 9)]));
@@ -192,7 +193,7 @@ fn the_digest_of_a_file_is_that_of_sha256sum() {
 #[test]
 fn a_sample_is_the_same_on_every_machine() {
     assert_eq!(sample(10, 4, 7), sample(10, 4, 7));
-    assert_eq!(sample(1000, 5, 0), [22, 302, 331, 440, 910]);
+    assert_eq!(sample(1000, 5, 0), [62, 466, 699, 709, 879]);
 }
 
 proptest! {
