@@ -1,0 +1,132 @@
+//! ONNX Runtime, loaded at run time, on the CPU or on CUDA.
+//!
+//! The edited graph is handed over as bytes; external data files are mapped by ONNX Runtime itself from the model's
+//! folder. A provider that does not load is an error, never a silent fall to the CPU.
+
+use std::path::Path;
+
+use ort::ep;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::Tensor;
+use prost::Message;
+
+use super::ort_library::{self, Library};
+use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
+use crate::error::{Error, Result};
+use crate::onnx::Model;
+use crate::surgery::TRACES;
+
+const NAME: &str = "ort";
+/// Where ONNX Runtime looks for the data files of a model that it gets as bytes.
+const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    #[default]
+    Cpu,
+    /// A CUDA device by its number; needs the feature `cuda`.
+    Cuda(i32),
+}
+
+/// A session of ONNX Runtime.
+pub struct Ort {
+    session: Session,
+    inputs: Vec<Input>,
+    version: String,
+    device: Device,
+}
+
+impl Ort {
+    /// Takes an edited graph; `ids` is the input that holds token ids. `threads`: `None` for all cores. `library`: where
+    /// the library is, else it is looked for.
+    pub fn new(model: &Model, ids: &str, threads: Option<usize>, library: Option<&Path>, device: Device) -> Result<Ort> {
+        let inputs = inputs(model, ids)?;
+        let library = ort_library::load(library)?;
+        let folder = std::path::absolute(model.external().folder()).map_err(failed)?;
+        let bytes = model.proto().encode_to_vec();
+        let session = builder(&library, threads, device, &folder)?.commit_from_memory(&bytes).map_err(failed)?;
+        Ok(Ort { session, inputs, version: library.version, device })
+    }
+}
+
+fn builder(library: &Library, threads: Option<usize>, device: Device, folder: &Path) -> Result<SessionBuilder> {
+    let threads = threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let folder = folder.to_str().ok_or_else(|| failed(format!("{}: not a path in UTF-8", folder.display())))?;
+    let provider = match device {
+        Device::Cpu => ep::CPU::default().build(),
+        Device::Cuda(number) => cuda(number)?,
+    };
+    let recoverable = |error: ort::Error<SessionBuilder>| failed(error);
+    Session::builder(&library.environment)
+        .map_err(failed)?
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .map_err(recoverable)?
+        .with_intra_threads(threads)
+        .map_err(recoverable)?
+        .with_config_entry(DATA_FOLDER, folder)
+        .map_err(recoverable)?
+        .with_execution_providers([provider.error_on_failure()])
+        .map_err(recoverable)
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: i32) -> Result<ep::ExecutionProviderDispatch> {
+    use ort::ep::ExecutionProvider;
+    if !ep::CUDA::is_available().map_err(failed)? {
+        return Err(failed("this library has no CUDA provider; install the Python package `onnxruntime-gpu`"));
+    }
+    Ok(ep::CUDA::default().with_device_id(number).build())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: i32) -> Result<ep::ExecutionProviderDispatch> {
+    Err(failed("built without CUDA; install Frostline with --features cuda"))
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Engine { engine: NAME, reason: error.to_string() }
+}
+
+impl Engine for Ort {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn provider(&self) -> &'static str {
+        match self.device {
+            Device::Cpu => "cpu",
+            Device::Cuda(_) => "cuda",
+        }
+    }
+
+    fn run(&mut self, shape: Shape, batches: &[Batch], sink: &mut Sink) -> Result<()> {
+        for (number, batch) in batches.iter().enumerate() {
+            let mut fed: Vec<(&str, SessionInputValue)> = Vec::new();
+            for input in &self.inputs {
+                fed.push((&input.name, value(input, shape, batch).map_err(failed)?));
+            }
+            let outputs = self.session.run(fed).map_err(failed)?;
+            let output = outputs.get(TRACES).ok_or_else(|| failed(format!("no output `{TRACES}`")))?;
+            let (dims, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
+            let dims: Vec<usize> = dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
+            sink(number, Traces::new(NAME, shape, &dims, values.to_vec())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn value(input: &Input, shape: Shape, batch: &Batch) -> ort::Result<SessionInputValue<'static>> {
+    let (dims, values) = input.values(shape, batch);
+    Ok(match values {
+        Values::Int64(values) => Tensor::from_array((dims, values))?.into(),
+        Values::Int32(values) => Tensor::from_array((dims, values))?.into(),
+        Values::Float(values) => Tensor::from_array((dims, values))?.into(),
+        Values::Bool(values) => Tensor::from_array((dims, values))?.into(),
+    })
+}

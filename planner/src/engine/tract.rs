@@ -1,0 +1,188 @@
+//! tract, the default engine: pure Rust, nothing to install.
+//!
+//! It gets concrete shapes, since symbolic ones fail or go wrong on real exports: one compiled graph for each shape in
+//! use, dropped when that shape is done. Weights are read from the memory maps for each: tract repacks them for its matrix
+//! products, and a copy kept for the next shape would lie beside the packed one all the while.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tract_onnx::pb::{self, tensor_proto::DataType};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::TractErrorContext;
+use tract_onnx::tract_hir::ops::konst::Const;
+
+use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
+use crate::error::{Error, Result};
+use crate::onnx::{Model, type_name};
+use crate::surgery::TRACES;
+
+type Runnable = RunnableModel<TypedFact, Box<dyn TypedOp>>;
+
+const NAME: &str = "tract";
+/// The release in use; held to Cargo.lock by a test.
+pub const VERSION: &str = "0.23.9";
+
+/// A graph without its weights, and the model that holds them.
+pub struct Tract {
+    model: Model,
+    proto: pb::ModelProto,
+    inputs: Vec<Input>,
+    pool: rayon::ThreadPool,
+}
+
+impl Tract {
+    /// Takes an edited graph; `ids` is the input that holds token ids. `threads`: `None` for all cores.
+    pub fn new(model: Model, ids: &str, threads: Option<usize>) -> Result<Tract> {
+        let inputs = inputs(&model, ids)?;
+        let graph = model.graph();
+        let mut proto = pb::ModelProto {
+            ir_version: model.proto().ir_version,
+            opset_import: model.proto().opset_import.clone(),
+            functions: model.proto().functions.clone(),
+            graph: Some(pb::GraphProto {
+                node: graph.node.clone(),
+                input: graph.input.iter().filter(|input| inputs.iter().any(|fed| fed.name == input.name)).cloned().collect(),
+                output: graph.output.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        model.inline_external(&mut proto)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+        let pool = pool.map_err(|error| failed("starting threads", error))?;
+        Ok(Tract { model, proto, inputs, pool })
+    }
+
+    fn compile(&self, shape: Shape) -> Result<Arc<Runnable>> {
+        let started = std::time::Instant::now();
+        let weights: HashMap<&str, &pb::TensorProto> =
+            self.model.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        let graph = guard("compiling", || {
+            let framework = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+            let parsed = framework.parse(&self.proto, None)?;
+            let mut graph = parsed.model;
+            for name in &parsed.unresolved_inputs {
+                let proto = weights.get(name.as_str()).with_context(|| format!("tensor `{name}` is made by nothing"))?;
+                let weight = weight(&self.model, proto)?;
+                let outlet = *parsed.outlets_by_name.get(name).context("a weight is gone")?;
+                graph.set_outlet_fact(outlet, InferenceFact::dt_shape(weight.datum_type(), weight.shape()))?;
+                graph.node_mut(outlet.node).op = Box::new(Const::new(Arc::new(weight))?);
+            }
+            let mut outlets = Vec::new();
+            for input in &self.inputs {
+                let outlet = *parsed.outlets_by_name.get(&input.name).context("an input is gone")?;
+                graph.set_outlet_fact(outlet, InferenceFact::dt_shape(datum_type(input.dtype), input.dims(shape)))?;
+                outlets.push(outlet);
+            }
+            graph.set_input_outlets(&outlets)?;
+            graph.into_optimized()?.into_runnable()
+        })?;
+        tracing::debug!(?shape, seconds = started.elapsed().as_secs_f64(), "compiled");
+        Ok(graph)
+    }
+
+    fn run_one(&self, graph: &Arc<Runnable>, shape: Shape, batch: &Batch) -> Result<Traces> {
+        guard("running", || {
+            let values: TractResult<TVec<TValue>> = self.inputs.iter().map(|input| value(input, shape, batch)).collect();
+            let outputs = graph.run(values?)?;
+            let traces = outputs.first().with_context(|| format!("no output `{TRACES}`"))?;
+            let view = traces.to_plain_array_view::<f32>()?;
+            Ok((view.shape().to_vec(), view.iter().copied().collect::<Vec<f32>>()))
+        })
+        .and_then(|(found, values)| Traces::new(NAME, shape, &found, values))
+    }
+}
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        VERSION.into()
+    }
+
+    fn provider(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn run(&mut self, shape: Shape, batches: &[Batch], sink: &mut Sink) -> Result<()> {
+        let graph = self.compile(shape)?;
+        // tract runs a graph on one thread, so as many batches as there are threads run side by side.
+        for (round, batches) in batches.chunks(self.pool.current_num_threads()).enumerate() {
+            let run = |batch| self.run_one(&graph, shape, batch);
+            let traces: Vec<Result<Traces>> = self.pool.install(|| batches.par_iter().map(run).collect());
+            let first = round * self.pool.current_num_threads();
+            for (batch, traces) in traces.into_iter().enumerate() {
+                sink(first + batch, traces?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs tract's code, whose panics on graphs that it does not know become errors.
+fn guard<T>(doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(doing, format!("{error:#}"))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(failed(doing, text.unwrap_or("it panicked")))
+        }
+    }
+}
+
+fn failed(doing: &str, error: impl std::fmt::Display) -> Error {
+    Error::Engine { engine: NAME, reason: format!("{doing} the graph: {error}; try --engine ort") }
+}
+
+fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
+    let view = model.tensor(proto)?;
+    let unsupported = || failed("loading", format!("tensor `{}` is {}", proto.name, type_name(proto.data_type)));
+    let dtype = match view.dtype {
+        DataType::Float => f32::datum_type(),
+        DataType::Double => f64::datum_type(),
+        DataType::Float16 => f16::datum_type(),
+        DataType::Int64 => i64::datum_type(),
+        DataType::Int32 => i32::datum_type(),
+        DataType::Int16 => i16::datum_type(),
+        DataType::Int8 => i8::datum_type(),
+        DataType::Uint64 => u64::datum_type(),
+        DataType::Uint32 => u32::datum_type(),
+        DataType::Uint16 => u16::datum_type(),
+        DataType::Uint8 => u8::datum_type(),
+        DataType::Bool => {
+            let values: Vec<bool> = view.bytes.iter().map(|&byte| byte != 0).collect();
+            return Tensor::from_shape(&view.shape, &values).map_err(|error| failed("loading", error));
+        }
+        _ => return Err(unsupported()),
+    };
+    // SAFETY: `Tensor::view` has checked that there are as many bytes as shape and type call for, and any bytes are
+    // values of these types.
+    let tensor = unsafe { Tensor::from_raw_dt(dtype, &view.shape, &view.bytes) };
+    tensor.map_err(|error| failed("loading", error))
+}
+
+fn datum_type(dtype: DataType) -> DatumType {
+    match dtype {
+        DataType::Int32 => i32::datum_type(),
+        DataType::Float => f32::datum_type(),
+        DataType::Bool => bool::datum_type(),
+        _ => i64::datum_type(),
+    }
+}
+
+fn value(input: &Input, shape: Shape, batch: &Batch) -> TractResult<TValue> {
+    let (dims, values) = input.values(shape, batch);
+    let tensor = match values {
+        Values::Int64(values) => Tensor::from_shape(&dims, &values),
+        Values::Int32(values) => Tensor::from_shape(&dims, &values),
+        Values::Float(values) => Tensor::from_shape(&dims, &values),
+        Values::Bool(values) => Tensor::from_shape(&dims, &values),
+    };
+    Ok(tensor?.into_tvalue())
+}

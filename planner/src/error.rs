@@ -1,0 +1,80 @@
+//! What can go wrong between an ONNX file and a plan.
+//!
+//! Messages are lower case, name the culprit and say what to do about it.
+
+use std::path::PathBuf;
+
+use frostline_schemas::examples::ExampleError;
+use frostline_schemas::folder::FolderError;
+use frostline_schemas::weights::WeightsError;
+
+/// Everything that planning can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is missing or unreadable.
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    /// The file is cut off, or is no ONNX file.
+    #[error("{}: not a whole ONNX file: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
+    /// A tensor's data does not fit what the file says of it.
+    #[error("{}: tensor `{tensor}`: {reason}", path.display())]
+    Tensor { path: PathBuf, tensor: String, reason: String },
+    /// External data that is missing, too short, or lies outside the model's folder.
+    #[error("{}: external data `{location}` of tensor `{tensor}`: {reason}; keep the .onnx file and its data files together in one folder", path.display())]
+    External { path: PathBuf, location: String, tensor: String, reason: String },
+    /// No output of the graph is computed by an LM head.
+    #[error("{}: no logits found: {seen}; export the model with its LM head (a causal language model, one `logits` output)", path.display())]
+    NoLogits { path: PathBuf, seen: String },
+    /// No token embedding feeds the LM head.
+    #[error("{}: no token embedding found: {seen}; the export must take token ids, not embeddings", path.display())]
+    NoEmbedding { path: PathBuf, seen: String },
+    /// The residual stream could not be followed from the embedding to the LM head.
+    #[error("{}: no latent spaces found: {seen}; name them by hand with --latent-spaces, the tensors from the embedding's output to the last layer's", path.display())]
+    NoLatentSpaces { path: PathBuf, seen: String },
+    /// The nodes between the last layer and the LM head cannot be applied to other hidden states.
+    #[error("{}: the final norm cannot be copied: {seen}; name the latent spaces by hand with --latent-spaces, the last one right before the final norm", path.display())]
+    FinalNorm { path: PathBuf, seen: String },
+    /// A tensor named by hand is not computed in the graph.
+    #[error("{}: --latent-spaces: {reason}; `frostline layers` lists what the graph holds", path.display())]
+    NamedSpace { path: PathBuf, reason: String },
+    /// The graph wants an input that nobody gives it.
+    #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it (no key-value cache)", path.display())]
+    Input { path: PathBuf, input: String, shape: String },
+    /// The ONNX file and the model folder are two different models.
+    #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
+    OtherModel { path: PathBuf, folder: PathBuf, reason: String },
+    /// An engine could not compile or run the graph.
+    #[error("{engine}: {reason}")]
+    Engine { engine: &'static str, reason: String },
+    /// No ONNX Runtime library could be loaded.
+    #[error("no usable ONNX Runtime library: {tried}; install the Python package `onnxruntime`, set ORT_DYLIB_PATH, or use --engine tract")]
+    NoOrt { tried: String },
+    /// An example that the model cannot be run on.
+    #[error("example {example}: {reason}")]
+    Example { example: usize, reason: String },
+    /// A hidden state with an infinity or a NaN in it.
+    #[error("example {example}: the hidden state after layer {layer} at place {place} is not finite; the export is broken or its precision too low")]
+    NotFinite { example: usize, layer: usize, place: u32 },
+    /// Even the largest ridge left no Cholesky factor.
+    #[error("tensor `{tensor}`: no semantic basis: {reason}")]
+    Basis { tensor: String, reason: String },
+    /// No frost line both fits the budget and leaves a layer to train.
+    #[error("budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise --budget or lower --min-trainable-layers")]
+    Budget { budget: f64, frozen: usize, layers: usize, share: f64 },
+    /// A setting outside its range.
+    #[error("{0}")]
+    Setting(String),
+    /// The model folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The examples cannot be used.
+    #[error(transparent)]
+    Examples(#[from] ExampleError),
+    /// The weights beside config.json cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// What planning returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

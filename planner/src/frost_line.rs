@@ -1,0 +1,82 @@
+//! From the examples' end-of-freezing layers to one frost line, under a budget.
+
+use frostline_schemas::plan::{Aggregate, DecidedBy, Decision};
+
+use crate::error::{Error, Result};
+
+/// The frost line that the examples call for. `mean_trace` is the end-of-freezing layer of the mean trace.
+pub fn aggregate(ends: &[usize], mean_trace: usize, aggregate: Aggregate) -> usize {
+    match aggregate {
+        Aggregate::Median => lower_quantile(ends, 0.5),
+        Aggregate::Quantile(q) => lower_quantile(ends, q),
+        Aggregate::MeanTrace => mean_trace,
+    }
+}
+
+/// The element at place ⌊q (n − 1)⌋ of the n sorted ones; 0 of none.
+fn lower_quantile(values: &[usize], q: f64) -> usize {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let place = (q.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64).floor() as usize;
+    sorted.get(place).copied().unwrap_or(0)
+}
+
+/// Raises a frost line to the smallest one whose step costs at most `budget` of a full step.
+///
+/// `shares[F]` is the cost of a step with F layers frozen over that of a full step, for F = 0 … L − 1. At least
+/// `min_trainable` layers are left to train; if no such frost line fits, that is an error.
+pub fn within_budget(wanted: usize, budget: Option<f64>, shares: &[f64], min_trainable: usize) -> Result<Decision> {
+    let layers = shares.len();
+    let deepest = layers.saturating_sub(min_trainable.max(1));
+    let Some(budget) = budget else {
+        return Ok(Decision { frost_line: wanted, decided_by: DecidedBy::Examples, before_budget: wanted });
+    };
+    let fits = |&frozen: &usize| shares.get(frozen).is_some_and(|&share| share <= budget);
+    match (wanted..=deepest).find(fits) {
+        Some(frost_line) => {
+            let decided_by = if frost_line == wanted { DecidedBy::Examples } else { DecidedBy::Budget };
+            Ok(Decision { frost_line, decided_by, before_budget: wanted })
+        }
+        None => {
+            let share = shares.get(deepest).copied().unwrap_or(1.0);
+            Err(Error::Budget { budget, frozen: deepest, layers, share })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_quantiles_are_the_lower_ones() {
+        let ends = [4, 1, 3, 2];
+        assert_eq!(aggregate(&ends, 9, Aggregate::Median), 2);
+        assert_eq!(aggregate(&[5, 1, 3], 9, Aggregate::Median), 3);
+        assert_eq!(aggregate(&ends, 9, Aggregate::Quantile(0.0)), 1);
+        assert_eq!(aggregate(&ends, 9, Aggregate::Quantile(1.0)), 4);
+        // 0.7 of three steps is 2.1: the third.
+        assert_eq!(aggregate(&ends, 9, Aggregate::Quantile(0.7)), 3);
+        assert_eq!(aggregate(&ends, 9, Aggregate::MeanTrace), 9);
+    }
+
+    #[test]
+    fn a_budget_raises_the_frost_line_only_as_far_as_it_must() {
+        let shares = [1.0, 0.8, 0.6, 0.4];
+        let decision = within_budget(1, Some(0.6), &shares, 1).unwrap();
+        assert_eq!((decision.frost_line, decision.before_budget), (2, 1));
+        assert_eq!(decision.decided_by, DecidedBy::Budget);
+        let decision = within_budget(3, Some(0.6), &shares, 1).unwrap();
+        assert_eq!((decision.frost_line, decision.decided_by), (3, DecidedBy::Examples));
+        let decision = within_budget(1, None, &shares, 1).unwrap();
+        assert_eq!((decision.frost_line, decision.decided_by), (1, DecidedBy::Examples));
+    }
+
+    #[test]
+    fn a_budget_that_leaves_nothing_to_train_is_an_error() {
+        let shares = [1.0, 0.8, 0.6, 0.4];
+        let error = within_budget(1, Some(0.3), &shares, 1).unwrap_err().to_string();
+        assert!(error.contains("even with 3 of 4 layers frozen a step costs 0.400"), "{error}");
+        assert!(within_budget(1, Some(0.4), &shares, 2).is_err());
+    }
+}

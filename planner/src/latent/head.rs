@@ -1,0 +1,75 @@
+//! Finds the LM head: the matrix product that the logits come from.
+
+use tract_onnx::pb::{NodeProto, TensorProto};
+
+use super::constants::{Weight, is_constant, weight};
+use crate::error::{Error, Result};
+use crate::onnx::{Index, Model};
+
+/// The LM head.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The matrix product.
+    pub node: usize,
+    /// Its input, [batch, sequence, hidden] after the final norm.
+    pub input: String,
+    /// The weight's name.
+    pub weight: String,
+    pub vocabulary: usize,
+    pub hidden: usize,
+    /// The graph output that it leads to.
+    pub logits: String,
+}
+
+/// Operators between the LM head and the logits: soft caps, scales, biases, casts, changes of shape.
+const AFTER: [&str; 13] = [
+    "Cast", "Identity", "Mul", "Div", "Tanh", "Add", "Sub", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Clip", "Where",
+];
+
+/// Walks back from the output called `logits`, or else from each output until a head is found.
+pub fn find(model: &Model, index: &Index) -> Result<Head> {
+    let outputs: Vec<&str> = model.graph().output.iter().map(|output| output.name.as_str()).collect();
+    let named: Vec<&str> = outputs.iter().copied().filter(|name| *name == "logits").collect();
+    let candidates = if named.is_empty() { &outputs } else { &named };
+    match candidates.iter().find_map(|output| head_of(index, output)) {
+        Some(head) => Ok(head),
+        None => {
+            let seen: Vec<String> = candidates.iter().take(4).map(|output| index.history(output, 4)).collect();
+            let seen = format!("the graph has {} outputs: {}", outputs.len(), seen.join("; "));
+            Err(Error::NoLogits { path: model.path().into(), seen })
+        }
+    }
+}
+
+fn head_of(index: &Index, output: &str) -> Option<Head> {
+    let mut at = output;
+    loop {
+        let id = index.producer(at)?;
+        let node = index.node(id);
+        match node.op_type.as_str() {
+            "MatMul" | "Gemm" => return product(index, id, node, output),
+            op if AFTER.contains(&op) => at = node.input.iter().find(|name| !name.is_empty() && !is_constant(index, name))?,
+            _ => return None,
+        }
+    }
+}
+
+fn product(index: &Index, id: usize, node: &NodeProto, logits: &str) -> Option<Head> {
+    let [input, matrix, ..] = node.input.as_slice() else { return None };
+    let weight = weight(index, matrix)?;
+    let [rows, columns] = dims(weight.tensor)?;
+    let turned = weight.transposed ^ is_set(node, "transB");
+    let (hidden, vocabulary) = if turned { (columns, rows) } else { (rows, columns) };
+    let Weight { name, .. } = weight;
+    Some(Head { node: id, input: input.clone(), weight: name.into(), vocabulary, hidden, logits: logits.into() })
+}
+
+fn is_set(node: &NodeProto, attribute: &str) -> bool {
+    node.attribute.iter().any(|entry| entry.name == attribute && entry.i != 0)
+}
+
+/// Both sizes of a matrix.
+pub fn dims(tensor: &TensorProto) -> Option<[usize; 2]> {
+    let [rows, columns] = tensor.dims.as_slice() else { return None };
+    Some([usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?])
+}

@@ -1,0 +1,76 @@
+//! Finds a model's latent spaces in its graph by structure: LM head ← final norm ← residual adds ← embedding.
+//!
+//! The residual stream is what every path from the embedding to the LM head runs through. So the walk is: find the LM
+//! head from the logits back ([`head`]); find the embedding from the token ids on ([`embedding`]); between the two take
+//! the chain of dominators ([`stream`]), of which the residual adds mark the layers. Names play no part, since each
+//! exporter has its own; they only label what was found.
+
+mod constants;
+mod embedding;
+mod head;
+mod norm;
+mod stream;
+
+use crate::error::{Error, Result};
+use crate::onnx::{Index, Model};
+
+pub use self::embedding::Embedding;
+pub use self::head::Head;
+pub use self::norm::FinalNorm;
+
+/// Where a model's L + 1 latent spaces, its embedding, final norm and LM head are in a graph. Numbers are places of nodes.
+#[derive(Clone, Debug)]
+pub struct LatentSpaces {
+    pub embedding: Embedding,
+    /// Tensors [batch, sequence, hidden]: the embedding's output, then the residual stream after each layer.
+    pub spaces: Vec<String>,
+    /// What makes up each layer; empty where the spaces were named by hand.
+    pub layers: Vec<Layer>,
+    pub norm: FinalNorm,
+    pub head: Head,
+}
+
+/// What was found of one decoder layer.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// How the exporter calls it (`layers.3`), where the names of its weights or nodes say so.
+    pub label: Option<String>,
+    /// Nodes between the layer's two latent spaces.
+    pub nodes: usize,
+    /// Residual adds: two if attention and MLP come one after the other, one if they lie side by side.
+    pub residual_adds: usize,
+}
+
+impl LatentSpaces {
+    /// Finds the latent spaces; with `named`, takes these tensors for them.
+    pub fn find(model: &Model, named: Option<&[String]>) -> Result<LatentSpaces> {
+        let index = Index::new(model.graph());
+        let head = head::find(model, &index)?;
+        let embedding = embedding::find(model, &index, &head)?;
+        let (spaces, layers) = match named {
+            Some(names) => (by_hand(model, &index, names)?, Vec::new()),
+            None => stream::find(model, &index, &embedding, &head)?,
+        };
+        let Some(last) = spaces.last() else {
+            return Err(Error::NoLatentSpaces { path: model.path().into(), seen: "no space at all".into() });
+        };
+        let norm = norm::find(model, &index, last, &head)?;
+        Ok(LatentSpaces { embedding, spaces, layers, norm, head })
+    }
+
+    /// L, the number of decoder layers.
+    pub fn layer_count(&self) -> usize {
+        self.spaces.len().saturating_sub(1)
+    }
+}
+
+fn by_hand(model: &Model, index: &Index, names: &[String]) -> Result<Vec<String>> {
+    let bad = |reason: String| Error::NamedSpace { path: model.path().into(), reason };
+    if names.len() < 2 {
+        return Err(bad("at least two tensors are needed, the embedding's output and one layer's".into()));
+    }
+    match names.iter().find(|name| index.producer(name).is_none()) {
+        Some(name) => Err(bad(format!("no node makes a tensor `{name}`"))),
+        None => Ok(names.to_vec()),
+    }
+}

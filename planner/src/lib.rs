@@ -1,0 +1,25 @@
+//! ONNX in, freeze plan out: finds a model's latent spaces, runs it, and decides where to fine-tune.
+//!
+//! [`plan()`](plan::plan) is the way through: [`onnx`] reads the export, [`latent`] finds its latent spaces by structure,
+//! [`same_model`] compares its weights with the model folder's, [`surgery`] makes the traces its only output, an
+//! [`engine`] runs it over [`batches`], [`deviation`] holds the hidden states against the semantic [`basis`], and
+//! [`gain`] and [`frost_line`] decide. [`layers`] describes what was found in a graph, for people.
+
+pub mod basis;
+pub mod batches;
+pub mod deviation;
+pub mod engine;
+pub mod error;
+pub mod frost_line;
+pub mod gain;
+pub mod latent;
+pub mod layers;
+pub mod onnx;
+pub mod plan;
+pub mod same_model;
+pub mod surgery;
+
+pub use crate::engine::ort::Device;
+pub use crate::error::{Error, Result};
+pub use crate::layers::Layers;
+pub use crate::plan::{EngineChoice, Progress, Settings, Silent, Step, plan};

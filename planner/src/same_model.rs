@@ -1,0 +1,158 @@
+//! Makes sure that an ONNX file and a model folder are the same model, by what the weights hold, not what they are called.
+//!
+//! Exporters rename weights, transpose them and fold constants into them. So each tensor of the folder is looked for among
+//! the ONNX file's constants by a hash of its numbers and their places: as it is, transposed, or (norm weights that are
+//! stored less one) with one added. One pass over each file, on all cores, over memory-mapped bytes.
+
+use std::collections::HashSet;
+
+use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::weights::TensorView;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::latent::LatentSpaces;
+use crate::onnx::{Model, Tensor};
+
+/// Elements hashed at a time.
+const CHUNK: usize = 1 << 16;
+
+/// Sizes of a matrix; a vector has one row.
+type Sizes = (usize, usize);
+
+/// Refuses an ONNX file that is not the model in `folder`.
+pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Result<()> {
+    let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
+    check_sizes(spaces, &folder.config).map_err(refuse)?;
+    let specs = folder.config.tensors();
+    let wanted: HashSet<Sizes> = specs.iter().filter_map(|spec| matrix(&spec.shape)).flat_map(both_ways).collect();
+    let found = constants(model, &wanted)?;
+    for spec in specs {
+        let view = folder.weights.require(&spec.name)?;
+        if !forms(spec, view).is_some_and(|forms| forms.iter().any(|form| found.contains(form))) {
+            let reason = format!("no constant in it equals tensor `{}` {:?}{}", spec.name, spec.shape, hint(model));
+            return Err(refuse(reason));
+        }
+    }
+    Ok(())
+}
+
+fn check_sizes(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), String> {
+    let sizes = [
+        ("layers", spaces.layer_count(), config.layers.len()),
+        ("rows in its LM head", spaces.head.vocabulary, config.vocabulary),
+        ("as its hidden size", spaces.head.hidden, config.hidden),
+    ];
+    match sizes.iter().find(|(_, found, expected)| found != expected) {
+        Some((what, found, expected)) => Err(format!("it has {found} {what}, config.json says {expected}")),
+        None => Ok(()),
+    }
+}
+
+/// Why nothing may have been found.
+fn hint(model: &Model) -> &'static str {
+    let is = |dtype: &str| model.constants().any(|(_, tensor)| crate::onnx::type_name(tensor.data_type) == dtype);
+    match () {
+        _ if is("float16") || is("bfloat16") => " (its weights are in half precision; only an f32 export can be compared)",
+        _ if is("int4") || is("uint4") || is("int8") || is("uint8") => " (its weights seem quantised; only an f32 export can be compared)",
+        _ => "",
+    }
+}
+
+/// A shape as a matrix, dimensions of 1 left out; `None` for three dimensions and more.
+fn matrix(shape: &[usize]) -> Option<Sizes> {
+    let large: Vec<usize> = shape.iter().copied().filter(|&n| n != 1).collect();
+    match large.as_slice() {
+        [] => Some((1, 1)),
+        [columns] => Some((1, *columns)),
+        [rows, columns] => Some((*rows, *columns)),
+        _ => None,
+    }
+}
+
+fn both_ways((rows, columns): Sizes) -> [Sizes; 2] {
+    [(rows, columns), (columns, rows)]
+}
+
+/// Sizes and hash of each float constant that has one of the wanted sizes.
+fn constants(model: &Model, wanted: &HashSet<Sizes>) -> Result<HashSet<(Sizes, u64)>> {
+    let views: Vec<Tensor> = model.constants().map(|(_, tensor)| model.tensor(tensor)).collect::<Result<_>>()?;
+    let hashed = views.par_iter().filter(|view| view.is_float()).filter_map(|view| {
+        let sizes = matrix(&view.shape).filter(|sizes| wanted.contains(sizes))?;
+        let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
+        Some((sizes, hash(view.elements(), read, |place| place, |x| x)))
+    });
+    Ok(hashed.collect())
+}
+
+/// The forms in which a tensor of the folder may be found; `None` for types that are no floats.
+fn forms(spec: &TensorSpec, view: TensorView) -> Option<Vec<(Sizes, u64)>> {
+    let (rows, columns) = matrix(&spec.shape)?;
+    if !view.read_f32(0, &mut [0.0][..usize::from(rows * columns > 0)]) {
+        return None;
+    }
+    let read = |start: usize, out: &mut [f32]| {
+        view.read_f32(start, out);
+    };
+    let elements = rows * columns;
+    let plain = hash(elements, read, |place| place, |x| x);
+    if rows == 1 {
+        return Some(vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| x + 1.0))]);
+    }
+    let turned = hash(elements, read, |place| (place % columns) * rows + place / columns, |x| x);
+    Some(vec![((rows, columns), plain), ((columns, rows), turned)])
+}
+
+/// A hash of numbers and places that does not depend on the order in which they come.
+fn hash(
+    elements: usize,
+    read: impl Fn(usize, &mut [f32]) + Sync,
+    place: impl Fn(usize) -> usize + Sync,
+    change: impl Fn(f32) -> f32 + Sync,
+) -> u64 {
+    let chunk = |number: usize| {
+        let start = number * CHUNK;
+        let mut values = vec![0.0; CHUNK.min(elements - start)];
+        read(start, &mut values);
+        let mixed = values.iter().enumerate().map(|(i, &x)| mix(place(start + i), change(x)));
+        mixed.fold(0u64, u64::wrapping_add)
+    };
+    (0..elements.div_ceil(CHUNK)).into_par_iter().map(chunk).reduce(|| 0, u64::wrapping_add)
+}
+
+/// SplitMix64's finaliser over a number's bits and its place. Both zeros count as one: 0.0 and −0.0 are the same weight.
+fn mix(place: usize, value: f32) -> u64 {
+    let bits = if value == 0.0 { 0 } else { value.to_bits() };
+    let mut z = ((place as u64) << 32 ^ (place as u64) >> 32 ^ u64::from(bits)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frostline_schemas::weights::Dtype;
+
+    fn forms_of(values: &[f32], shape: &[usize]) -> Vec<(Sizes, u64)> {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let spec = TensorSpec { name: "w".into(), shape: shape.to_vec() };
+        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes }).unwrap()
+    }
+
+    #[test]
+    fn a_transposed_matrix_is_found_and_a_changed_one_is_not() {
+        let matrix = forms_of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
+        let turned = forms_of(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0], &[3, 2]);
+        assert_eq!(matrix[0], turned[1]);
+        assert_eq!(matrix[1], turned[0]);
+        let swapped = forms_of(&[2.0, 1.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
+        assert!(!swapped.contains(&matrix[0]));
+    }
+
+    #[test]
+    fn a_vector_is_found_with_one_added() {
+        assert_eq!(forms_of(&[0.5, -0.25], &[2])[1], forms_of(&[1.5, 0.75], &[2])[0]);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the tests share: the reference cases in `tests/cases` at the root, and engines over them.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use frostline_planner::basis::Basis;
+use frostline_planner::batches::Limits;
+use frostline_planner::engine::Engine;
+use frostline_planner::engine::ort::{Device, Ort};
+use frostline_planner::engine::ort_library;
+use frostline_planner::engine::tract::Tract;
+use frostline_planner::latent::LatentSpaces;
+use frostline_planner::onnx::Model;
+use frostline_planner::{Silent, plan, surgery};
+use frostline_schemas::examples::{Example, Target};
+use frostline_schemas::folder::ModelFolder;
+use safetensors::SafeTensors;
+
+pub const FAMILIES: [&str; 5] = ["gpt2", "llama", "llama-tied", "qwen2", "gemma3"];
+pub const EXPORTS: [&str; 2] = ["model.dynamo.onnx", "model.torchscript.onnx"];
+
+pub fn case(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(family)
+}
+
+/// The integer tensors of a case's `expected.safetensors`, and its deviations.
+pub struct Expected {
+    pub integers: BTreeMap<String, Vec<i64>>,
+    pub sequence: usize,
+    /// [spaces, targets].
+    pub deviation: Vec<f32>,
+}
+
+impl Expected {
+    pub fn read(family: &str) -> Expected {
+        Expected::read_from(&case(family))
+    }
+
+    pub fn read_from(folder: &Path) -> Expected {
+        let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let names = ["input_ids", "attention_mask", "positions", "targets"];
+        let integers = names.map(|name| (name.to_owned(), integers(file.tensor(name).unwrap().data())));
+        let sequence = file.tensor("input_ids").unwrap().shape()[1];
+        let deviation = file.tensor("deviation").unwrap().data().chunks_exact(4);
+        let deviation = deviation.map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+        Expected { integers: integers.into(), sequence, deviation }
+    }
+
+    pub fn targets(&self) -> usize {
+        self.integers["targets"].len()
+    }
+
+    /// One example for each target, so that an example's trace is the target's.
+    pub fn examples(&self) -> Vec<Example> {
+        let rows = self.integers["input_ids"].chunks_exact(self.sequence);
+        let masks = self.integers["attention_mask"].chunks_exact(self.sequence);
+        let rows: Vec<Vec<u32>> = rows
+            .zip(masks)
+            .map(|(row, mask)| row.iter().zip(mask).filter(|(_, m)| **m != 0).map(|(&id, _)| id as u32).collect())
+            .collect();
+        let positions = self.integers["positions"].chunks_exact(2);
+        positions
+            .zip(&self.integers["targets"])
+            .map(|(at, &token)| Example {
+                line: 1,
+                tokens: rows[at[0] as usize].clone(),
+                targets: vec![Target { position: at[1] as u32, token: token as u32 }],
+            })
+            .collect()
+    }
+}
+
+fn integers(bytes: &[u8]) -> Vec<i64> {
+    bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().unwrap())).collect()
+}
+
+/// Whether ONNX Runtime is at hand. Where it must be (`FROSTLINE_REQUIRE_ORT`) its absence fails the test.
+pub fn ort_is_here() -> bool {
+    match ort_library::load(None) {
+        Ok(_) => true,
+        Err(error) if std::env::var_os("FROSTLINE_REQUIRE_ORT").is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+    }
+}
+
+pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+    Box::new(Tract::new(surgery::trace(model, spaces), &spaces.embedding.ids, Some(2)).unwrap())
+}
+
+pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+    let ids = &spaces.embedding.ids;
+    Box::new(Ort::new(&surgery::trace(model, spaces), ids, Some(2), None, Device::Cpu).unwrap())
+}
+
+/// The traces of a case's targets, through an engine.
+pub fn traces(
+    folder: &Path,
+    export: &Path,
+    expected: &Expected,
+    engine: fn(Model, &LatentSpaces) -> Box<dyn Engine>,
+    tokens: usize,
+) -> Vec<Vec<f64>> {
+    let folder = ModelFolder::open(folder).unwrap();
+    let model = Model::open(export).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let examples = expected.examples();
+    let head = &folder.config.head.name;
+    let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
+    let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted).unwrap();
+    let mut engine = engine(model, &spaces);
+    let limits = Limits { tokens, length: folder.config.max_positions };
+    plan::example_traces(engine.as_mut(), &examples, limits, &basis, &Silent).unwrap()
+}
+
+/// The largest difference between traces and `deviation`.
+pub fn worst(expected: &Expected, traces: &[Vec<f64>]) -> f64 {
+    let targets = expected.targets();
+    assert_eq!(traces.len(), targets);
+    assert_eq!(traces[0].len() * targets, expected.deviation.len());
+    let at = |target: usize, space: usize| f64::from(expected.deviation[space * targets + target]);
+    let pairs = traces.iter().enumerate().flat_map(|(target, trace)| {
+        trace.iter().enumerate().map(move |(space, &found)| (found - at(target, space)).abs())
+    });
+    pairs.fold(0.0, f64::max)
+}

@@ -1,0 +1,105 @@
+//! Everything that can go wrong in this crate.
+
+use std::path::PathBuf;
+
+use frostline_schemas::digest::Digest;
+use frostline_schemas::folder::FolderError;
+use frostline_schemas::plan::PlanError;
+use frostline_schemas::weights::{Dtype, WeightsError};
+
+use crate::gradients::Unproved;
+
+/// An error of the runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation failed: memory ran out, or a device refused.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The model's weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The model's folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The plan cannot be used, or is not for this model.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    /// Names that are none of the model's.
+    #[error("the model has no tensor {}; the plan was made for another model", list(names))]
+    UnknownTensors { names: Vec<String> },
+    /// Nothing to train.
+    #[error("no tensor to train is named; plan again")]
+    EmptyScope,
+    /// A frost line at or above the last layer.
+    #[error("frost line {frost_line} leaves none of {layers} layers to train; it must be below {layers}")]
+    FrostLine { frost_line: usize, layers: usize },
+    /// A tensor of another shape than the model's.
+    #[error("tensor `{name}` has shape {found:?}, the model's has {expected:?}")]
+    TensorShape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    /// A tensor that is not made of floats.
+    #[error("tensor `{name}` is {dtype:?}; it must be F32, BF16 or F16")]
+    NotFloat { name: String, dtype: Dtype },
+    /// A token or place outside a table.
+    #[error("row {index} of `{table}`, which has {rows} rows")]
+    Index { table: String, index: u32, rows: usize },
+    /// An example longer than the learned positions.
+    #[error("a row of {tokens} tokens is longer than the {positions} places that the model knows; lower the maximum length to {positions}")]
+    TooLong { tokens: usize, positions: usize },
+    /// Settings that contradict each other or make no sense.
+    #[error("{field} is {value}: {reason}")]
+    Setting { field: &'static str, value: String, reason: &'static str },
+    /// A device that this build or this machine does not have.
+    #[error("device {device}: {reason}")]
+    Device { device: String, reason: String },
+    /// The first step did not reach exactly the planned tensors.
+    #[error("the first step does not train what the plan says: tensors {0}; nothing was written")]
+    Unproved(Unproved),
+    /// The loss is infinite or not a number.
+    #[error(
+        "the loss of step {step} is {loss}; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
+    )]
+    Loss { step: u64, loss: f64 },
+    /// The gradient is infinite or not a number.
+    #[error(
+        "the gradient of step {step} is not finite; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
+    )]
+    Gradient { step: u64 },
+    /// A folder or file that would be written over.
+    #[error("{}: exists already; name another place or remove it", .0.display())]
+    Exists(PathBuf),
+    /// A run folder that is not whole.
+    #[error("{}: {reason}", path.display())]
+    Run { path: PathBuf, reason: String },
+    /// A run that began from other weights.
+    #[error(
+        "the run began from weights {}, {} holds {}; give the model that was trained",
+        base.short(),
+        folder.display(),
+        found.short()
+    )]
+    BaseWeights { folder: PathBuf, base: Digest, found: Digest },
+    /// A mistake in this crate.
+    #[error("internal error: {0}; please report it")]
+    Internal(&'static str),
+}
+
+impl Error {
+    /// For `map_err` on the reading or writing of a file.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File { path, source }
+    }
+}
+
+/// Names in backquotes; of very many only the first.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut said: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        said.push(format!("and {} more", names.len() - SHOWN));
+    }
+    said.join(", ")
+}

@@ -1,0 +1,21 @@
+//! Freeze plan and memory-mapped safetensors in, trained layers out.
+
+pub mod batches;
+pub mod decoder;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod gradients;
+pub mod layer;
+pub mod merge;
+pub mod modules;
+pub mod ops;
+pub mod optimizer;
+pub mod parameters;
+pub mod run_folder;
+pub mod schedule;
+pub mod scope;
+mod tensor_file;
+pub mod train;
+
+pub use error::Error;

@@ -1,0 +1,108 @@
+//! Normalisation over the last dimension: RMS norm, RMS norm with a weight counted from one, LayerNorm.
+
+use candle_core::{D, Result, Tensor};
+use frostline_schemas::decoder::NormKind;
+
+use super::{Gradients, Wanted, cpu, rows};
+
+/// [.., width] → the same shape. `weight` and `bias` are [width]; `epsilon` is added to the mean square (the variance).
+pub fn forward(x: &Tensor, kind: NormKind, epsilon: f64, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let gain = gain(kind, weight)?;
+    if x.device().is_cpu() {
+        return cpu::norm(x, kind, epsilon as f32, &gain, bias);
+    }
+    composed(x, kind, epsilon, &gain, bias)
+}
+
+fn composed(x: &Tensor, kind: NormKind, epsilon: f64, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    match (kind, bias) {
+        (NormKind::Layer, Some(bias)) => candle_nn::ops::layer_norm(&x, gain, bias, epsilon as f32),
+        (NormKind::Layer, None) => candle_nn::ops::layer_norm(&x, gain, &gain.zeros_like()?, epsilon as f32),
+        _ => candle_nn::ops::rms_norm(&x, gain, epsilon as f32),
+    }
+}
+
+/// With x̂ the normalised input, r what it was multiplied by (1/rms, or 1/deviation), and g = dy · gain:
+/// `dx = r (g − x̂ mean(g x̂))`, for LayerNorm `dx = r (g − mean(g) − x̂ mean(g x̂))`; `dw` = Σ dy x̂; `db` = Σ dy.
+///
+/// `x` is what [`forward`] was given; r is computed again from it.
+pub fn backward(
+    dy: &Tensor,
+    x: &Tensor,
+    kind: NormKind,
+    epsilon: f64,
+    weight: &Tensor,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let gain = gain(kind, weight)?;
+    if x.device().is_cpu() {
+        return cpu::norm_backward(dy, x, kind, epsilon as f32, &gain, wanted);
+    }
+    composed_backward(dy, x, kind, epsilon, &gain, wanted)
+}
+
+fn composed_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    kind: NormKind,
+    epsilon: f64,
+    gain: &Tensor,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let (dy_rows, x) = (rows(dy)?, rows(x)?);
+    let centred = match kind {
+        NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        _ => x,
+    };
+    let r = (centred.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
+    let unit = centred.broadcast_mul(&r)?;
+    let mut gradients = Gradients::default();
+    if wanted.input {
+        let g = dy_rows.broadcast_mul(gain)?;
+        let along = unit.broadcast_mul(&(&g * &unit)?.mean_keepdim(D::Minus1)?)?;
+        let g = match kind {
+            NormKind::Layer => g.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?,
+            _ => g,
+        };
+        gradients.input = Some((g - along)?.broadcast_mul(&r)?.reshape(dy.shape())?);
+    }
+    if wanted.weight {
+        gradients.weight = Some((&dy_rows * &unit)?.sum(0)?);
+    }
+    if wanted.bias {
+        gradients.bias = Some(dy_rows.sum(0)?);
+    }
+    Ok(gradients)
+}
+
+/// What the normalised input is multiplied by.
+fn gain(kind: NormKind, weight: &Tensor) -> Result<Tensor> {
+    match kind {
+        NormKind::RmsUnitOffset => weight + 1.0,
+        _ => Ok(weight.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, random};
+    use super::*;
+
+    #[test]
+    fn both_spellings_agree() {
+        let (x, dy) = (random(&[3, 5, 37], 1), random(&[3, 5, 37], 2));
+        let (weight, bias) = (random(&[37], 3), random(&[37], 4));
+        let wanted = Wanted { input: true, weight: true, bias: true };
+        for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
+            let bias = (kind == NormKind::Layer).then_some(&bias);
+            let gain = gain(kind, &weight).unwrap();
+            close(&forward(&x, kind, 1e-6, &weight, bias).unwrap(), &composed(&x, kind, 1e-6, &gain, bias).unwrap());
+            let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
+            let theirs = composed_backward(&dy, &x, kind, 1e-6, &gain, wanted).unwrap();
+            close(&ours.input.unwrap(), &theirs.input.unwrap());
+            close(&ours.weight.unwrap(), &theirs.weight.unwrap());
+            close(&ours.bias.unwrap(), &theirs.bias.unwrap());
+        }
+    }
+}

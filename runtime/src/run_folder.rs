@@ -1,0 +1,199 @@
+//! The folder that a run leaves: settings, metrics, and the trained tensors alone.
+//!
+//! `settings.json` is there from the start, `metrics.jsonl` grows by a line a step, `trained.safetensors` appears whole
+//! when training is done. A folder without it is a run that did not end.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use frostline_schemas::digest::Digest;
+use frostline_schemas::files;
+use frostline_schemas::run::{
+    BASE_KEY, METRICS_FILE, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, TRAINED_FILE, VERSION,
+};
+use frostline_schemas::weights::{Dtype, TensorView};
+use safetensors::SafeTensors;
+
+use crate::error::Error;
+use crate::ops::cpu;
+use crate::parameters::Parameters;
+use crate::tensor_file::{self, Entry};
+use crate::train::{Observer, Trained};
+
+/// The largest settings file read, in bytes.
+const MAX_SETTINGS: u64 = 1 << 20;
+
+/// A run folder that is being written. As an [`Observer`] it writes down the metrics.
+#[derive(Debug)]
+pub struct RunWriter {
+    folder: PathBuf,
+    metrics: File,
+    plan: Digest,
+}
+
+impl RunWriter {
+    /// Begins a run folder.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where there is anything already.
+    pub fn create(folder: &Path, record: &RunRecord) -> Result<RunWriter, Error> {
+        if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
+            return Err(Error::Exists(folder.into()));
+        }
+        std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
+        let settings = folder.join(SETTINGS_FILE);
+        let text = serde_json::to_string_pretty(record).map_err(|error| Error::file(&settings)(error.into()))? + "\n";
+        files::write_bytes(&settings, text.as_bytes()).map_err(Error::file(&settings))?;
+        let metrics = folder.join(METRICS_FILE);
+        let metrics = File::create_new(&metrics).map_err(Error::file(&metrics))?;
+        Ok(RunWriter { folder: folder.into(), metrics, plan: record.plan })
+    }
+
+    /// Writes the trained tensors; the run is whole then.
+    pub fn finish(self, trained: &Trained) -> Result<(), Error> {
+        self.metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
+        let path = self.folder.join(TRAINED_FILE);
+        write_trained(&path, &trained.parameters, self.plan, trained.base_weights)
+    }
+}
+
+impl Observer for RunWriter {
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        let failed = Error::file(self.folder.join(METRICS_FILE));
+        let line = serde_json::to_string(metrics).map_err(std::io::Error::from).map(|line| line + "\n");
+        line.and_then(|line| self.metrics.write_all(line.as_bytes())).map_err(failed)
+    }
+}
+
+fn write_trained(path: &Path, parameters: &Parameters, plan: Digest, base: Digest) -> Result<(), Error> {
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in parameters.trained() {
+        tensors.insert(name, tensor?);
+    }
+    let entry = |(name, tensor): (&&str, &&Tensor)| Entry {
+        name: (*name).to_owned(),
+        dtype: Dtype::F32,
+        shape: tensor.dims().to_vec(),
+    };
+    let entries = tensors.iter().map(entry).collect();
+    let metadata = BTreeMap::from([
+        ("format".to_owned(), "pt".to_owned()),
+        (PLAN_KEY.to_owned(), plan.to_string()),
+        (BASE_KEY.to_owned(), base.to_string()),
+    ]);
+    let content = |entry: &Entry| {
+        let bytes = tensors.get(entry.name.as_str()).map(|tensor| little_endian(tensor));
+        bytes.unwrap_or_else(|| Ok(Vec::new())).map(Cow::Owned)
+    };
+    tensor_file::write(path, entries, &metadata, content).map_err(Error::file(path))
+}
+
+fn little_endian(tensor: &Tensor) -> std::io::Result<Vec<u8>> {
+    let bytes = tensor.to_device(&candle_core::Device::Cpu).and_then(|tensor| {
+        cpu::with_slices([&tensor], |[values]| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    });
+    bytes.map_err(std::io::Error::other)
+}
+
+/// A run that ended.
+pub struct Run {
+    pub folder: PathBuf,
+    pub record: RunRecord,
+    /// Digest of the weights that training began from.
+    pub base_weights: Digest,
+    map: memmap2::Mmap,
+    names: Vec<String>,
+}
+
+impl Run {
+    /// Opens a run folder and checks that it is whole. Trained tensors are memory-mapped.
+    ///
+    /// # Errors
+    /// [`Error::Run`] where training did not end or a file is not what it should be.
+    pub fn open(folder: &Path) -> Result<Run, Error> {
+        let record = read_record(&folder.join(SETTINGS_FILE))?;
+        let path = folder.join(TRAINED_FILE);
+        let bad = |reason: String| Error::Run { path: path.clone(), reason };
+        if !path.exists() {
+            return Err(bad("is not there: training has not ended; train again into another folder".into()));
+        }
+        let map = files::map(&path).map_err(Error::file(&path))?;
+        let (_, header) = SafeTensors::read_metadata(&map).map_err(|error| bad(error.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let digest = |key: &str| {
+            let text = metadata.get(key).ok_or_else(|| bad(format!("its metadata has no `{key}`")))?;
+            text.parse::<Digest>().map_err(|error| bad(format!("`{key}` in its metadata: {error}")))
+        };
+        if digest(PLAN_KEY)? != record.plan {
+            return Err(bad(format!("was trained by another plan than {SETTINGS_FILE} names")));
+        }
+        let base_weights = digest(BASE_KEY)?;
+        let mut names: Vec<String> = header.tensors().into_keys().collect();
+        names.sort();
+        Ok(Run { folder: folder.into(), record, base_weights, map, names })
+    }
+
+    /// Names of the trained tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The trained tensors by name, sorted.
+    pub fn tensors(&self) -> Result<BTreeMap<&str, TrainedTensor>, Error> {
+        let path = self.folder.join(TRAINED_FILE);
+        let bad = |reason: String| Error::Run { path: path.clone(), reason };
+        let file = SafeTensors::deserialize(&self.map).map_err(|error| bad(error.to_string()))?;
+        let read = |name: &String| -> Result<TrainedTensor, Error> {
+            let view = file.tensor(name).map_err(|error| bad(error.to_string()))?;
+            let view = TensorView { dtype: view.dtype(), shape: view.shape(), bytes: view.data() };
+            let not_float = || Error::NotFloat { name: name.clone(), dtype: view.dtype };
+            Ok(TrainedTensor { shape: view.shape.to_vec(), values: view.to_f32().ok_or_else(not_float)? })
+        };
+        self.names.iter().map(|name| read(name).map(|tensor| (name.as_str(), tensor))).collect()
+    }
+
+    /// Puts the trained tensors in the place of the model's own.
+    ///
+    /// # Errors
+    /// [`Error::BaseWeights`] where the run began from other weights, [`Error::UnknownTensors`] or
+    /// [`Error::TensorShape`] where a tensor is none of the model's.
+    pub fn apply(&self, parameters: &mut Parameters) -> Result<(), Error> {
+        self.check_base(parameters.weights().folder(), parameters.weights().digest())?;
+        for (name, TrainedTensor { shape, values }) in self.tensors()? {
+            parameters.replace(name, Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that these are the weights that the run began from.
+    pub fn check_base(&self, folder: &Path, found: Digest) -> Result<(), Error> {
+        match self.base_weights == found {
+            true => Ok(()),
+            false => Err(Error::BaseWeights { folder: folder.into(), base: self.base_weights, found }),
+        }
+    }
+}
+
+/// A trained tensor, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainedTensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+fn read_record(path: &Path) -> Result<RunRecord, Error> {
+    let bad = |reason: String| Error::Run { path: path.into(), reason };
+    if std::fs::metadata(path).map_err(Error::file(path))?.len() > MAX_SETTINGS {
+        return Err(bad("too large for a run's settings".into()));
+    }
+    let text = std::fs::read(path).map_err(Error::file(path))?;
+    let record: RunRecord = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    match record.version {
+        VERSION => Ok(record),
+        version => Err(bad(format!("version {version} is not known; this frostline reads version {VERSION}"))),
+    }
+}

@@ -1,0 +1,271 @@
+//! Training: examples → batches → prefix → suffix, loss and gradients → optimiser, until the steps are done.
+
+use std::time::Instant;
+
+use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::digest::Digest;
+use frostline_schemas::examples::Example;
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::Plan;
+use frostline_schemas::run::{StepMetrics, TrainingSettings};
+
+use crate::batches::{Batch, Rows};
+use crate::decoder::Decoder;
+use crate::device::{self, Device};
+use crate::error::Error;
+use crate::gradients::Gradients;
+use crate::optimizer::{AdamW, clip_factor};
+use crate::parameters::Parameters;
+use crate::schedule;
+use crate::scope::Scope;
+
+/// How and where to train.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub training: TrainingSettings,
+    pub device: Device,
+    /// Threads for the arithmetic; all that the machine has where `None`.
+    pub threads: Option<usize>,
+}
+
+/// Hears of training as it goes on. An error stops it.
+pub trait Observer: Send {
+    /// Before the first step.
+    fn started(&mut self, _start: &Start) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// After each step.
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error>;
+}
+
+/// Hears nothing.
+impl Observer for () {
+    fn step(&mut self, _: &StepMetrics) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Two observers, one after the other.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn started(&mut self, start: &Start) -> Result<(), Error> {
+        self.0.started(start)?;
+        self.1.started(start)
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        self.0.step(metrics)?;
+        self.1.step(metrics)
+    }
+}
+
+impl<T: Observer + ?Sized> Observer for &mut T {
+    fn started(&mut self, start: &Start) -> Result<(), Error> {
+        (**self).started(start)
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        (**self).step(metrics)
+    }
+}
+
+/// What is about to be trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Layers whose output never changes.
+    pub frost_line: usize,
+    pub trained_tensors: usize,
+    pub trained_parameters: u64,
+    pub steps: u64,
+}
+
+/// A trained model.
+pub struct Trained {
+    pub decoder: Decoder,
+    pub parameters: Parameters,
+    /// Digest of the weights that training began from.
+    pub base_weights: Digest,
+    /// Planned tensors whose gradient was zero everywhere on the first step.
+    pub zero_gradients: Vec<String>,
+}
+
+/// Trains what a plan says.
+///
+/// # Errors
+/// [`Error::Plan`] where the plan is not for this model; else as for [`train_scope`].
+pub fn train(
+    model: ModelFolder,
+    plan: &Plan,
+    examples: &[Example],
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
+    let identity = model.identity()?;
+    plan.check_model(&identity, &model.config)?;
+    let scope = Scope::of_names(&model.config, plan.tensors.iter().map(String::as_str))?;
+    train_scope(model, identity.weights, scope, examples, settings, observer)
+}
+
+/// Trains the tensors of a scope. `base_weights` is the digest of the model's weights.
+///
+/// # Errors
+/// [`Error::Setting`] for settings that make no sense, [`Error::Unproved`] where the first step does not reach exactly
+/// the scope's tensors, [`Error::Loss`] and [`Error::Gradient`] where training diverges, and what `observer` returns.
+pub fn train_scope(
+    model: ModelFolder,
+    base_weights: Digest,
+    scope: Scope,
+    examples: &[Example],
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
+    check(&settings.training, examples)?;
+    let ModelFolder { config, weights, .. } = model;
+    warn_of_length(&config, examples);
+    let parameters = Parameters::new(&config, weights, &scope, settings.device.open()?)?;
+    let decoder = Decoder::new(config, scope);
+    device::on_threads(settings.threads, || {
+        let mut trainer = Trainer::new(decoder, parameters, settings.training.clone(), examples);
+        observer.started(&trainer.start()?)?;
+        for step in 0..settings.training.steps {
+            observer.step(&trainer.step(step)?)?;
+        }
+        let Trainer { decoder, parameters, zero_gradients, .. } = trainer;
+        Ok(Trained { decoder, parameters, base_weights, zero_gradients })
+    })?
+}
+
+fn check(settings: &TrainingSettings, examples: &[Example]) -> Result<(), Error> {
+    let none = |field, reason| Err(Error::Setting { field, value: "0".into(), reason });
+    if examples.is_empty() {
+        return none("examples", "there is nothing to train on");
+    }
+    if settings.steps == 0 {
+        return none("steps", "at least one is needed");
+    }
+    if settings.batch_size == 0 {
+        return none("batch size", "at least one row is needed");
+    }
+    if settings.accumulation == 0 {
+        return none("accumulation", "a step has at least one micro-batch");
+    }
+    let numbers = [
+        ("learning rate", settings.learning_rate),
+        ("weight decay", settings.weight_decay),
+        ("gradient clip", settings.gradient_clip.unwrap_or(1.0)),
+    ];
+    match numbers.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+        Some((field, value)) => {
+            Err(Error::Setting { field, value: value.to_string(), reason: "it must be a number of at least 0" })
+        }
+        None => Ok(()),
+    }
+}
+
+fn warn_of_length(config: &DecoderConfig, examples: &[Example]) {
+    let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+    if longest > config.max_positions {
+        tracing::warn!(longest, made_for = config.max_positions, "rows are longer than the model was made for");
+    }
+}
+
+/// Training as it goes on.
+struct Trainer<'a> {
+    decoder: Decoder,
+    parameters: Parameters,
+    optimizer: AdamW,
+    settings: TrainingSettings,
+    examples: &'a [Example],
+    rows: Rows,
+    zero_gradients: Vec<String>,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(
+        decoder: Decoder,
+        parameters: Parameters,
+        settings: TrainingSettings,
+        examples: &'a [Example],
+    ) -> Trainer<'a> {
+        Trainer {
+            optimizer: AdamW::new(settings.weight_decay),
+            rows: Rows::new(examples.len(), settings.order, settings.seed),
+            zero_gradients: Vec::new(),
+            decoder,
+            parameters,
+            settings,
+            examples,
+        }
+    }
+
+    fn start(&self) -> Result<Start, Error> {
+        let mut parameters = 0;
+        for (_, tensor) in self.parameters.trained() {
+            parameters += tensor?.elem_count() as u64;
+        }
+        Ok(Start {
+            frost_line: self.decoder.frost_line(),
+            trained_tensors: self.decoder.scope().names().len(),
+            trained_parameters: parameters,
+            steps: self.settings.steps,
+        })
+    }
+
+    /// One step, counted from 0.
+    fn step(&mut self, step: u64) -> Result<StepMetrics, Error> {
+        let begun = Instant::now();
+        let batches = self.batches();
+        let targets: usize = batches.iter().map(|batch| batch.targets.len()).sum();
+        let (loss, gradients) = self.loss_and_gradients(&batches, targets)?;
+        if !loss.is_finite() {
+            return Err(Error::Loss { step: step + 1, loss });
+        }
+        if step == 0 {
+            self.prove(&gradients)?;
+        }
+        let gradient_norm = gradients.norm()?;
+        if !gradient_norm.is_finite() {
+            return Err(Error::Gradient { step: step + 1 });
+        }
+        let learning_rate = schedule::learning_rate(&self.settings, step);
+        let clip = clip_factor(gradient_norm, self.settings.gradient_clip);
+        self.optimizer.step(&mut self.parameters, &gradients, learning_rate, clip)?;
+        Ok(StepMetrics {
+            step: step + 1,
+            loss,
+            learning_rate,
+            gradient_norm,
+            tokens: batches.iter().map(|batch| batch.real_tokens as u64).sum(),
+            targets: targets as u64,
+            seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The micro-batches of the next step.
+    fn batches(&mut self) -> Vec<Batch> {
+        let rows = self.rows.take(self.settings.batch_size * self.settings.accumulation);
+        let batch = |rows: &[usize]| Batch::new(rows.iter().map(|&row| &self.examples[row]));
+        rows.chunks(self.settings.batch_size).map(batch).collect()
+    }
+
+    /// Mean loss over all targets of the step, and its gradients.
+    fn loss_and_gradients(&self, batches: &[Batch], targets: usize) -> Result<(f64, Gradients), Error> {
+        let scale = 1.0 / targets.max(1) as f64;
+        let mut gradients = Gradients::default();
+        let mut loss = 0.0;
+        for batch in batches {
+            let boundary = self.decoder.prefix(&self.parameters, batch)?;
+            let (decoder, parameters) = (&self.decoder, &self.parameters);
+            loss += decoder.loss_and_gradients(parameters, batch, boundary, scale, &mut gradients)?;
+        }
+        Ok((loss * scale, gradients))
+    }
+
+    fn prove(&mut self, gradients: &Gradients) -> Result<(), Error> {
+        self.zero_gradients = gradients.prove(self.decoder.scope())?;
+        if !self.zero_gradients.is_empty() {
+            tracing::warn!(tensors = self.zero_gradients.join(", "), "planned tensors with a gradient of zero everywhere");
+        }
+        Ok(())
+    }
+}

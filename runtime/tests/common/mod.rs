@@ -1,0 +1,107 @@
+//! The reference cases of tests/cases: tiny models and what PyTorch says of them.
+#![allow(dead_code)] // Each test file uses its own part.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use frostline_runtime::batches::Batch;
+use frostline_runtime::decoder::Decoder;
+use frostline_runtime::gradients::Gradients;
+use frostline_runtime::parameters::Parameters;
+use frostline_runtime::scope::Scope;
+use frostline_schemas::config;
+use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::examples::{Example, Target};
+use frostline_schemas::weights::Weights;
+
+pub const FAMILIES: [&str; 5] = ["gpt2", "llama", "llama-tied", "qwen2", "gemma3"];
+
+pub struct Case {
+    pub name: &'static str,
+    pub folder: PathBuf,
+    pub config: DecoderConfig,
+    pub expected: HashMap<String, Tensor>,
+}
+
+/// The folder of a case; `FROSTLINE_CASES` may name another folder of cases.
+pub fn folder(name: &str) -> PathBuf {
+    let ours = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
+    std::env::var_os("FROSTLINE_CASES").map_or_else(ours, PathBuf::from).join(name)
+}
+
+impl Case {
+    pub fn open(name: &'static str) -> Case {
+        let folder = folder(name);
+        let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &device()).unwrap();
+        Case { name, config: config::read(&folder).unwrap(), folder, expected }
+    }
+
+    pub fn all() -> Vec<Case> {
+        FAMILIES.into_iter().map(Case::open).collect()
+    }
+
+    /// The rows as examples, without padding.
+    pub fn examples(&self) -> Vec<Example> {
+        let read = |name: &str| self.expected[name].to_vec2::<i64>().unwrap();
+        let (ids, mask, labels) = (read("input_ids"), read("attention_mask"), read("labels"));
+        let rows = ids.into_iter().zip(mask).zip(labels).enumerate();
+        rows.map(|(row, ((ids, mask), labels))| {
+            let length = mask.iter().filter(|&&seen| seen == 1).count();
+            let wanted = labels.iter().enumerate().filter(|(_, label)| **label >= 0);
+            Example {
+                line: row as u64 + 1,
+                tokens: ids[..length].iter().map(|&id| id as u32).collect(),
+                targets: wanted
+                    .map(|(place, &label)| Target { position: place as u32 - 1, token: label as u32 })
+                    .collect(),
+            }
+        })
+        .collect()
+    }
+
+    pub fn batch(&self) -> Batch {
+        Batch::new(&self.examples())
+    }
+
+    pub fn loss(&self) -> f64 {
+        f64::from(self.expected["loss"].flatten_all().unwrap().to_vec1::<f32>().unwrap()[0])
+    }
+
+    pub fn model(&self, scope: Scope) -> (Decoder, Parameters) {
+        let weights = Weights::open(&self.folder).unwrap();
+        let parameters = Parameters::new(&self.config, weights, &scope, device()).unwrap();
+        (Decoder::new(self.config.clone(), scope), parameters)
+    }
+
+    /// Mean loss over the case's targets, and its gradients.
+    pub fn step(&self, scope: Scope) -> (f64, Gradients) {
+        let (decoder, parameters) = self.model(scope);
+        let batch = self.batch();
+        let scale = 1.0 / batch.targets.len() as f64;
+        let mut gradients = Gradients::default();
+        let boundary = decoder.prefix(&parameters, &batch).unwrap();
+        let sum = decoder.loss_and_gradients(&parameters, &batch, boundary, scale, &mut gradients).unwrap();
+        (sum * scale, gradients)
+    }
+}
+
+/// The device under test: `FROSTLINE_DEVICE`, or the CPU.
+pub fn device() -> Device {
+    let name = std::env::var("FROSTLINE_DEVICE").unwrap_or_else(|_| "cpu".into());
+    name.parse::<frostline_runtime::device::Device>().unwrap().open().unwrap()
+}
+
+/// ‖a − b‖ / ‖b‖.
+pub fn relative_distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (a.to_dtype(DType::F64).unwrap(), b.to_dtype(DType::F64).unwrap());
+    let norm = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt();
+    norm(&(a - &b).unwrap()) / norm(&b).max(1e-30)
+}
+
+/// max |a − b|.
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}

@@ -1,0 +1,76 @@
+//! Logits, loss and every gradient against PyTorch's, for every family and for several frost lines.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Case, largest_difference, relative_distance};
+use frostline_runtime::gradients::Gradients;
+use frostline_runtime::scope::Scope;
+
+/// PyTorch's own f32 results lie about 1e-5 from those in f64.
+const LOGITS: f32 = 5e-5;
+/// Relative to the gradient's norm.
+const GRADIENTS: f64 = 1e-4;
+
+#[test]
+fn logits_are_those_of_pytorch() {
+    for case in Case::all() {
+        let (decoder, parameters) = case.model(Scope::everything(&case.config));
+        let batch = case.batch();
+        let logits = decoder.logits(&parameters, &batch).unwrap();
+        for (row, example) in case.examples().iter().enumerate() {
+            let real = |x: &candle_core::Tensor| x.get(row).unwrap().narrow(0, 0, example.tokens.len()).unwrap();
+            let difference = largest_difference(&real(&logits), &real(&case.expected["logits"]));
+            assert!(difference < LOGITS, "{} row {row}: {difference:e}", case.name);
+        }
+    }
+}
+
+#[test]
+fn all_gradients_are_those_of_pytorch() {
+    for case in Case::all() {
+        let (loss, gradients) = case.step(Scope::everything(&case.config));
+        assert!((loss - case.loss()).abs() < 1e-5, "{}: {loss} {}", case.name, case.loss());
+        compare(&case, &gradients);
+        let expected: BTreeSet<&str> = case.expected.keys().filter_map(|name| name.strip_prefix("grad.")).collect();
+        assert_eq!(gradients.names().collect::<BTreeSet<_>>(), expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn frozen_layers_change_no_other_gradient_and_have_none() {
+    for case in Case::all() {
+        for frost_line in 0..case.config.layers.len() {
+            let scope = Scope::above(&case.config, frost_line).unwrap();
+            let (loss, gradients) = case.step(scope.clone());
+            assert!((loss - case.loss()).abs() < 1e-5, "{}: {loss} {}", case.name, case.loss());
+            compare(&case, &gradients);
+            assert!(gradients.names().eq(scope.names()), "{} above {frost_line}", case.name);
+            assert_eq!(gradients.prove(&scope).unwrap(), [""; 0]);
+        }
+    }
+}
+
+/// A scope need not be whole layers: each tensor alone receives its gradient, and nothing else does.
+#[test]
+fn each_tensor_can_be_trained_alone() {
+    for case in Case::all() {
+        for spec in case.config.tensors() {
+            let scope = Scope::of_names(&case.config, [spec.name.as_str()]).unwrap();
+            let (_, gradients) = case.step(scope);
+            assert_eq!(gradients.names().collect::<Vec<_>>(), [spec.name.as_str()], "{}", case.name);
+            compare(&case, &gradients);
+        }
+    }
+}
+
+fn compare(case: &Case, gradients: &Gradients) {
+    for (name, gradient) in gradients.iter() {
+        let expected = &case.expected[&format!("grad.{name}")];
+        let distance = relative_distance(gradient, expected);
+        // The softmax does not see a key's bias: its gradient is rounding alone.
+        let nothing = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-7;
+        assert!(distance < GRADIENTS || nothing, "{} {name}: {distance:e}", case.name);
+    }
+}

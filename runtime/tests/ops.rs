@@ -1,0 +1,254 @@
+//! The derivative of each operation: written out where it can be, and against finite differences.
+
+use candle_core::{Device, Tensor};
+use frostline_runtime::ops::{Wanted, activation, attention, embedding, linear, loss, norm, residual, rope};
+use frostline_schemas::decoder::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
+use rand::{RngExt, SeedableRng};
+
+const ALL: Wanted = Wanted { input: true, weight: true, bias: true };
+
+fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.random_range(-1.0..1.0)).collect();
+    tensor(&values, shape)
+}
+
+fn assert_close(got: &Tensor, expected: &[f32]) {
+    let got = values(got);
+    assert_eq!(got.len(), expected.len());
+    for (a, b) in got.iter().zip(expected) {
+        assert!((a - b).abs() < 1e-5, "{got:?} {expected:?}");
+    }
+}
+
+/// Checks a gradient of Σ dy · f(x) by central differences.
+fn assert_derivative(x: &Tensor, dy: &Tensor, gradient: &Tensor, f: impl Fn(&Tensor) -> Tensor) {
+    const STEP: f32 = 1e-2;
+    assert_eq!(x.dims(), gradient.dims());
+    let at = |k: usize, step: f32| {
+        let mut moved = values(x);
+        moved[k] += step;
+        let y = values(&f(&tensor(&moved, x.dims())));
+        y.iter().zip(values(dy)).map(|(y, dy)| f64::from(*y) * f64::from(dy)).sum::<f64>()
+    };
+    for (k, got) in values(gradient).into_iter().enumerate() {
+        let expected = (at(k, STEP) - at(k, -STEP)) / f64::from(2.0 * STEP);
+        assert!((f64::from(got) - expected).abs() < 2e-3, "element {k}: {got} {expected}");
+    }
+}
+
+#[test]
+fn linear_gradients() {
+    let x = tensor(&[1.0, 2.0, 3.0, 4.0], &[2, 2]);
+    let weight = tensor(&[1.0, -1.0, 0.5, 2.0, 0.0, 3.0], &[3, 2]);
+    let bias = tensor(&[0.1, 0.2, 0.3], &[3]);
+    let layout = LinearLayout::OutputsFirst;
+    assert_close(&linear::forward(&x, &weight, Some(&bias), layout).unwrap(), &[-0.9, 4.7, 6.3, -0.9, 9.7, 12.3]);
+    let dy = tensor(&[1.0, 0.0, 2.0, 0.0, 1.0, -1.0], &[2, 3]);
+    let got = linear::backward(&dy, Some(&x), &weight, layout, ALL).unwrap();
+    assert_close(&got.input.unwrap(), &[1.0, 5.0, 0.5, -1.0]); // dy W
+    assert_close(&got.weight.unwrap(), &[1.0, 2.0, 3.0, 4.0, -1.0, 0.0]); // dyᵀ x
+    assert_close(&got.bias.unwrap(), &[1.0, 1.0, 1.0]); // Σ dy
+}
+
+#[test]
+fn linear_with_inputs_first_is_the_transpose() {
+    let (x, dy) = (random(&[2, 3, 4], 1), random(&[2, 3, 5], 2));
+    let weight = random(&[4, 5], 3);
+    let transposed = weight.t().unwrap().contiguous().unwrap();
+    let (first, last) = (LinearLayout::InputsFirst, LinearLayout::OutputsFirst);
+    let y = linear::forward(&x, &weight, None, first).unwrap();
+    assert_close(&y, &values(&linear::forward(&x, &transposed, None, last).unwrap()));
+    let got = linear::backward(&dy, Some(&x), &weight, first, ALL).unwrap();
+    let expected = linear::backward(&dy, Some(&x), &transposed, last, ALL).unwrap();
+    assert_close(&got.input.unwrap(), &values(&expected.input.unwrap()));
+    assert_close(&got.weight.unwrap(), &values(&expected.weight.unwrap().t().unwrap()));
+}
+
+#[test]
+fn what_is_not_wanted_is_not_computed() {
+    let wanted = Wanted { input: true, weight: false, bias: false };
+    let (dy, weight) = (random(&[2, 3], 1), random(&[3, 4], 2));
+    let got = linear::backward(&dy, None, &weight, LinearLayout::OutputsFirst, wanted).unwrap();
+    assert!(got.input.is_some() && got.weight.is_none() && got.bias.is_none());
+    let got = norm::backward(&dy, &dy, NormKind::Layer, 1e-5, &random(&[3], 3), wanted).unwrap();
+    assert!(got.input.is_some() && got.weight.is_none() && got.bias.is_none());
+}
+
+#[test]
+fn norm_gradients() {
+    let (x, dy) = (random(&[2, 3, 19], 1), random(&[2, 3, 19], 2));
+    let (weight, bias) = (random(&[19], 3), random(&[19], 4));
+    for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
+        let bias = (kind == NormKind::Layer).then_some(&bias);
+        let f = |x: &Tensor, weight: &Tensor| norm::forward(x, kind, 1e-5, weight, bias).unwrap();
+        let got = norm::backward(&dy, &x, kind, 1e-5, &weight, ALL).unwrap();
+        assert_derivative(&x, &dy, &got.input.unwrap(), |x| f(x, &weight));
+        assert_derivative(&weight, &dy, &got.weight.unwrap(), |weight| f(&x, weight));
+        let sum = dy.sum((0, 1)).unwrap();
+        assert_close(&got.bias.unwrap(), &values(&sum)); // Σ dy
+    }
+}
+
+#[test]
+fn norm_of_a_vector() {
+    let (x, weight) = (tensor(&[3.0, 4.0], &[1, 2]), tensor(&[2.0, 1.0], &[2]));
+    let rms = 12.5f32.sqrt();
+    assert_close(&norm::forward(&x, NormKind::Rms, 0.0, &weight, None).unwrap(), &[6.0 / rms, 4.0 / rms]);
+    assert_close(&norm::forward(&x, NormKind::RmsUnitOffset, 0.0, &weight, None).unwrap(), &[9.0 / rms, 8.0 / rms]);
+    assert_close(&norm::forward(&x, NormKind::Layer, 0.0, &weight, None).unwrap(), &[-2.0, 1.0]);
+    // Along x itself the RMS norm is constant: with dy = x / w the input's gradient is r (x − x̂ mean(x x̂)) = 0.
+    let dy = tensor(&[1.5, 4.0], &[1, 2]);
+    let got = norm::backward(&dy, &x, NormKind::Rms, 0.0, &weight, ALL).unwrap();
+    assert_close(&got.input.unwrap(), &[0.0, 0.0]);
+    assert_close(&got.weight.unwrap(), &[4.5 / rms, 16.0 / rms]); // dy x̂
+}
+
+#[test]
+fn rope_gradients() {
+    let spec = RopeSpec { theta: 100.0, scaling: RopeScaling::None };
+    let table = rope::Table::new(&spec, 4, 3, &Device::Cpu).unwrap();
+    let x = random(&[2, 3, 2, 4], 1);
+    let y = rope::forward(&x, &table).unwrap();
+    // Place 1 turns dimension 0 with 2 by 1 radian, and 1 with 3 by 100^(−1/2) = 0.1.
+    let (x1, y1) = (values(&x)[8..12].to_vec(), values(&y)[8..12].to_vec());
+    let ((s, c), (s1, c1)) = (1f32.sin_cos(), 0.1f32.sin_cos());
+    let expected =
+        [x1[0] * c - x1[2] * s, x1[1] * c1 - x1[3] * s1, x1[2] * c + x1[0] * s, x1[3] * c1 + x1[1] * s1];
+    assert_close(&tensor(&y1, &[4]), &expected);
+    assert_close(&rope::backward(&y, &table).unwrap(), &values(&x)); // The rotation's transpose undoes it.
+    let dy = random(&[2, 3, 2, 4], 2);
+    assert_derivative(&x, &dy, &rope::backward(&dy, &table).unwrap(), |x| rope::forward(x, &table).unwrap());
+}
+
+#[test]
+fn attention_gradients() {
+    for (kv_heads, window) in [(1, None), (2, Some(2)), (4, Some(3))] {
+        let shape = attention::Shape { scale: 0.7, window };
+        let q = random(&[2, 5, 4, 3], 1);
+        let (k, v) = (random(&[2, 5, kv_heads, 3], 2), random(&[2, 5, kv_heads, 3], 3));
+        let dy = random(&[2, 5, 12], 4);
+        let f = |q: &Tensor, k: &Tensor, v: &Tensor| attention::forward(q, k, v, shape).unwrap();
+        let (_, saved) = f(&q, &k, &v);
+        let (dq, dk, dv) = attention::backward(&dy, &saved, shape).unwrap();
+        assert_derivative(&q, &dy, &dq, |q| f(q, &k, &v).0);
+        assert_derivative(&k, &dy, &dk, |k| f(&q, k, &v).0);
+        assert_derivative(&v, &dy, &dv, |v| f(&q, &k, v).0);
+    }
+}
+
+#[test]
+fn a_window_of_one_sees_itself_alone() {
+    let shape = attention::Shape { scale: 1.0, window: Some(1) };
+    let (q, k, v) = (random(&[1, 4, 2, 3], 1), random(&[1, 4, 2, 3], 2), random(&[1, 4, 2, 3], 3));
+    let (y, saved) = attention::forward(&q, &k, &v, shape).unwrap();
+    assert_close(&y, &values(&v));
+    let dy = random(&[1, 4, 6], 4);
+    let (dq, dk, dv) = attention::backward(&dy, &saved, shape).unwrap();
+    assert_close(&dv, &values(&dy)); // y = v
+    assert_close(&dq, &[0.0; 24]); // A softmax over one place is constant.
+    assert_close(&dk, &[0.0; 24]);
+}
+
+#[test]
+fn activation_derivatives() {
+    let x = tensor(&[-2.0, -0.5, 0.3, 1.0, 30.0, -30.0], &[6]);
+    let one = Tensor::ones(6, candle_core::DType::F32, &Device::Cpu).unwrap();
+    // From the formulas, in f64.
+    let expected = [
+        (Activation::Silu, [-0.090_784, 0.260_039, 0.647_785, 0.927_671, 1.0, 0.0]),
+        (Activation::GeluTanh, [-0.086_099, 0.132_630, 0.732_304, 1.082_964, 1.0, 0.0]),
+        (Activation::Gelu, [-0.085_232, 0.132_505, 0.732_328, 1.083_316, 1.0, 0.0]),
+        (Activation::Relu, [0.0, 0.0, 1.0, 1.0, 1.0, 0.0]),
+    ];
+    for (kind, derivative) in expected {
+        assert_close(&activation::backward(&one, &x, kind).unwrap(), &derivative);
+        let x = tensor(&[-1.7, -0.4, 0.2, 0.9], &[4]);
+        let dy = random(&[4], 1);
+        let got = activation::backward(&dy, &x, kind).unwrap();
+        assert_derivative(&x, &dy, &got, |x| activation::forward(x, kind).unwrap());
+    }
+}
+
+#[test]
+fn gated_activation_gradients() {
+    let (gate, up, dy) = (random(&[3, 7], 1), random(&[3, 7], 2), random(&[3, 7], 3));
+    for kind in [Activation::Silu, Activation::GeluTanh, Activation::Gelu] {
+        let (dgate, dup) = activation::gated_backward(&dy, &gate, &up, kind).unwrap();
+        assert_derivative(&gate, &dy, &dgate, |gate| activation::gated_forward(gate, &up, kind).unwrap());
+        assert_derivative(&up, &dy, &dup, |up| activation::gated_forward(&gate, up, kind).unwrap());
+    }
+}
+
+#[test]
+fn residual_sum() {
+    let (x, z) = (random(&[3, 5], 1), random(&[3, 5], 2));
+    assert_close(&residual::add(&x, &z).unwrap(), &values(&(&x + &z).unwrap()));
+}
+
+#[test]
+fn embedding_gradients_add_up_where_a_row_was_read_twice() {
+    let table = tensor(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &[3, 2]);
+    let ids = Tensor::new(&[[2u32, 0, 2]], &Device::Cpu).unwrap();
+    assert_close(&embedding::forward(&table, &ids).unwrap(), &[4.0, 5.0, 0.0, 1.0, 4.0, 5.0]);
+    let dy = tensor(&[1.0, 2.0, 3.0, 4.0, 10.0, 20.0], &[1, 3, 2]);
+    let got = embedding::backward(&dy, &ids, 3).unwrap();
+    assert_close(&got, &[3.0, 4.0, 0.0, 0.0, 11.0, 22.0]);
+}
+
+#[test]
+fn cross_entropy_of_equal_logits() {
+    let (hidden, head) = (tensor(&[1.0, 2.0], &[1, 2]), tensor(&[0.0; 8], &[4, 2]));
+    let got = loss::cross_entropy(&hidden, &head, &[3], 0.5, true).unwrap();
+    assert!((got.loss - 4f64.ln()).abs() < 1e-6);
+    assert_close(&got.hidden, &[0.0, 0.0]);
+    // ½ (softmax − onehot)ᵀ h
+    assert_close(&got.head.unwrap(), &[0.125, 0.25, 0.125, 0.25, 0.125, 0.25, -0.375, -0.75]);
+}
+
+#[test]
+fn cross_entropy_gradients() {
+    let (hidden, head, targets) = (random(&[3, 5], 1), random(&[7, 5], 2), [6, 0, 3]);
+    let loss = |hidden: &Tensor, head: &Tensor| {
+        let sum = loss::cross_entropy(hidden, head, &targets, 1.0, false).unwrap().loss;
+        tensor(&[sum as f32], &[1])
+    };
+    let got = loss::cross_entropy(&hidden, &head, &targets, 1.0, true).unwrap();
+    let one = tensor(&[1.0], &[1]);
+    assert_derivative(&hidden, &one, &got.hidden, |hidden| loss(hidden, &head));
+    assert_derivative(&head, &one, &got.head.unwrap(), |head| loss(&hidden, head));
+    let scores: f32 = loss::log_probabilities(&hidden, &head, &targets).unwrap().iter().sum();
+    assert!((f64::from(scores) + got.loss).abs() < 1e-5);
+}
+
+/// A vocabulary so large that two targets' logits fill a chunk.
+#[test]
+fn chunks_of_targets_change_nothing() {
+    const VOCABULARY: usize = 6_000_000;
+    let (hidden, head) = (random(&[5, 1], 1), random(&[VOCABULARY, 1], 2));
+    let targets = [0, VOCABULARY as u32 - 1, 17, 3_000_000, 5];
+    let all = loss::cross_entropy(&hidden, &head, &targets, 1.0, true).unwrap();
+    let mut alone = 0.0;
+    for (k, target) in targets.iter().enumerate() {
+        let one = loss::cross_entropy(&hidden.narrow(0, k, 1).unwrap(), &head, &[*target], 1.0, false).unwrap();
+        alone += one.loss;
+        assert_close(&all.hidden.get(k).unwrap(), &values(&one.hidden));
+    }
+    assert!((all.loss - alone).abs() < 1e-6);
+    assert_eq!(all.head.unwrap().dims(), [VOCABULARY, 1]);
+}
+
+#[test]
+fn a_target_outside_the_vocabulary_is_an_error() {
+    let (hidden, head) = (random(&[1, 2], 1), random(&[3, 2], 2));
+    let error = loss::cross_entropy(&hidden, &head, &[3], 1.0, false).unwrap_err();
+    assert!(error.to_string().contains("target token 3 is outside the vocabulary of 3"), "{error}");
+}

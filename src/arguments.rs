@@ -1,0 +1,326 @@
+//! The command line's flags, as typed; checked where a type says so, and passed on by [`commands`](crate::commands).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where to fine-tune: plans which layers of a language model are worth training, and trains only those.
+///
+/// Results go to stdout, logs and progress to stderr. Exit status: 0 done, 1 a check said no, 2 an error.
+#[derive(Parser)]
+#[command(name = "frostline", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Write results as JSON, for machines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Draw no progress bars and log warnings only.
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a model over examples of a task and write which layers are worth training.
+    #[cfg(feature = "plan")]
+    Plan(Box<PlanArguments>),
+    /// Say which latent spaces were found in an ONNX file.
+    #[cfg(feature = "plan")]
+    Layers(LayersArguments),
+    /// Show a plan: the transition trace, the gains, the frost line and why, what each frost line costs.
+    Show(ShowArguments),
+    /// Check that a plan is unchanged and fits a model; exit status 1 if it does not.
+    Check(CheckArguments),
+    /// Train what a plan names, and nothing else.
+    #[cfg(feature = "train")]
+    Train(Box<TrainArguments>),
+    /// Measure loss, perplexity and, where rows have few distinct completions, accuracy.
+    #[cfg(feature = "train")]
+    Eval(EvalArguments),
+    /// Put a run's trained tensors into a copy of its model, for Hugging Face transformers to load.
+    #[cfg(feature = "train")]
+    Merge(MergeArguments),
+    /// Plan and train a small language model that comes with the project, in under a minute.
+    #[cfg(all(feature = "plan", feature = "train"))]
+    Quickstart(QuickstartArguments),
+}
+
+/// Flags of `frostline plan`.
+#[cfg(feature = "plan")]
+#[derive(Args)]
+pub struct PlanArguments {
+    /// Model folder: config.json, safetensors weights, tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The model's ONNX export [default: model.onnx or onnx/model.onnx in the model folder].
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
+    /// Examples of the task, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Where to write the plan.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// What runs the model.
+    #[arg(long, value_enum, default_value_t = EngineName::Tract)]
+    pub engine: EngineName,
+    /// Where ONNX Runtime runs: cpu, or cuda:0 and so on (in builds with the feature `cuda`).
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// ONNX Runtime's library [default: ORT_DYLIB_PATH, then the installed Python package onnxruntime].
+    #[arg(long, value_name = "FILE")]
+    pub ort_library: Option<PathBuf>,
+    /// Examples to run, a seeded sample of the file.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub examples: usize,
+    /// Seed of the sample.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_length: usize,
+    /// The share of a full fine-tuning step's FLOPs that a step may cost, above 0 and at most 1.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub budget: Option<f64>,
+    /// How a layer's gain is measured: power-law or difference.
+    #[arg(long, value_name = "NAME", default_value = "power-law")]
+    pub gain: frostline_schemas::plan::Gain,
+    /// How the examples' end-of-freezing layers become one: median, mean-trace or quantile:Q.
+    #[arg(long, value_name = "NAME", default_value = "median")]
+    pub aggregate: frostline_schemas::plan::Aggregate,
+    /// Layers at the output that are always trained.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub min_trainable_layers: usize,
+    /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub latent_spaces: Option<Vec<String>>,
+    /// Threads to compute with [default: all cores].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+}
+
+#[cfg(feature = "plan")]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineName {
+    /// Pure Rust, built in.
+    Tract,
+    /// ONNX Runtime, loaded from an installed library.
+    Ort,
+}
+
+#[cfg(feature = "plan")]
+#[derive(Args)]
+pub struct LayersArguments {
+    /// The ONNX file.
+    pub onnx: PathBuf,
+    /// Names of the latent spaces' tensors, from the embedding output up, where they are not found.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub latent_spaces: Option<Vec<String>>,
+}
+
+#[derive(Args)]
+pub struct ShowArguments {
+    /// The plan.
+    pub plan: PathBuf,
+}
+
+#[derive(Args)]
+pub struct CheckArguments {
+    /// The plan.
+    pub plan: PathBuf,
+    /// The model folder that it must fit.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+}
+
+/// Flags of `frostline train`.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct TrainArguments {
+    /// Model folder: config.json, safetensors weights, tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The plan.
+    #[arg(long, value_name = "FILE")]
+    pub plan: PathBuf,
+    /// Training examples, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Examples to evaluate on when training is done, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub eval: Option<PathBuf>,
+    /// The run folder to make.
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub length: TrainingLength,
+    /// Rows of a micro-batch.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch_size: usize,
+    /// Micro-batches of an optimiser step.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub accumulation: usize,
+    /// The largest learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = 2e-5, value_parser = positive)]
+    pub learning_rate: f64,
+    /// How the learning rate runs after the warm-up.
+    #[arg(long, value_enum, default_value_t = ScheduleName::Linear)]
+    pub schedule: ScheduleName,
+    /// Steps until the learning rate is reached.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub warmup_steps: u64,
+    /// AdamW's weight decay.
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = not_negative)]
+    pub weight_decay: f64,
+    /// The largest norm of all gradients together, or `off`.
+    #[arg(long, value_name = "NORM", default_value = "1.0", value_parser = norm_or_off)]
+    pub gradient_clip: Clip,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_length: usize,
+    /// In which order examples are taken.
+    #[arg(long, value_enum, default_value_t = OrderName::Shuffle)]
+    pub order: OrderName,
+    /// Seed of the shuffle.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub compute: ComputeArguments,
+}
+
+#[cfg(feature = "train")]
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct TrainingLength {
+    /// Optimiser steps.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Passes over the data; a fraction will do.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub epochs: Option<f64>,
+}
+
+/// Where and with how many threads to compute.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct ComputeArguments {
+    /// cpu, or cuda:0 and so on (in builds with the feature `cuda`).
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads to compute with [default: all cores].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum ScheduleName {
+    Constant,
+    Linear,
+    Cosine,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum OrderName {
+    Shuffle,
+    File,
+}
+
+/// The largest gradient norm, if there is one.
+#[cfg(feature = "train")]
+#[derive(Clone, Copy)]
+pub struct Clip(pub Option<f64>);
+
+/// Flags of `frostline eval`.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct EvalArguments {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A run whose trained tensors take the place of the model's.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<PathBuf>,
+    /// Examples, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Rows computed at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch_size: usize,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_length: usize,
+    #[command(flatten)]
+    pub compute: ComputeArguments,
+}
+
+/// Flags of `frostline merge`.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct MergeArguments {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The model folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The model that training began from [default: where it lay then].
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The type of the weights that are written.
+    #[arg(long, value_enum, default_value_t = TypeName::Source)]
+    pub dtype: TypeName,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum TypeName {
+    /// As in the model that training began from.
+    Source,
+    F32,
+    Bf16,
+    F16,
+}
+
+#[cfg(all(feature = "plan", feature = "train"))]
+#[derive(Args)]
+pub struct QuickstartArguments {
+    /// Folder for the plan and the runs [default: a temporary one, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[cfg(any(feature = "plan", feature = "train"))]
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("must be a whole number".into()),
+    }
+}
+
+#[cfg(any(feature = "plan", feature = "train"))]
+fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|&number| fits(number)).ok_or_else(|| format!("must be a number {what}"))
+}
+
+#[cfg(feature = "plan")]
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |share| share > 0.0 && share <= 1.0, "above 0 and at most 1")
+}
+
+#[cfg(feature = "train")]
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |number| number > 0.0 && number.is_finite(), "above 0")
+}
+
+#[cfg(feature = "train")]
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, |number| number >= 0.0 && number.is_finite(), "not below 0")
+}
+
+#[cfg(feature = "train")]
+fn norm_or_off(text: &str) -> Result<Clip, String> {
+    if text == "off" { Ok(Clip(None)) } else { positive(text).map(|norm| Clip(Some(norm))) }
+}

@@ -1,0 +1,25 @@
+//! `frostline check`.
+
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::{Plan, PlanError};
+use serde_json::json;
+
+use crate::arguments::CheckArguments;
+use crate::output::Output;
+
+/// Whether the plan is whole and fits the model. A file that cannot be read at all is an error, not a no.
+pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> {
+    let model = ModelFolder::open(&arguments.model)?;
+    let identity = model.identity()?;
+    let checked =
+        Plan::read(&arguments.plan).and_then(|plan| plan.check_model(&identity, &model.config).map(|()| plan));
+    let (fits, reason) = match checked {
+        Ok(plan) => (true, format!("plan {} fits the model", plan.id)),
+        Err(error @ (PlanError::Changed { .. } | PlanError::Inconsistent { .. } | PlanError::Misfit(_))) => {
+            (false, error.to_string())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    output.result(&json!({"fits": fits, "reason": reason}), || format!("{}: {reason}\n", if fits { "yes" } else { "no" }))?;
+    Ok(fits)
+}

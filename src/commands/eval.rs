@@ -1,0 +1,66 @@
+//! `frostline eval`.
+
+use std::fmt::Write;
+
+use frostline_runtime::decoder::Decoder;
+use frostline_runtime::device::{self, Device};
+use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::run_folder::Run;
+use frostline_schemas::folder::ModelFolder;
+use serde_json::{Value as Json, json};
+
+use crate::arguments::EvalArguments;
+use crate::output::Output;
+use crate::progress::Bar;
+
+pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
+    let device: Device = arguments.compute.device.parse()?;
+    let model = ModelFolder::open(&arguments.model)?;
+    let examples = super::read_examples(&model, &arguments.data, arguments.max_length)?.examples;
+    let (decoder, mut parameters) = frozen(model, device)?;
+    if let Some(run) = &arguments.run {
+        Run::open(run)?.apply(&mut parameters)?;
+    }
+    let bar = Bar::new(output, "evaluating");
+    let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
+    let evaluation = device::on_threads(arguments.compute.threads, || {
+        evaluate(&decoder, &parameters, &examples, arguments.batch_size, &mut progress)
+    })??;
+    drop(bar);
+    output.result(&to_json(&evaluation), || to_text(&evaluation))
+}
+
+pub fn to_json(evaluation: &Evaluation) -> Json {
+    json!({
+        "examples": evaluation.examples,
+        "targets": evaluation.targets,
+        "loss": evaluation.loss,
+        "perplexity": evaluation.perplexity(),
+        "ranking": evaluation.ranking.as_ref().map(|ranking| json!({
+            "candidates": ranking.candidates,
+            "accuracy": ranking.accuracy,
+            "macro_f1": ranking.macro_f1,
+        })),
+    })
+}
+
+pub fn to_text(evaluation: &Evaluation) -> String {
+    let mut text = format!(
+        "{} examples, {} targets: loss {:.4}, perplexity {:.3}\n",
+        evaluation.examples,
+        evaluation.targets,
+        evaluation.loss,
+        evaluation.perplexity()
+    );
+    if let Some(ranking) = &evaluation.ranking {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "ranking {} completions: accuracy {:.1} %, macro-F1 {:.1} %",
+            ranking.candidates,
+            100.0 * ranking.accuracy,
+            100.0 * ranking.macro_f1
+        );
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! `frostline quickstart`: the whole path on a small model that comes with the project.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use frostline_planner::EngineChoice;
+use frostline_runtime::device::Device;
+use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::scope::Scope;
+use frostline_runtime::train::{self, Settings};
+use frostline_schemas::examples::Example;
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::{Aggregate, Gain, Plan};
+use frostline_schemas::run::{Order, Schedule, TrainingSettings};
+use serde_json::{Value as Json, json};
+
+use super::eval;
+use super::plan::Drawn;
+use super::train::Watch;
+use crate::arguments::QuickstartArguments;
+use crate::output::Output;
+use crate::progress::Bar;
+use crate::show;
+
+/// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
+/// wherever it is installed.
+const FILES: [(&str, &[u8]); 7] = [
+    ("model/config.json", include_bytes!("../../examples/quickstart/config.json")),
+    ("model/model.safetensors", include_bytes!("../../examples/quickstart/model.safetensors")),
+    ("model/model.onnx", include_bytes!("../../examples/quickstart/model.onnx")),
+    ("model/tokenizer.json", include_bytes!("../../examples/quickstart/tokenizer.json")),
+    ("model/tokenizer_config.json", include_bytes!("../../examples/quickstart/tokenizer_config.json")),
+    ("train.jsonl", include_bytes!("../../examples/quickstart/train.jsonl")),
+    ("test.jsonl", include_bytes!("../../examples/quickstart/test.jsonl")),
+];
+const MAX_LENGTH: usize = 64;
+const BATCH: usize = 16;
+const STEPS: u64 = 120;
+const LEARNING_RATE: f64 = 1e-3;
+
+pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
+    let temporary = tempfile::tempdir()?;
+    let folder = arguments.out.as_deref().unwrap_or(temporary.path());
+    unpack(folder)?;
+    let begun = Instant::now();
+    let plan = frostline_planner::plan(&plan_settings(folder), &Drawn::new(output))?;
+    let planning = begun.elapsed().as_secs_f64();
+    plan.write(&folder.join("plan.json"))?;
+
+    let layers = plan.model.layers;
+    let ways = [("all layers", 0), ("the plan", plan.decision.frost_line), ("the last layer", layers - 1)];
+    let rows = ways.into_iter().map(|(name, frost_line)| train_one(name, frost_line, folder, output));
+    let rows = rows.collect::<anyhow::Result<Vec<Row>>>()?;
+    let summary = json!({
+        "plan": plan.id,
+        "frost_line": plan.decision.frost_line,
+        "planning_seconds": planning,
+        "ways": rows.iter().map(Row::to_json).collect::<Vec<Json>>(),
+    });
+    let text = render(&plan, planning, &rows, arguments.out.as_deref())?;
+    output.result(&summary, || text)
+}
+
+fn unpack(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder.join("model"))?;
+    for (name, content) in FILES {
+        let path = folder.join(name);
+        frostline_schemas::files::write_bytes(&path, content)?;
+    }
+    Ok(())
+}
+
+fn plan_settings(folder: &Path) -> frostline_planner::Settings {
+    frostline_planner::Settings {
+        model: folder.join("model"),
+        onnx: None,
+        data: folder.join("train.jsonl"),
+        engine: EngineChoice::Tract,
+        threads: None,
+        examples: 128,
+        seed: 0,
+        max_length: MAX_LENGTH,
+        gain: Gain::PowerLaw,
+        aggregate: Aggregate::Median,
+        min_trainable_layers: 1,
+        budget: None,
+        latent_spaces: None,
+    }
+}
+
+/// What one way of training gave.
+struct Row {
+    name: &'static str,
+    frost_line: usize,
+    parameters: u64,
+    seconds: f64,
+    last_loss: f64,
+    evaluation: Evaluation,
+}
+
+fn train_one(name: &'static str, frost_line: usize, folder: &Path, output: &Output) -> anyhow::Result<Row> {
+    let model = ModelFolder::open(&folder.join("model"))?;
+    let read = |file| super::read_examples(&model, &folder.join(file), MAX_LENGTH).map(|read| read.examples);
+    let (examples, held_out): (Vec<Example>, Vec<Example>) = (read("train.jsonl")?, read("test.jsonl")?);
+    let scope = Scope::above(&model.config, frost_line)?;
+    let base = model.weights.digest();
+    let mut watch = Watch::new(output);
+    let begun = Instant::now();
+    let trained = train::train_scope(model, base, scope, &examples, &training(), &mut watch)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let bar = Bar::new(output, "evaluating");
+    let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
+    let evaluation = evaluate(&trained.decoder, &trained.parameters, &held_out, 4 * BATCH, &mut progress)?;
+    Ok(Row { name, frost_line, parameters: watch.parameters, seconds, last_loss: watch.last_loss(), evaluation })
+}
+
+fn training() -> Settings {
+    Settings {
+        training: TrainingSettings {
+            steps: STEPS,
+            batch_size: BATCH,
+            accumulation: 1,
+            learning_rate: LEARNING_RATE,
+            schedule: Schedule::Linear,
+            warmup_steps: 10,
+            weight_decay: 0.0,
+            gradient_clip: Some(1.0),
+            max_length: MAX_LENGTH,
+            order: Order::Shuffle,
+            seed: 0,
+        },
+        device: Device::Cpu,
+        threads: None,
+    }
+}
+
+impl Row {
+    fn accuracy(&self) -> Option<f64> {
+        self.evaluation.ranking.as_ref().map(|ranking| ranking.accuracy)
+    }
+
+    fn to_json(&self) -> Json {
+        json!({
+            "way": self.name,
+            "frost_line": self.frost_line,
+            "trained_parameters": self.parameters,
+            "seconds": self.seconds,
+            "last_loss": self.last_loss,
+            "evaluation": eval::to_json(&self.evaluation),
+        })
+    }
+}
+
+fn render(plan: &Plan, planning: f64, rows: &[Row], kept: Option<&Path>) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    writeln!(
+        out,
+        "planned on {} examples in {planning:.1} s: frost line {} of {} layers\n",
+        plan.data.examples, plan.decision.frost_line, plan.model.layers
+    )?;
+    writeln!(out, "{:<15} {:>10} {:>8} {:>8} {:>10} {:>10}", "trained", "parameters", "seconds", "loss", "test loss", "accuracy")?;
+    for row in rows {
+        let accuracy = row.accuracy().map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
+        writeln!(
+            out,
+            "{:<15} {:>10} {:>8.1} {:>8.4} {:>10.4} {:>10}",
+            row.name,
+            show::count(row.parameters as f64),
+            row.seconds,
+            row.last_loss,
+            row.evaluation.loss,
+            accuracy
+        )?;
+    }
+    if let Some(folder) = kept {
+        let plan = folder.join("plan.json");
+        writeln!(out, "\nmodel, data and plan are in {}; next: frostline show {}", folder.display(), plan.display())?;
+    }
+    Ok(out)
+}

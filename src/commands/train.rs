@@ -1,0 +1,173 @@
+//! `frostline train`.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::run_folder::RunWriter;
+use frostline_runtime::train::{self, Observer, Settings, Start};
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::Plan;
+use frostline_schemas::run::{self, Order, RunRecord, Schedule, StepMetrics, TrainingSettings};
+use serde_json::json;
+
+use super::eval;
+use crate::arguments::{OrderName, ScheduleName, TrainArguments};
+use crate::output::Output;
+use crate::progress::Bar;
+use crate::show::count;
+
+pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
+    let plan = Plan::read(&arguments.plan)?;
+    let model = ModelFolder::open(&arguments.model)?;
+    let data = super::read_examples(&model, &arguments.data, arguments.max_length)?;
+    // Read before training, so that a bad row does not cost a training.
+    let held_out = arguments.eval.as_deref().map(|path| super::read_examples(&model, path, arguments.max_length));
+    let held_out = held_out.transpose()?;
+    let settings = settings(arguments, data.examples.len())?;
+
+    let identity = model.identity()?;
+    plan.check_model(&identity, &model.config)?;
+    let record = RunRecord {
+        version: run::VERSION,
+        plan: plan.id,
+        frost_line: plan.decision.frost_line,
+        trained_parameters: plan.cost.at(plan.decision.frost_line).map_or(0, |cost| cost.trained_parameters),
+        model: identity,
+        model_folder: std::path::absolute(&arguments.model)?,
+        data: data.digest,
+        examples: data.examples.len(),
+        training: settings.training.clone(),
+    };
+    let mut writer = RunWriter::create(&arguments.out, &record)?;
+    let mut watch = Watch::new(output);
+    let begun = Instant::now();
+    let trained = train::train(model, &plan, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    writer.finish(&trained)?;
+    let evaluation = held_out.map(|held_out| {
+        let bar = Bar::new(output, "evaluating");
+        let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
+        let (decoder, parameters) = (&trained.decoder, &trained.parameters);
+        evaluate(decoder, parameters, &held_out.examples, arguments.batch_size, &mut progress)
+    });
+    report(arguments, output, &record, &watch, seconds, evaluation.transpose()?)
+}
+
+fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Settings> {
+    let rows_a_step = arguments.batch_size.saturating_mul(arguments.accumulation);
+    let steps = match (arguments.length.steps, arguments.length.epochs) {
+        (Some(steps), _) => steps,
+        // A float becomes the nearest integer of its type, so a count beyond all bounds is still a count.
+        (None, epochs) => ((epochs.unwrap_or(1.0) * examples as f64 / rows_a_step as f64).ceil() as u64).max(1),
+    };
+    Ok(Settings {
+        training: TrainingSettings {
+            steps,
+            batch_size: arguments.batch_size,
+            accumulation: arguments.accumulation,
+            learning_rate: arguments.learning_rate,
+            schedule: match arguments.schedule {
+                ScheduleName::Constant => Schedule::Constant,
+                ScheduleName::Linear => Schedule::Linear,
+                ScheduleName::Cosine => Schedule::Cosine,
+            },
+            warmup_steps: arguments.warmup_steps,
+            weight_decay: arguments.weight_decay,
+            gradient_clip: arguments.gradient_clip.0,
+            max_length: arguments.max_length,
+            order: match arguments.order {
+                OrderName::Shuffle => Order::Shuffle,
+                OrderName::File => Order::File,
+            },
+            seed: arguments.seed,
+        },
+        device: arguments.compute.device.parse()?,
+        threads: arguments.compute.threads,
+    })
+}
+
+fn report(
+    arguments: &TrainArguments,
+    output: &Output,
+    record: &RunRecord,
+    watch: &Watch,
+    seconds: f64,
+    evaluation: Option<Evaluation>,
+) -> anyhow::Result<()> {
+    let (first, last) = (watch.first_loss.unwrap_or(f64::NAN), watch.last_loss());
+    let summary = json!({
+        "run": arguments.out,
+        "plan": record.plan,
+        "frost_line": record.frost_line,
+        "trained_parameters": record.trained_parameters,
+        "steps": record.training.steps,
+        "first_loss": first,
+        "last_loss": last,
+        "seconds": seconds,
+        "tokens_per_second": watch.tokens as f64 / seconds,
+        "evaluation": evaluation.as_ref().map(eval::to_json),
+    });
+    output.result(&summary, || {
+        let trained = format!(
+            "{}: {} parameters trained in {} steps, {seconds:.1} s ({:.0} tokens/s); loss {first:.4} → {last:.4} (mean of the last {})\n",
+            arguments.out.display(),
+            count(record.trained_parameters as f64),
+            record.training.steps,
+            watch.tokens as f64 / seconds,
+            watch.recent.len()
+        );
+        trained + &evaluation.as_ref().map(eval::to_text).unwrap_or_default()
+    })
+}
+
+/// Follows training: a bar for people, the losses for the report.
+pub struct Watch {
+    bar: Bar,
+    steps: u64,
+    /// Parameters that are trained.
+    pub parameters: u64,
+    tokens: u64,
+    first_loss: Option<f64>,
+    recent: VecDeque<f64>,
+}
+
+/// Steps whose mean loss is reported as the last.
+const RECENT: usize = 20;
+
+impl Watch {
+    pub fn new(output: &Output) -> Watch {
+        Watch { bar: Bar::new(output, "training"), steps: 0, parameters: 0, tokens: 0, first_loss: None, recent: VecDeque::new() }
+    }
+
+    /// Mean loss of the last steps.
+    pub fn last_loss(&self) -> f64 {
+        self.recent.iter().sum::<f64>() / self.recent.len() as f64
+    }
+}
+
+impl Observer for Watch {
+    fn started(&mut self, start: &Start) -> Result<(), frostline_runtime::Error> {
+        self.steps = start.steps;
+        self.parameters = start.trained_parameters;
+        tracing::info!(
+            "training {} tensors ({} parameters) above frost line {} for {} steps",
+            start.trained_tensors,
+            count(start.trained_parameters as f64),
+            start.frost_line,
+            start.steps
+        );
+        Ok(())
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), frostline_runtime::Error> {
+        self.tokens += metrics.tokens;
+        self.first_loss.get_or_insert(metrics.loss);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(metrics.loss);
+        self.bar.set(metrics.step, self.steps, format!("loss {:.4}", metrics.loss));
+        Ok(())
+    }
+}

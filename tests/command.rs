@@ -1,0 +1,297 @@
+//! The command from end to end, as a user runs it: real files in, real files out, exit statuses.
+#![cfg(all(feature = "plan", feature = "train"))]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value as Json, json};
+
+const DONE: i32 = 0;
+const REFUSED: i32 = 1;
+const FAILED: i32 = 2;
+
+/// A folder to work in, with examples for the small models of `tests/cases`.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Desk {
+        let desk = Desk(tempfile::tempdir().unwrap());
+        std::fs::write(desk.path("train.jsonl"), rows(48, 0)).unwrap();
+        std::fs::write(desk.path("test.jsonl"), rows(12, 1000)).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs the command in this folder.
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_frostline")).args(arguments).current_dir(self.0.path()).output().unwrap()
+    }
+
+    /// Runs a command that must be done; returns its stdout.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Json {
+        serde_json::from_str(&self.done(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// Runs a command that must fail; returns what it says on stderr, its stdout being empty.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(FAILED), "{arguments:?}: {said}");
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+        said
+    }
+
+    /// Plans a case into `out` with the flags given.
+    fn plan(&self, case: &str, out: &str, flags: &[&str]) {
+        let (model, onnx) = (self::case(case), self::case(case) + "/model.dynamo.onnx");
+        let fixed = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", out];
+        self.done(&[&fixed, flags].concat());
+    }
+
+    /// The plan of `llama` that trains its upper two layers, whatever its traces say.
+    fn plan_two(&self) {
+        self.plan("llama", "plan.json", &["--budget", "0.72", "--aggregate", "quantile:0"]);
+        assert_eq!(self.read_json("plan.json")["decision"]["frost_line"], 2);
+    }
+
+    fn read_json(&self, name: &str) -> Json {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+fn case(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name).to_str().unwrap().to_owned()
+}
+
+/// Rows of tokens, of different lengths; the last token is one of three completions and follows from the first.
+fn rows(count: usize, from: usize) -> String {
+    let row = |i: usize| {
+        let mut tokens: Vec<usize> = (0..4 + i % 5).map(|j| 3 + (i * 7 + j * 11) % 50).collect();
+        tokens.push(54 + tokens[0] % 3);
+        let mut labels = vec![-100i64; tokens.len()];
+        *labels.last_mut().unwrap() = *tokens.last().unwrap() as i64;
+        json!({"input_ids": tokens, "labels": labels}).to_string() + "\n"
+    };
+    (from..from + count).map(row).collect()
+}
+
+const TRAIN: [&str; 10] =
+    ["train", "--plan", "plan.json", "--data", "train.jsonl", "--batch-size", "8", "--learning-rate", "1e-3", "--model"];
+
+#[test]
+fn plan_train_evaluate_merge() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    desk.plan_two();
+    assert!(desk.done(&["show", "plan.json"]).contains("frost line 2 of 4: 2 layers frozen, 2 layers trained"));
+    assert!(desk.done(&["check", "plan.json", "--model", &llama]).starts_with("yes: "));
+
+    let flags = ["--out", "run", "--steps", "30", "--eval", "test.jsonl"];
+    let trained = desk.json(&[&TRAIN[..], &[&llama], &flags].concat());
+    assert!(trained["last_loss"].as_f64().unwrap() < trained["first_loss"].as_f64().unwrap() / 2.0, "{trained}");
+    let metrics = std::fs::read_to_string(desk.path("run/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 30);
+    assert_eq!(desk.read_json("run/settings.json")["plan"], desk.read_json("plan.json")["id"]);
+
+    let before = desk.json(&["eval", "--model", &llama, "--data", "test.jsonl"]);
+    let after = desk.json(&["eval", "--model", &llama, "--run", "run", "--data", "test.jsonl"]);
+    assert_eq!(after["ranking"]["candidates"], 3);
+    assert!(after["loss"].as_f64().unwrap() < before["loss"].as_f64().unwrap(), "{before} {after}");
+    // Batched with other rows than in `train`, so the last digits may differ.
+    let close = |a: &Json, b: &Json| (a["loss"].as_f64().unwrap() - b["loss"].as_f64().unwrap()).abs() < 1e-5;
+    assert!(close(&after, &trained["evaluation"]), "{after} {trained}");
+
+    desk.done(&["merge", "run", "--out", "merged"]);
+    let merged = desk.json(&["eval", "--model", "merged", "--data", "test.jsonl"]);
+    assert_eq!(merged, after);
+}
+
+#[test]
+fn a_run_holds_the_planned_tensors_and_no_other() {
+    let desk = Desk::new();
+    desk.plan_two();
+    desk.done(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1"]].concat());
+    let bytes = std::fs::read(desk.path("run/trained.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let plan = desk.read_json("plan.json");
+    let mut planned: Vec<&str> = plan["tensors"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    planned.sort_unstable();
+    let mut trained = file.names();
+    trained.sort_unstable();
+    assert_eq!(trained, planned);
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    assert_eq!(metadata["frostline.plan"], plan["id"].as_str().unwrap());
+}
+
+#[test]
+fn the_same_command_writes_the_same_bytes() {
+    let desk = Desk::new();
+    desk.plan("gemma3", "one.json", &["--examples", "16"]);
+    desk.plan("gemma3", "two.json", &["--examples", "16"]);
+    assert_eq!(std::fs::read(desk.path("one.json")).unwrap(), std::fs::read(desk.path("two.json")).unwrap());
+    desk.plan("gemma3", "other.json", &["--examples", "16", "--seed", "1"]);
+    assert_ne!(desk.read_json("one.json")["id"], desk.read_json("other.json")["id"]);
+}
+
+#[test]
+fn both_exports_give_the_same_plan_id() {
+    let desk = Desk::new();
+    desk.plan("llama", "dynamo.json", &[]);
+    let onnx = case("llama") + "/model.torchscript.onnx";
+    desk.done(&["plan", "--model", &case("llama"), "--onnx", &onnx, "--data", "train.jsonl", "--out", "script.json"]);
+    let (dynamo, script) = (desk.read_json("dynamo.json"), desk.read_json("script.json"));
+    assert_eq!(dynamo["id"], script["id"]);
+    assert_ne!(dynamo["onnx"], script["onnx"]);
+}
+
+#[test]
+fn a_sharded_model_with_external_data_gives_the_same_plan_id() {
+    let desk = Desk::new();
+    desk.plan("llama", "whole.json", &[]);
+    desk.done(&["plan", "--model", &case("llama-sharded"), "--data", "train.jsonl", "--out", "shards.json"]);
+    assert_eq!(desk.read_json("whole.json")["id"], desk.read_json("shards.json")["id"]);
+}
+
+#[test]
+fn show_prints_what_it_printed() {
+    let desk = Desk::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    let shown = desk.done(&["show", folder.join("plan.json").to_str().unwrap()]);
+    if std::env::var_os("FROSTLINE_BLESS").is_some() {
+        std::fs::write(folder.join("show.txt"), &shown).unwrap();
+    }
+    assert_eq!(shown, std::fs::read_to_string(folder.join("show.txt")).unwrap());
+}
+
+#[test]
+fn layers_prints_every_latent_space() {
+    let desk = Desk::new();
+    for (name, layers) in [("gpt2", 4), ("gemma3", 4)] {
+        let found = desk.json(&["layers", &(case(name) + "/model.torchscript.onnx")]);
+        assert_eq!(found["latent_spaces"].as_array().unwrap().len(), layers + 1);
+        assert_eq!(found["head"]["shape"], json!([61, 32]));
+    }
+}
+
+#[test]
+fn check_says_no_to_another_model() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let output = desk.run(&["check", "plan.json", "--model", &case("qwen2")]);
+    assert_eq!(output.status.code(), Some(REFUSED));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("no: ") && said.contains("family: planned for llama, found qwen2"), "{said}");
+}
+
+#[test]
+fn training_with_a_plan_for_another_model_is_refused_and_leaves_nothing() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let said = desk.fails(&[&TRAIN[..], &[&case("qwen2"), "--out", "run", "--steps", "1"]].concat());
+    assert!(said.contains("does not fit the model") && said.contains("plan again"), "{said}");
+    assert!(!desk.path("run").exists());
+}
+
+#[test]
+fn an_edited_plan_is_refused() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let text = std::fs::read_to_string(desk.path("plan.json")).unwrap();
+    std::fs::write(desk.path("plan.json"), text.replace("\"frost_line\": 2,\n", "\"frost_line\": 3,\n")).unwrap();
+    let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1"]].concat());
+    assert!(said.contains("plan.json: changed since it was written"), "{said}");
+    assert_eq!(desk.run(&["check", "plan.json", "--model", &case("llama")]).status.code(), Some(REFUSED));
+}
+
+#[test]
+fn a_run_is_not_written_over() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let train = [&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1"]].concat();
+    desk.done(&train);
+    let trained = std::fs::read(desk.path("run/trained.safetensors")).unwrap();
+    assert!(desk.fails(&train).contains("run"));
+    assert_eq!(std::fs::read(desk.path("run/trained.safetensors")).unwrap(), trained);
+}
+
+#[test]
+fn a_bad_row_names_file_and_line() {
+    let desk = Desk::new();
+    desk.plan_two();
+    std::fs::write(desk.path("bad.jsonl"), rows(2, 0) + "{\"prompt\": \"no end\"}\n").unwrap();
+    let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1", "--eval", "bad.jsonl"]].concat());
+    assert!(said.contains("bad.jsonl:3: "), "{said}");
+    assert!(!desk.path("run").exists());
+}
+
+#[test]
+fn an_export_of_another_model_is_refused() {
+    let desk = Desk::new();
+    let onnx = case("llama") + "/model.dynamo.onnx";
+    let said = desk.fails(&[
+        "plan", "--model", &case("llama-tied"), "--onnx", &onnx, "--data", "train.jsonl", "--out", "plan.json",
+    ]);
+    assert!(said.contains("model.dynamo.onnx") && said.contains("model."), "{said}");
+    assert!(!desk.path("plan.json").exists());
+}
+
+#[test]
+fn a_budget_that_cannot_be_kept_is_refused() {
+    let desk = Desk::new();
+    let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
+    let said = desk.fails(&[
+        "plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", "plan.json", "--budget", "0.1",
+    ]);
+    assert!(said.contains("budget"), "{said}");
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let desk = Desk::new();
+    assert!(desk.fails(&["show", "no.json"]).contains("no.json"));
+    assert!(desk.fails(&["layers", "no.onnx"]).contains("no.onnx"));
+    assert!(desk.fails(&["eval", "--model", "no-model", "--data", "test.jsonl"]).contains("no-model"));
+    assert!(desk.fails(&["merge", "no-run", "--out", "merged"]).contains("no-run"));
+}
+
+#[test]
+fn flags_that_make_no_sense_are_refused() {
+    let desk = Desk::new();
+    assert_eq!(desk.run(&["plan"]).status.code(), Some(FAILED));
+    desk.plan_two();
+    let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "0"]].concat());
+    assert!(said.contains("--steps"), "{said}");
+    let said = desk.fails(&["eval", "--model", &case("llama"), "--data", "test.jsonl", "--device", "tpu"]);
+    assert!(said.contains("tpu"), "{said}");
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_build_without_cuda_does_not_fall_back_to_the_cpu() {
+    let desk = Desk::new();
+    let said = desk.fails(&["eval", "--model", &case("llama"), "--data", "test.jsonl", "--device", "cuda:0"]);
+    assert!(said.contains("--features cuda"), "{said}");
+}
+
+#[test]
+fn the_quickstart_runs() {
+    let desk = Desk::new();
+    let summary = desk.json(&["quickstart", "--out", "quickstart"]);
+    let ways = summary["ways"].as_array().unwrap();
+    let accuracy = |way: &Json| way["evaluation"]["ranking"]["accuracy"].as_f64().unwrap();
+    assert_eq!(ways.len(), 3);
+    // All layers and the plan learn the task; the plan trains less.
+    assert!(accuracy(&ways[0]) > 0.8 && accuracy(&ways[1]) > 0.8, "{summary}");
+    assert!(ways[1]["trained_parameters"].as_u64() < ways[0]["trained_parameters"].as_u64());
+    desk.done(&["check", "quickstart/plan.json", "--model", "quickstart/model"]);
+}
