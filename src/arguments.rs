@@ -65,9 +65,6 @@ pub struct PlanArguments {
     /// What runs the model.
     #[arg(long, value_enum, default_value_t = EngineName::Tract)]
     pub engine: EngineName,
-    /// Where ONNX Runtime runs: cpu, or cuda:0 and so on (in builds with the feature `cuda`).
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
     /// ONNX Runtime's library [default: ORT_DYLIB_PATH, then the installed Python package onnxruntime].
     #[arg(long, value_name = "FILE")]
     pub ort_library: Option<PathBuf>,
@@ -95,9 +92,8 @@ pub struct PlanArguments {
     /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub latent_spaces: Option<Vec<String>>,
-    /// Threads to compute with [default: all cores].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: ComputeArguments,
 }
 
 #[cfg(feature = "plan")]
@@ -202,12 +198,12 @@ pub struct TrainingLength {
 }
 
 /// Where and with how many threads to compute.
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 #[derive(Args)]
 pub struct ComputeArguments {
-    /// cpu, or cuda:0 and so on (in builds with the feature `cuda`).
+    /// cpu, or cuda:0 and so on in builds with the feature `cuda` (to plan, with --engine ort).
     #[arg(long, default_value = "cpu")]
-    pub device: String,
+    pub device: frostline_schemas::device::Device,
     /// Threads to compute with [default: all cores].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,

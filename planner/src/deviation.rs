@@ -22,7 +22,13 @@ pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
 /// An example's trace: for each latent space, the mean deviation over its targets.
 ///
 /// `first` is the place of the example's first target among the traces' positions; `number` is for messages.
-pub fn example_trace(traces: &Traces, first: usize, example: &Example, number: usize, basis: &Basis) -> Result<Vec<f64>> {
+pub fn example_trace(
+    traces: &Traces,
+    first: usize,
+    example: &Example,
+    number: usize,
+    basis: &Basis,
+) -> Result<Vec<f64>> {
     let mut trace = vec![0.0; traces.spaces];
     for (offset, target) in example.targets.iter().enumerate() {
         let row = basis.row(target.token);

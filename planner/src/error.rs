@@ -48,19 +48,25 @@ pub enum Error {
     #[error("{engine}: {reason}")]
     Engine { engine: &'static str, reason: String },
     /// No ONNX Runtime library could be loaded.
-    #[error("no usable ONNX Runtime library: {tried}; install the Python package `onnxruntime`, set ORT_DYLIB_PATH, or use --engine tract")]
+    #[error(
+        "no usable ONNX Runtime library: {tried}; install the Python package `onnxruntime`, set ORT_DYLIB_PATH, or use --engine tract"
+    )]
     NoOrt { tried: String },
     /// An example that the model cannot be run on.
     #[error("example {example}: {reason}")]
     Example { example: usize, reason: String },
     /// A hidden state with an infinity or a NaN in it.
-    #[error("example {example}: the hidden state after layer {layer} at place {place} is not finite; the export is broken or its precision too low")]
+    #[error(
+        "example {example}: the hidden state after layer {layer} at place {place} is not finite; the export is broken or its precision too low"
+    )]
     NotFinite { example: usize, layer: usize, place: u32 },
     /// Even the largest ridge left no Cholesky factor.
     #[error("tensor `{tensor}`: no semantic basis: {reason}")]
     Basis { tensor: String, reason: String },
     /// No frost line both fits the budget and leaves a layer to train.
-    #[error("budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise --budget or lower --min-trainable-layers")]
+    #[error(
+        "budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise --budget or lower --min-trainable-layers"
+    )]
     Budget { budget: f64, frozen: usize, layers: usize, share: f64 },
     /// A setting outside its range.
     #[error("{0}")]

@@ -19,7 +19,8 @@ pub mod plan;
 pub mod same_model;
 pub mod surgery;
 
-pub use crate::engine::ort::Device;
 pub use crate::error::{Error, Result};
 pub use crate::layers::Layers;
+pub use frostline_schemas::plan::{Aggregate, Gain};
+
 pub use crate::plan::{EngineChoice, Progress, Settings, Silent, Step, plan};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use frostline_schemas::cost::{CostTable, ROWS_PER_STEP, StepShape};
+use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples, Reading};
 use frostline_schemas::folder::ModelFolder;
@@ -13,7 +14,7 @@ use frostline_schemas::scope;
 
 use crate::basis::Basis;
 use crate::batches::{self, Limits};
-use crate::engine::ort::{Device, Ort};
+use crate::engine::ort::Ort;
 use crate::engine::tract::Tract;
 use crate::engine::{Engine, Traces};
 use crate::error::{Error, Result};
@@ -110,6 +111,7 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
 
     progress.begin(Step::Comparing, 0);
     same_model::check(&model, &spaces, &folder)?;
+    check_layers(settings, spaces.layer_count())?;
 
     progress.begin(Step::Basis, 0);
     let basis = basis(&folder, &sample.examples)?;
@@ -122,11 +124,7 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     progress.begin(Step::Running, sample.examples.len() as u64);
     let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
     let traces = example_traces(engine.as_mut(), &sample.examples, limits, &basis, progress)?;
-    let used = EngineUsed {
-        name: engine.name().into(),
-        version: engine.version(),
-        provider: engine.provider().into(),
-    };
+    let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
     drop(engine);
 
     let cost = cost(&folder, &sample.examples);
@@ -155,13 +153,24 @@ fn check(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+fn check_layers(settings: &Settings, layers: usize) -> Result<()> {
+    match settings.min_trainable_layers {
+        wanted if wanted > layers => {
+            Err(Error::Setting(format!("--min-trainable-layers {wanted}: the model has only {layers} layers")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn onnx_path(settings: &Settings) -> Result<PathBuf> {
     if let Some(path) = &settings.onnx {
         return Ok(path.clone());
     }
     let candidates = [settings.model.join("model.onnx"), settings.model.join("onnx").join("model.onnx")];
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| Error::Setting(format!("{}: holds no model.onnx; name the export with --onnx", settings.model.display())))
+    found.ok_or_else(|| {
+        Error::Setting(format!("{}: holds no model.onnx; name the export with --onnx", settings.model.display()))
+    })
 }
 
 /// The sampled examples and what identifies them.
@@ -257,7 +266,8 @@ struct Measured {
 
 impl Measured {
     fn new(traces: &[Vec<f64>], settings: &Settings) -> Measured {
-        let end = |trace: &Vec<f64>| gain::end_of_freezing(&gain::gains(trace, settings.gain), settings.min_trainable_layers);
+        let end =
+            |trace: &Vec<f64>| gain::end_of_freezing(&gain::gains(trace, settings.gain), settings.min_trainable_layers);
         let trace = deviation::mean_and_spread(traces);
         let means: Vec<f64> = trace.iter().map(|(mean, _)| *mean).collect();
         Measured { gains: gain::gains(&means, settings.gain), ends: traces.iter().map(end).collect(), trace }

@@ -29,8 +29,13 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Resu
     let wanted: HashSet<Sizes> = specs.iter().filter_map(|spec| matrix(&spec.shape)).flat_map(both_ways).collect();
     let found = constants(model, &wanted)?;
     for spec in specs {
-        let view = folder.weights.require(&spec.name)?;
-        if !forms(spec, view).is_some_and(|forms| forms.iter().any(|form| found.contains(form))) {
+        let forms = forms(spec, folder.weights.require(&spec.name)?);
+        let is_form = |(_, sizes, hash): &(&str, Sizes, u64)| forms.contains(&(*sizes, *hash));
+        // Exporters may write a tied weight twice, as embedding and as head; then both must be it.
+        let used = [(&folder.config.embedding, &spaces.embedding.weight), (&folder.config.head, &spaces.head.weight)];
+        let mut used = used.into_iter().filter(|(of, _)| of.name == spec.name).map(|(_, name)| name);
+        let both = used.all(|name| found.iter().any(|constant| constant.0 == name && is_form(constant)));
+        if !both || !found.iter().any(is_form) {
             let reason = format!("no constant in it equals tensor `{}` {:?}{}", spec.name, spec.shape, hint(model));
             return Err(refuse(reason));
         }
@@ -54,8 +59,12 @@ fn check_sizes(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), Stri
 fn hint(model: &Model) -> &'static str {
     let is = |dtype: &str| model.constants().any(|(_, tensor)| crate::onnx::type_name(tensor.data_type) == dtype);
     match () {
-        _ if is("float16") || is("bfloat16") => " (its weights are in half precision; only an f32 export can be compared)",
-        _ if is("int4") || is("uint4") || is("int8") || is("uint8") => " (its weights seem quantised; only an f32 export can be compared)",
+        _ if is("float16") || is("bfloat16") => {
+            " (its weights are in half precision; only an f32 export can be compared)"
+        }
+        _ if is("int4") || is("uint4") || is("int8") || is("uint8") => {
+            " (its weights seem quantised; only an f32 export can be compared)"
+        }
         _ => "",
     }
 }
@@ -75,33 +84,31 @@ fn both_ways((rows, columns): Sizes) -> [Sizes; 2] {
     [(rows, columns), (columns, rows)]
 }
 
-/// Sizes and hash of each float constant that has one of the wanted sizes.
-fn constants(model: &Model, wanted: &HashSet<Sizes>) -> Result<HashSet<(Sizes, u64)>> {
-    let views: Vec<Tensor> = model.constants().map(|(_, tensor)| model.tensor(tensor)).collect::<Result<_>>()?;
-    let hashed = views.par_iter().filter(|view| view.is_float()).filter_map(|view| {
+/// Name, sizes and hash of each float constant that has one of the wanted sizes.
+fn constants<'a>(model: &'a Model, wanted: &HashSet<Sizes>) -> Result<Vec<(&'a str, Sizes, u64)>> {
+    let view = |(name, tensor)| Ok((name, model.tensor(tensor)?));
+    let views: Vec<(&str, Tensor)> = model.constants().map(view).collect::<Result<_>>()?;
+    let hashed = views.par_iter().filter(|(_, view)| view.is_float()).filter_map(|(name, view)| {
         let sizes = matrix(&view.shape).filter(|sizes| wanted.contains(sizes))?;
         let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
-        Some((sizes, hash(view.elements(), read, |place| place, |x| x)))
+        Some((*name, sizes, hash(view.elements(), read, |place| place, |x| x)))
     });
     Ok(hashed.collect())
 }
 
-/// The forms in which a tensor of the folder may be found; `None` for types that are no floats.
-fn forms(spec: &TensorSpec, view: TensorView) -> Option<Vec<(Sizes, u64)>> {
-    let (rows, columns) = matrix(&spec.shape)?;
-    if !view.read_f32(0, &mut [0.0][..usize::from(rows * columns > 0)]) {
-        return None;
-    }
+/// The forms in which a tensor of the folder may be found.
+fn forms(spec: &TensorSpec, view: TensorView) -> Vec<(Sizes, u64)> {
+    let Some((rows, columns)) = matrix(&spec.shape) else { return Vec::new() };
     let read = |start: usize, out: &mut [f32]| {
         view.read_f32(start, out);
     };
     let elements = rows * columns;
     let plain = hash(elements, read, |place| place, |x| x);
     if rows == 1 {
-        return Some(vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| x + 1.0))]);
+        return vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| x + 1.0))];
     }
     let turned = hash(elements, read, |place| (place % columns) * rows + place / columns, |x| x);
-    Some(vec![((rows, columns), plain), ((columns, rows), turned)])
+    vec![((rows, columns), plain), ((columns, rows), turned)]
 }
 
 /// A hash of numbers and places that does not depend on the order in which they come.
@@ -138,7 +145,7 @@ mod tests {
     fn forms_of(values: &[f32], shape: &[usize]) -> Vec<(Sizes, u64)> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let spec = TensorSpec { name: "w".into(), shape: shape.to_vec() };
-        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes }).unwrap()
+        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes })
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Trains some steps above a frost line, without a plan, and prints each step's loss and the tokens per second.
 //!
-//!   cargo run --release -p frostline-runtime --example steps -- MODEL DATA FROST_LINE STEPS ROWS [SCHEDULE_STEPS]
+//!   cargo run --release -p frostline-runtime --example steps -- MODEL DATA FROST_LINE STEPS ROWS [EVAL]
 
 use std::path::Path;
 

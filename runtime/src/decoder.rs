@@ -2,8 +2,10 @@
 
 use candle_core::Tensor;
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::folder::ModelFolder;
 
 use crate::batches::Batch;
+use crate::device::{self, Device};
 use crate::error::Error;
 use crate::gradients::Gradients;
 use crate::layer::{self, Context, Layer};
@@ -32,6 +34,17 @@ impl Decoder {
             config,
             scope,
         }
+    }
+
+    /// A model of which nothing is trained, and its parameters, to be evaluated.
+    ///
+    /// # Errors
+    /// As for [`Parameters::new`] and [`device::open`].
+    pub fn frozen(model: ModelFolder, device: Device) -> Result<(Decoder, Parameters), Error> {
+        let ModelFolder { config, weights, .. } = model;
+        let scope = Scope::nothing();
+        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?)?;
+        Ok((Decoder::new(config, scope), parameters))
     }
 
     /// The model's description.

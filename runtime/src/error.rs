@@ -46,16 +46,18 @@ pub enum Error {
     #[error("row {index} of `{table}`, which has {rows} rows")]
     Index { table: String, index: u32, rows: usize },
     /// An example longer than the learned positions.
-    #[error("a row of {tokens} tokens is longer than the {positions} places that the model knows; lower the maximum length to {positions}")]
+    #[error(
+        "a row of {tokens} tokens is longer than the {positions} places that the model knows; lower the maximum length to {positions}"
+    )]
     TooLong { tokens: usize, positions: usize },
     /// Settings that contradict each other or make no sense.
     #[error("{field} is {value}: {reason}")]
     Setting { field: &'static str, value: String, reason: &'static str },
     /// A device that this build or this machine does not have.
     #[error("device {device}: {reason}")]
-    Device { device: String, reason: String },
+    Device { device: frostline_schemas::device::Device, reason: String },
     /// The first step did not reach exactly the planned tensors.
-    #[error("the first step does not train what the plan says: tensors {0}; nothing was written")]
+    #[error("the first step does not train what the plan says: tensors {0}; no weights were written")]
     Unproved(Unproved),
     /// The loss is infinite or not a number.
     #[error(

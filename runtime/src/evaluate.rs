@@ -217,6 +217,6 @@ mod tests {
     fn one_completion_is_no_ranking() {
         let example = sequence(&[1, 2], &[3]);
         assert_eq!(candidates(&[example.clone(), example.clone()]), None);
-        assert_eq!(candidates(&[example, sequence(&[1], &[4, 5])]), Some(vec![&[3u32][..], &[4, 5]]));
+        assert_eq!(candidates(&[example, sequence(&[1, 6], &[4, 5])]), Some(vec![&[3u32][..], &[4, 5]]));
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::ops::{cpu, residual};
@@ -99,14 +98,9 @@ impl std::fmt::Display for Unproved {
     }
 }
 
-/// In f64, chunk by chunk in a fixed order.
 fn sum_of_squares(tensor: &Tensor) -> Result<f64, Error> {
-    if !tensor.device().is_cpu() {
-        return Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?));
+    if tensor.device().is_cpu() {
+        return Ok(cpu::sum_of_squares(tensor)?);
     }
-    Ok(cpu::with_slices([tensor], |[values]| {
-        let chunk = |chunk: &[f32]| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-        let sums: Vec<f64> = values.par_chunks(1 << 14).map(chunk).collect();
-        sums.iter().sum()
-    })?)
+    Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))
 }

@@ -122,7 +122,9 @@ impl<'a> Merged<'a> {
             bytes += self.write_shard(model, out, file, &names)?;
         }
         if model.join(INDEX_FILE).exists() && self.weights.shards().len() > 1 {
-            edit_json(&model.join(INDEX_FILE), &out.join(INDEX_FILE), |index| index["metadata"]["total_size"] = json!(bytes))?;
+            edit_json(&model.join(INDEX_FILE), &out.join(INDEX_FILE), |index| {
+                index["metadata"]["total_size"] = json!(bytes)
+            })?;
         }
         match self.dtype {
             Some(dtype) => edit_json(&model.join("config.json"), &out.join("config.json"), |config| {
@@ -194,7 +196,16 @@ fn copy_others(from: &Path, to: &Path) -> Result<(), Error> {
 /// Whether a file holds weights or an export of them, which would be out of date in the merged folder.
 fn is_weights(name: &str) -> bool {
     const ENDINGS: [&str; 11] = [
-        ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf",
+        ".safetensors",
+        ".safetensors.index.json",
+        ".bin",
+        ".bin.index.json",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".h5",
+        ".msgpack",
+        ".gguf",
         ".onnx",
     ];
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || name.contains(".onnx.") || name.contains(".onnx_")

@@ -28,6 +28,11 @@ impl Scope {
         }
     }
 
+    /// No tensor at all: a model to be evaluated.
+    pub fn nothing() -> Scope {
+        Scope { names: BTreeSet::new() }
+    }
+
     /// The layers above the frost line and the final norm: what a plan trains unless asked for more.
     ///
     /// # Errors

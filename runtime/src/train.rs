@@ -122,7 +122,7 @@ pub fn train_scope(
     check(&settings.training, examples)?;
     let ModelFolder { config, weights, .. } = model;
     warn_of_length(&config, examples);
-    let parameters = Parameters::new(&config, weights, &scope, settings.device.open()?)?;
+    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?)?;
     let decoder = Decoder::new(config, scope);
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone(), examples);
@@ -264,7 +264,10 @@ impl<'a> Trainer<'a> {
     fn prove(&mut self, gradients: &Gradients) -> Result<(), Error> {
         self.zero_gradients = gradients.prove(self.decoder.scope())?;
         if !self.zero_gradients.is_empty() {
-            tracing::warn!(tensors = self.zero_gradients.join(", "), "planned tensors with a gradient of zero everywhere");
+            tracing::warn!(
+                tensors = self.zero_gradients.join(", "),
+                "planned tensors with a gradient of zero everywhere"
+            );
         }
         Ok(())
     }

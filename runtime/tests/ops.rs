@@ -121,8 +121,7 @@ fn rope_gradients() {
     // Place 1 turns dimension 0 with 2 by 1 radian, and 1 with 3 by 100^(−1/2) = 0.1.
     let (x1, y1) = (values(&x)[8..12].to_vec(), values(&y)[8..12].to_vec());
     let ((s, c), (s1, c1)) = (1f32.sin_cos(), 0.1f32.sin_cos());
-    let expected =
-        [x1[0] * c - x1[2] * s, x1[1] * c1 - x1[3] * s1, x1[2] * c + x1[0] * s, x1[3] * c1 + x1[1] * s1];
+    let expected = [x1[0] * c - x1[2] * s, x1[1] * c1 - x1[3] * s1, x1[2] * c + x1[0] * s, x1[3] * c1 + x1[1] * s1];
     assert_close(&tensor(&y1, &[4]), &expected);
     assert_close(&rope::backward(&y, &table).unwrap(), &values(&x)); // The rotation's transpose undoes it.
     let dy = random(&[2, 3, 2, 4], 2);

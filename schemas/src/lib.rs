@@ -6,13 +6,14 @@
 //! - [`weights`] and [`folder`]: a model folder's memory-mapped safetensors and its identity;
 //! - [`scope`] and [`cost`]: which tensors a frost line leaves to train, and what a step then costs;
 //! - [`run`]: what a training run leaves behind;
-//! - [`digest`] and [`files`]: content digests, and files written whole or not at all.
+//! - [`digest`], [`files`] and [`device`]: content digests, files written whole or not at all, devices by name.
 
 pub mod canonical;
 pub mod chat;
 pub mod config;
 pub mod cost;
 pub mod decoder;
+pub mod device;
 pub mod digest;
 pub mod examples;
 pub mod files;

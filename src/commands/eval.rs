@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use frostline_runtime::decoder::Decoder;
-use frostline_runtime::device::{self, Device};
+use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::run_folder::Run;
 use frostline_schemas::folder::ModelFolder;
@@ -14,10 +14,9 @@ use crate::output::Output;
 use crate::progress::Bar;
 
 pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
-    let device: Device = arguments.compute.device.parse()?;
     let model = ModelFolder::open(&arguments.model)?;
     let examples = super::read_examples(&model, &arguments.data, arguments.max_length)?.examples;
-    let (decoder, mut parameters) = frozen(model, device)?;
+    let (decoder, mut parameters) = Decoder::frozen(model, arguments.compute.device)?;
     if let Some(run) = &arguments.run {
         Run::open(run)?.apply(&mut parameters)?;
     }

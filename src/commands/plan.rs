@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use frostline_planner::{EngineChoice, Progress, Settings, Step};
+use frostline_schemas::device::Device;
 use frostline_schemas::plan::Plan;
 use serde_json::json;
 
@@ -47,18 +48,18 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 }
 
 fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
-    let device = arguments.device.parse()?;
+    let device = arguments.compute.device;
     let engine = match arguments.engine {
         EngineName::Ort => EngineChoice::Ort { library: arguments.ort_library.clone(), device },
-        EngineName::Tract if device == frostline_planner::Device::Cpu => EngineChoice::Tract,
-        EngineName::Tract => anyhow::bail!("--device {}: tract runs on the CPU; add --engine ort", arguments.device),
+        EngineName::Tract if device == Device::Cpu => EngineChoice::Tract,
+        EngineName::Tract => anyhow::bail!("--device {device}: tract runs on the CPU; add --engine ort"),
     };
     Ok(Settings {
         model: arguments.model.clone(),
         onnx: arguments.onnx.clone(),
         data: arguments.data.clone(),
         engine,
-        threads: arguments.threads,
+        threads: arguments.compute.threads,
         examples: arguments.examples,
         seed: arguments.seed,
         max_length: arguments.max_length,

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::EngineChoice;
-use frostline_runtime::device::Device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Settings};
+use frostline_schemas::device::Device;
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::{Aggregate, Gain, Plan};
@@ -36,8 +36,8 @@ const FILES: [(&str, &[u8]); 7] = [
 ];
 const MAX_LENGTH: usize = 64;
 const BATCH: usize = 16;
-const STEPS: u64 = 120;
-const LEARNING_RATE: f64 = 1e-3;
+const STEPS: u64 = 150;
+const LEARNING_RATE: f64 = 3e-3;
 
 pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;

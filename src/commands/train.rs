@@ -82,7 +82,7 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
             },
             seed: arguments.seed,
         },
-        device: arguments.compute.device.parse()?,
+        device: arguments.compute.device,
         threads: arguments.compute.threads,
     })
 }

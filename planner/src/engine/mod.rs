@@ -64,10 +64,15 @@ impl Traces {
     /// Checks an engine's output against the shape it was asked for.
     pub fn new(engine: &'static str, shape: Shape, found: &[usize], values: Vec<f32>) -> Result<Traces> {
         match *found {
-            [spaces, positions, hidden] if positions == shape.positions && values.len() == spaces * positions * hidden => {
+            [spaces, positions, hidden]
+                if positions == shape.positions && values.len() == spaces * positions * hidden =>
+            {
                 Ok(Traces { values, spaces, positions, hidden })
             }
-            _ => Err(Error::Engine { engine, reason: format!("traces of shape {found:?} for {} positions", shape.positions) }),
+            _ => Err(Error::Engine {
+                engine,
+                reason: format!("traces of shape {found:?} for {} positions", shape.positions),
+            }),
         }
     }
 
@@ -139,7 +144,8 @@ fn element_type(input: &ValueInfoProto) -> Option<i32> {
 /// Type and shape of an input or output as people write them: `int64 [batch, sequence]`.
 pub fn describe(value: &ValueInfoProto) -> String {
     use tract_onnx::pb::tensor_shape_proto::dimension::Value;
-    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) else {
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
+    else {
         return "no tensor".into();
     };
     let dtype = type_name(tensor.elem_type);

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use frostline_schemas::device::Device;
 use ort::ep;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
@@ -21,15 +22,6 @@ const NAME: &str = "ort";
 /// Where ONNX Runtime looks for the data files of a model that it gets as bytes.
 const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-/// What computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    #[default]
-    Cpu,
-    /// A CUDA device by its number; needs the feature `cuda`.
-    Cuda(i32),
-}
-
 /// A session of ONNX Runtime.
 pub struct Ort {
     session: Session,
@@ -41,7 +33,13 @@ pub struct Ort {
 impl Ort {
     /// Takes an edited graph; `ids` is the input that holds token ids. `threads`: `None` for all cores. `library`: where
     /// the library is, else it is looked for.
-    pub fn new(model: &Model, ids: &str, threads: Option<usize>, library: Option<&Path>, device: Device) -> Result<Ort> {
+    pub fn new(
+        model: &Model,
+        ids: &str,
+        threads: Option<usize>,
+        library: Option<&Path>,
+        device: Device,
+    ) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;
@@ -72,16 +70,16 @@ fn builder(library: &Library, threads: Option<usize>, device: Device, folder: &P
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(number: i32) -> Result<ep::ExecutionProviderDispatch> {
+fn cuda(number: u16) -> Result<ep::ExecutionProviderDispatch> {
     use ort::ep::ExecutionProvider;
     if !ep::CUDA::is_available().map_err(failed)? {
         return Err(failed("this library has no CUDA provider; install the Python package `onnxruntime-gpu`"));
     }
-    Ok(ep::CUDA::default().with_device_id(number).build())
+    Ok(ep::CUDA::default().with_device_id(number.into()).build())
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: i32) -> Result<ep::ExecutionProviderDispatch> {
+fn cuda(_: u16) -> Result<ep::ExecutionProviderDispatch> {
     Err(failed("built without CUDA; install Frostline with --features cuda"))
 }
 

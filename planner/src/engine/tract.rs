@@ -44,7 +44,12 @@ impl Tract {
             functions: model.proto().functions.clone(),
             graph: Some(pb::GraphProto {
                 node: graph.node.clone(),
-                input: graph.input.iter().filter(|input| inputs.iter().any(|fed| fed.name == input.name)).cloned().collect(),
+                input: graph
+                    .input
+                    .iter()
+                    .filter(|input| inputs.iter().any(|fed| fed.name == input.name))
+                    .cloned()
+                    .collect(),
                 output: graph.output.clone(),
                 ..Default::default()
             }),
@@ -65,7 +70,8 @@ impl Tract {
             let parsed = framework.parse(&self.proto, None)?;
             let mut graph = parsed.model;
             for name in &parsed.unresolved_inputs {
-                let proto = weights.get(name.as_str()).with_context(|| format!("tensor `{name}` is made by nothing"))?;
+                let proto =
+                    weights.get(name.as_str()).with_context(|| format!("tensor `{name}` is made by nothing"))?;
                 let weight = weight(&self.model, proto)?;
                 let outlet = *parsed.outlets_by_name.get(name).context("a weight is gone")?;
                 graph.set_outlet_fact(outlet, InferenceFact::dt_shape(weight.datum_type(), weight.shape()))?;
@@ -86,7 +92,8 @@ impl Tract {
 
     fn run_one(&self, graph: &Arc<Runnable>, shape: Shape, batch: &Batch) -> Result<Traces> {
         guard("running", || {
-            let values: TractResult<TVec<TValue>> = self.inputs.iter().map(|input| value(input, shape, batch)).collect();
+            let values: TractResult<TVec<TValue>> =
+                self.inputs.iter().map(|input| value(input, shape, batch)).collect();
             let outputs = graph.run(values?)?;
             let traces = outputs.first().with_context(|| format!("no output `{TRACES}`"))?;
             let view = traces.to_plain_array_view::<f32>()?;

@@ -5,7 +5,8 @@ use tract_onnx::pb::TensorProto;
 use crate::onnx::{Index, reads};
 
 /// Operators that hand their first input on, in another type, shape or order, but with the same numbers.
-pub const RESHAPING: [&str; 8] = ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "Transpose"];
+pub const RESHAPING: [&str; 8] =
+    ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "Transpose"];
 
 /// The weight that a constant tensor was made from, and whether it lies transposed there.
 pub struct Weight<'a> {

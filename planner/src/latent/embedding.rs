@@ -35,7 +35,8 @@ pub fn find(model: &Model, index: &Index, head: &Head) -> Result<Embedding> {
     match found.iter().find(fits) {
         Some(embedding) => Ok(embedding.clone()),
         None => {
-            let weights: Vec<String> = found.iter().map(|e| format!("`{}` [{}, {}]", e.weight, e.rows, e.width)).collect();
+            let weights: Vec<String> =
+                found.iter().map(|e| format!("`{}` [{}, {}]", e.weight, e.rows, e.width)).collect();
             let seen = format!(
                 "the LM head `{}` has {} rows, and inputs ({}) index {}",
                 head.weight,
@@ -56,7 +57,8 @@ fn gathers(index: &Index, ids: &str) -> Vec<Embedding> {
         let op = node.op_type.as_str();
         if op == "Gather" && node.input.get(1).is_some_and(|name| seen.contains(name)) {
             found.extend(gather(index, id, ids));
-        } else if (RESHAPING.contains(&op) || OF_IDS.contains(&op)) && node.input.iter().any(|name| seen.contains(name)) {
+        } else if (RESHAPING.contains(&op) || OF_IDS.contains(&op)) && node.input.iter().any(|name| seen.contains(name))
+        {
             seen.extend(node.output.iter().cloned());
         }
     }

@@ -23,7 +23,19 @@ pub struct Head {
 
 /// Operators between the LM head and the logits: soft caps, scales, biases, casts, changes of shape.
 const AFTER: [&str; 13] = [
-    "Cast", "Identity", "Mul", "Div", "Tanh", "Add", "Sub", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Clip", "Where",
+    "Cast",
+    "Identity",
+    "Mul",
+    "Div",
+    "Tanh",
+    "Add",
+    "Sub",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Clip",
+    "Where",
 ];
 
 /// Walks back from the output called `logits`, or else from each output until a head is found.
@@ -48,7 +60,9 @@ fn head_of(index: &Index, output: &str) -> Option<Head> {
         let node = index.node(id);
         match node.op_type.as_str() {
             "MatMul" | "Gemm" => return product(index, id, node, output),
-            op if AFTER.contains(&op) => at = node.input.iter().find(|name| !name.is_empty() && !is_constant(index, name))?,
+            op if AFTER.contains(&op) => {
+                at = node.input.iter().find(|name| !name.is_empty() && !is_constant(index, name))?
+            }
             _ => return None,
         }
     }

@@ -54,13 +54,15 @@ impl ExternalFiles {
     /// A tensor's bytes. A tensor that names no length has `length` bytes.
     pub fn bytes(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<&[u8]> {
         let bad = |reason: String| external(model, tensor, reason);
-        let map = self.maps.get(field(tensor, "location").unwrap_or_default()).ok_or_else(|| bad("not mapped".into()))?;
+        let map =
+            self.maps.get(field(tensor, "location").unwrap_or_default()).ok_or_else(|| bad("not mapped".into()))?;
         let number = |key: &str, default: usize| match field(tensor, key) {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| bad(format!("its {key} `{text}` is not a number"))),
         };
         let (offset, length) = (number("offset", 0)?, number("length", length)?);
-        let end = offset.checked_add(length).ok_or_else(|| bad(format!("offset {offset} + length {length} overflow")))?;
+        let end =
+            offset.checked_add(length).ok_or_else(|| bad(format!("offset {offset} + length {length} overflow")))?;
         map.get(offset..end).ok_or_else(|| bad(format!("bytes {offset}..{end} of a file of {} bytes", map.len())))
     }
 }

@@ -25,7 +25,8 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        let initializers = graph.initializer.iter().enumerate().map(|(id, tensor)| (tensor.name.as_str(), id)).collect();
+        let initializers =
+            graph.initializer.iter().enumerate().map(|(id, tensor)| (tensor.name.as_str(), id)).collect();
         Index { graph, producers, consumers, initializers }
     }
 
@@ -34,10 +35,15 @@ impl<'a> Index<'a> {
     pub fn check(&self) -> Result<(), String> {
         let mut defined: std::collections::HashSet<&str> = self.initializers.keys().copied().collect();
         defined.extend(self.graph.input.iter().map(|input| input.name.as_str()));
-        defined.extend(self.graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+        defined.extend(
+            self.graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())),
+        );
         for node in &self.graph.node {
             if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !defined.contains(name.as_str())) {
-                return Err(format!("node `{}` ({}) reads `{name}`, which nothing before it makes", node.name, node.op_type));
+                return Err(format!(
+                    "node `{}` ({}) reads `{name}`, which nothing before it makes",
+                    node.name, node.op_type
+                ));
             }
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 if !defined.insert(name) {

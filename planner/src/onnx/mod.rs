@@ -97,9 +97,11 @@ impl Model {
     /// Every constant of the main graph with its name: initializers and `Constant` nodes.
     pub fn constants(&self) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
         let initializers = self.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
-        let nodes = self.graph().node.iter().filter_map(|node| {
-            Some((node.output.first()?.as_str(), graph::constant_value(node)?))
-        });
+        let nodes = self
+            .graph()
+            .node
+            .iter()
+            .filter_map(|node| Some((node.output.first()?.as_str(), graph::constant_value(node)?)));
         initializers.chain(nodes)
     }
 

@@ -29,7 +29,8 @@ impl<'a> Tensor<'a> {
     /// Looks a tensor's data up and checks that it fits; `model` is for messages.
     pub fn view(model: &Path, tensor: &'a TensorProto, external: &'a ExternalFiles) -> Result<Tensor<'a>> {
         let bad = |reason: String| Error::Tensor { path: model.into(), tensor: tensor.name.clone(), reason };
-        let dtype = DataType::try_from(tensor.data_type).map_err(|_| bad(format!("unknown {}", type_name(tensor.data_type))))?;
+        let dtype = DataType::try_from(tensor.data_type)
+            .map_err(|_| bad(format!("unknown {}", type_name(tensor.data_type))))?;
         let shape = shape(tensor).map_err(bad)?;
         if dtype == DataType::String {
             return Ok(Tensor { dtype, shape, bytes: Cow::Borrowed(&[]) });
@@ -44,7 +45,11 @@ impl<'a> Tensor<'a> {
         };
         match bytes.len() == expected {
             true => Ok(Tensor { dtype, shape, bytes }),
-            false => Err(bad(format!("has {} bytes, {shape:?} of {} needs {expected}", bytes.len(), type_name(tensor.data_type)))),
+            false => Err(bad(format!(
+                "has {} bytes, {shape:?} of {} needs {expected}",
+                bytes.len(),
+                type_name(tensor.data_type)
+            ))),
         }
     }
 
@@ -113,7 +118,9 @@ fn typed_bytes(dtype: DataType, tensor: &TensorProto) -> Vec<u8> {
         Uint64 => tensor.uint64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Uint32 => tensor.uint64_data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect(),
         Int32 => tensor.int32_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Uint16 | Int16 | Float16 | Bfloat16 => tensor.int32_data.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect(),
+        Uint16 | Int16 | Float16 | Bfloat16 => {
+            tensor.int32_data.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect()
+        }
         _ => tensor.int32_data.iter().map(|&x| x as u8).collect(),
     }
 }

@@ -64,7 +64,11 @@ fn whole_rows(width: usize) -> usize {
 }
 
 /// A tensor shaped like `like`, filled chunk by chunk from slices of the same length.
-fn map<const N: usize>(like: &Tensor, from: [&Tensor; N], f: impl Fn([&[f32]; N], &mut [f32]) + Sync) -> Result<Tensor> {
+fn map<const N: usize>(
+    like: &Tensor,
+    from: [&Tensor; N],
+    f: impl Fn([&[f32]; N], &mut [f32]) + Sync,
+) -> Result<Tensor> {
     let mut out = vec![0.0; like.elem_count()];
     with_slices(from, |slices| {
         out.par_chunks_mut(CHUNK).enumerate().for_each(|(k, out)| {
@@ -138,6 +142,26 @@ fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
         }
     }
     lanes.iter().sum::<f32>() + rest
+}
+
+/// Sum of the squares of all elements, in f64, chunk by chunk in a fixed order.
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    const LANES: usize = 16;
+    let chunk = |chunk: &[f32]| {
+        vectorised(|| {
+            let mut lanes = [0.0; LANES];
+            for part in chunk.chunks(LANES) {
+                for (lane, &x) in lanes.iter_mut().zip(part) {
+                    *lane += f64::from(x) * f64::from(x);
+                }
+            }
+            lanes.iter().sum::<f64>()
+        })
+    };
+    with_slices([x], |[x]| {
+        let sums: Vec<f64> = x.par_chunks(CHUNK).map(chunk).collect();
+        sums.iter().sum()
+    })
 }
 
 /// Mean that is subtracted (0 but for LayerNorm), and what the rest is multiplied by.

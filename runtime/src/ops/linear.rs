@@ -5,7 +5,7 @@ use frostline_schemas::decoder::LinearLayout;
 
 use super::{Gradients, Wanted, cpu, rows};
 
-/// [.., inputs] → [.., outputs]. `weight` lies as `layout` says, `bias` is [outputs].
+/// [.., inputs] → [.., outputs]. `weight` lies as `layout` says, `bias` is `[outputs]`.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: LinearLayout) -> Result<Tensor> {
     let inputs_first = match layout {
         LinearLayout::OutputsFirst => weight.t()?,

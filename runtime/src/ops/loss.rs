@@ -43,12 +43,13 @@ pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64
     Ok(outcome)
 }
 
-/// ln softmax(h Wᵀ)[target] of each target, in nats; shapes as for [`cross_entropy`].
+/// `ln softmax(h Wᵀ)[target]` of each target, in nats; shapes as for [`cross_entropy`].
 pub fn log_probabilities(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     let mut all = Vec::with_capacity(targets.len());
     for (start, chunk) in chunks(targets, head.dim(0)?) {
         let logits = hidden.narrow(0, start, chunk.len())?.matmul(&head.t()?)?;
-        let losses = if logits.device().is_cpu() { cpu::cross_entropy(&logits, chunk)? } else { losses(&logits, chunk)? };
+        let losses =
+            if logits.device().is_cpu() { cpu::cross_entropy(&logits, chunk)? } else { losses(&logits, chunk)? };
         all.extend(losses.iter().map(|loss| -loss));
     }
     Ok(all)

@@ -5,7 +5,7 @@ use frostline_schemas::decoder::NormKind;
 
 use super::{Gradients, Wanted, cpu, rows};
 
-/// [.., width] → the same shape. `weight` and `bias` are [width]; `epsilon` is added to the mean square (the variance).
+/// [.., width] → the same shape. `weight` and `bias` are `[width]`; `epsilon` is added to the mean square (the variance).
 pub fn forward(x: &Tensor, kind: NormKind, epsilon: f64, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let gain = gain(kind, weight)?;
     if x.device().is_cpu() {

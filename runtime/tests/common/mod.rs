@@ -89,7 +89,7 @@ impl Case {
 /// The device under test: `FROSTLINE_DEVICE`, or the CPU.
 pub fn device() -> Device {
     let name = std::env::var("FROSTLINE_DEVICE").unwrap_or_else(|_| "cpu".into());
-    name.parse::<frostline_runtime::device::Device>().unwrap().open().unwrap()
+    frostline_runtime::device::open(name.parse().unwrap()).unwrap()
 }
 
 /// ‖a − b‖ / ‖b‖.

@@ -1,0 +1,327 @@
+//! Each way in which an ONNX file, or what is given with it, can be bad is an error that names the culprit.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Expected, case};
+use frostline_planner::basis::Basis;
+use frostline_planner::engine::tract::Tract;
+use frostline_planner::latent::LatentSpaces;
+use frostline_planner::onnx::{Model, pb};
+use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan, same_model, surgery};
+use frostline_schemas::folder::ModelFolder;
+use proptest::prelude::*;
+use prost::Message;
+
+fn export(family: &str) -> PathBuf {
+    case(family).join("model.dynamo.onnx")
+}
+
+fn read(path: &Path) -> pb::ModelProto {
+    pb::ModelProto::decode(std::fs::read(path).unwrap().as_slice()).unwrap()
+}
+
+/// A model whose message was changed, as if it lay at `path`.
+fn changed(path: &Path, change: impl FnOnce(&mut pb::GraphProto)) -> Result<Model, Error> {
+    let mut proto = read(path);
+    change(proto.graph.as_mut().unwrap());
+    Model::parse(path, &proto.encode_to_vec())
+}
+
+fn message<T>(result: Result<T, Error>) -> String {
+    result.err().expect("an error").to_string()
+}
+
+/// The sharded case's export with its data file in a folder of its own, to be damaged.
+fn external() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.onnx", "model.onnx.data"] {
+        std::fs::copy(case("llama-sharded").join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("model.onnx");
+    (folder, path)
+}
+
+fn relocate(path: &Path, key: &str, value: &str) -> Result<Model, Error> {
+    changed(path, |graph| {
+        let outside = graph.initializer.iter_mut().find(|tensor| !tensor.external_data.is_empty()).unwrap();
+        outside.external_data.retain(|entry| entry.key != key);
+        outside.external_data.push(pb::StringStringEntryProto { key: key.into(), value: value.into() });
+    })
+}
+
+#[test]
+fn a_missing_file() {
+    assert!(matches!(Model::open(Path::new("/nowhere/model.onnx")), Err(Error::Read { .. })));
+}
+
+#[test]
+fn a_truncated_file() {
+    let bytes = std::fs::read(export("llama")).unwrap();
+    let text = message(Model::parse(Path::new("cut.onnx"), &bytes[..bytes.len() / 2]));
+    assert!(text.starts_with("cut.onnx: not a whole ONNX file"), "{text}");
+}
+
+#[test]
+fn no_onnx_file_at_all() {
+    assert!(matches!(Model::parse(Path::new("x"), b"not protobuf \xff\xff"), Err(Error::Malformed { .. })));
+    assert!(message(Model::parse(Path::new("x"), b"")).contains("holds no graph"));
+}
+
+#[test]
+fn external_data_that_is_missing() {
+    let (folder, path) = external();
+    std::fs::remove_file(folder.path().join("model.onnx.data")).unwrap();
+    let text = message(Model::open(&path));
+    assert!(text.contains("external data `model.onnx.data`") && text.contains("keep the .onnx file"), "{text}");
+}
+
+#[test]
+fn external_data_that_is_too_short() {
+    let (folder, path) = external();
+    let data = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.onnx.data")).unwrap();
+    data.set_len(5000).unwrap();
+    let text = message(Model::open(&path));
+    assert!(text.contains("of a file of 5000 bytes"), "{text}");
+}
+
+#[test]
+fn external_data_outside_the_folder() {
+    let (folder, path) = external();
+    let elsewhere = folder.path().join("model.onnx.data");
+    for location in ["../model.onnx.data", "a/../../x", "", elsewhere.to_str().unwrap(), "..\\model.onnx.data"] {
+        let text = message(relocate(&path, "location", location));
+        assert!(text.contains("leaves the model's folder") || text.contains("names no file"), "{text}");
+    }
+}
+
+#[test]
+fn external_data_with_impossible_places() {
+    let (_folder, path) = external();
+    let most = usize::MAX.to_string();
+    for (key, value, said) in [
+        ("offset", most.as_str(), "overflow"),
+        ("offset", "163072", "of a file of"),
+        ("offset", "-1", "not a number"),
+        ("length", "4", "needs"),
+    ] {
+        let text = message(relocate(&path, key, value));
+        assert!(text.contains(said), "{key} {value}: {text}");
+    }
+}
+
+#[test]
+fn a_tensor_whose_bytes_do_not_fit_its_shape() {
+    for dims in [vec![61, 31], vec![-1, 32], vec![i64::MAX, i64::MAX]] {
+        let text = message(changed(&export("llama"), |graph| {
+            let tensor = graph.initializer.iter_mut().find(|tensor| tensor.dims == [61, 32]).unwrap();
+            tensor.dims = dims.clone();
+        }));
+        assert!(text.contains("tensor `"), "{text}");
+    }
+}
+
+#[test]
+fn a_graph_that_reads_what_nothing_makes() {
+    let text = message(changed(&export("llama"), |graph| graph.node.swap(0, 200)));
+    assert!(text.contains("which nothing before it makes"), "{text}");
+    let text = message(changed(&export("llama"), |graph| {
+        let twice = graph.node[10].output[0].clone();
+        graph.node[11].output[0] = twice;
+    }));
+    assert!(text.contains("made twice"), "{text}");
+}
+
+#[test]
+fn no_logits() {
+    // A base model: the output is the final norm's.
+    let model = changed(&export("llama"), |graph| {
+        let head = graph.node.pop().unwrap();
+        graph.output[0].name.clone_from(&head.input[0]);
+    });
+    let text = message(LatentSpaces::find(&model.unwrap(), None));
+    assert!(text.contains("no logits found") && text.contains("Mul(") && text.contains("with its LM head"), "{text}");
+}
+
+#[test]
+fn no_embedding() {
+    // The ids are added to instead of looked up.
+    let model = changed(&export("llama"), |graph| {
+        let gather = graph.node.iter_mut().find(|node| node.op_type == "Gather").unwrap();
+        gather.op_type = "GatherElements".into();
+    });
+    let text = message(LatentSpaces::find(&model.unwrap(), None));
+    assert!(text.contains("no token embedding found") && text.contains("has 61 rows"), "{text}");
+}
+
+#[test]
+fn no_layers() {
+    // Without attention nothing marks a layer.
+    let model = changed(&export("llama"), |graph| {
+        graph.node.iter_mut().filter(|node| node.op_type == "Softmax").for_each(|node| node.op_type = "Relu".into());
+    });
+    let text = message(LatentSpaces::find(&model.unwrap(), None));
+    assert!(text.contains("8 residual adds and 0 blocks with attention") && text.contains("--latent-spaces"), "{text}");
+}
+
+#[test]
+fn latent_spaces_named_by_hand() {
+    let model = Model::open(&export("llama")).unwrap();
+    let found = LatentSpaces::find(&model, None).unwrap();
+    let named = LatentSpaces::find(&model, Some(&found.spaces)).unwrap();
+    assert_eq!((named.spaces, named.norm.nodes), (found.spaces, found.norm.nodes));
+    let text = message(LatentSpaces::find(&model, Some(&["a".into(), "b".into()])));
+    assert!(text.contains("no node makes a tensor `a`"), "{text}");
+    let text = message(LatentSpaces::find(&model, Some(&["a".into()])));
+    assert!(text.contains("at least two"), "{text}");
+}
+
+#[test]
+fn an_input_that_nobody_feeds() {
+    let model = changed(&export("llama"), |graph| {
+        // Something every layer depends on: the mask that attention adds.
+        let (from, to) = ("attention_mask", "past_key_values.0.key");
+        graph.input.iter_mut().filter(|input| input.name == from).for_each(|input| input.name = to.into());
+        let names = graph.node.iter_mut().flat_map(|node| &mut node.input);
+        names.filter(|name| *name == from).for_each(|name| *name = to.into());
+    })
+    .unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let text = message(Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids, None));
+    assert!(text.contains("input `past_key_values.0.key` (int64 [batch, sequence])"), "{text}");
+}
+
+#[test]
+fn another_models_weights() {
+    for family in common::FAMILIES {
+        for export in common::EXPORTS {
+            let path = case(family).join(export);
+            let folder = ModelFolder::open(&case(family)).unwrap();
+            let model = Model::open(&path).unwrap();
+            let spaces = LatentSpaces::find(&model, None).unwrap();
+            same_model::check(&model, &spaces, &folder).unwrap();
+            each_changed_weight_is_noticed(&path, &spaces, &folder);
+        }
+    }
+}
+
+/// Changes one element of each float weight in turn, by as little as a float can change.
+fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &ModelFolder) {
+    let proto = read(path);
+    let graph = proto.graph.as_ref().unwrap();
+    let large = |tensor: &pb::TensorProto| tensor.data_type == 1 && tensor.raw_data.len() >= 32 * 4;
+    for id in (0..graph.initializer.len()).filter(|&id| large(&graph.initializer[id])) {
+        let model = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
+        let text = message(same_model::check(&model, spaces, folder));
+        assert!(text.contains("not the model in") && text.contains("equals tensor `"), "{text}");
+    }
+}
+
+#[test]
+fn another_models_sizes() {
+    let model = Model::open(&export("qwen2")).unwrap();
+    let mut spaces = LatentSpaces::find(&model, None).unwrap();
+    spaces.spaces.pop();
+    let folder = ModelFolder::open(&case("qwen2")).unwrap();
+    let text = message(same_model::check(&model, &spaces, &folder));
+    assert!(text.contains("it has 3 layers, config.json says 4"), "{text}");
+}
+
+#[test]
+fn a_token_outside_the_vocabulary() {
+    let folder = ModelFolder::open(&case("llama")).unwrap();
+    let head = folder.weights.require(&folder.config.head.name).unwrap();
+    let text = message(Basis::new("lm_head.weight", head, [61]));
+    assert!(text.contains("token 61 is outside its 61 rows"), "{text}");
+
+    let data = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(data.path(), r#"{"input_ids": [1, 61], "labels": [-100, 1]}"#).unwrap();
+    let text = message(plan(&settings(data.path()), &Silent));
+    assert!(text.contains("token 61 is outside the model's vocabulary of 61"), "{text}");
+}
+
+#[test]
+fn hidden_states_that_are_not_finite() {
+    let expected = Expected::read("llama");
+    let model = changed(&export("llama"), |graph| {
+        // An infinity in the embedding of each token.
+        let embedding = graph.initializer.iter_mut().find(|tensor| tensor.dims == [61, 32]).unwrap();
+        let infinite = f32::INFINITY.to_le_bytes();
+        embedding.raw_data.chunks_exact_mut(128).for_each(|row| row[..4].copy_from_slice(&infinite));
+    })
+    .unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let folder = ModelFolder::open(&case("llama")).unwrap();
+    let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61).unwrap();
+    let mut engine = common::tract(model, &spaces);
+    let limits = frostline_planner::batches::Limits { tokens: 64, length: 64 };
+    let traces =
+        frostline_planner::plan::example_traces(engine.as_mut(), &expected.examples(), limits, &basis, &Silent);
+    assert!(matches!(traces, Err(Error::NotFinite { .. })));
+}
+
+#[test]
+fn settings_outside_their_range() {
+    let data = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(data.path(), r#"{"input_ids": [1, 2], "labels": [-100, 2]}"#).unwrap();
+    let good = settings(data.path());
+    for (bad, said) in [
+        (Settings { budget: Some(0.0), ..good.clone() }, "--budget 0"),
+        (Settings { budget: Some(f64::NAN), ..good.clone() }, "--budget NaN"),
+        (Settings { examples: 0, ..good.clone() }, "--examples 0"),
+        (Settings { min_trainable_layers: 0, ..good.clone() }, "--min-trainable-layers 0"),
+        (Settings { max_length: 1, ..good.clone() }, "--max-length 1"),
+        (Settings { min_trainable_layers: 5, ..good.clone() }, "--min-trainable-layers 5"),
+        (Settings { onnx: None, ..good }, "holds no model.onnx"),
+    ] {
+        let text = message(plan(&bad, &Silent));
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+fn settings(data: &Path) -> Settings {
+    Settings {
+        model: case("llama"),
+        onnx: Some(export("llama")),
+        data: data.into(),
+        engine: EngineChoice::Tract,
+        threads: Some(2),
+        examples: 8,
+        seed: 0,
+        max_length: 64,
+        gain: Gain::PowerLaw,
+        aggregate: Aggregate::Median,
+        min_trainable_layers: 1,
+        budget: None,
+        latent_spaces: None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>) {
+        let _ = Model::parse(Path::new("x.onnx"), &bytes);
+    }
+
+    /// A real file with some bytes changed gets further into the code than arbitrary bytes do.
+    #[test]
+    fn no_damage_panics(places: [proptest::sample::Index; 4], bytes: [u8; 4], graph_only: bool) {
+        let mut proto = read(&export("llama"));
+        if graph_only {
+            // So that the damage hits the graph, not some weight.
+            proto.graph.as_mut().unwrap().initializer.retain(|tensor| tensor.raw_data.len() < 64);
+        }
+        let mut file = proto.encode_to_vec();
+        for (place, byte) in places.iter().zip(bytes) {
+            let place = place.index(file.len());
+            file[place] = byte;
+        }
+        if let Ok(model) = Model::parse(Path::new("x.onnx"), &file)
+            && let Ok(spaces) = LatentSpaces::find(&model, None)
+        {
+            let ids = spaces.embedding.ids.clone();
+            let _ = frostline_planner::engine::inputs(&surgery::trace(model, &spaces), &ids);
+        }
+    }
+}

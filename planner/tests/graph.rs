@@ -1,0 +1,98 @@
+//! What is found in each export, and what is left of a graph once only traces are wanted.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::{EXPORTS, FAMILIES, case};
+use frostline_planner::latent::LatentSpaces;
+use frostline_planner::layers;
+use frostline_planner::onnx::{Index, Model, reads};
+use frostline_planner::surgery::{self, POSITIONS, TRACES};
+
+fn open(family: &str, export: &str) -> (Model, LatentSpaces) {
+    let model = Model::open(&case(family).join(export)).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    (model, spaces)
+}
+
+#[test]
+fn latent_spaces_of_every_export() {
+    for family in FAMILIES {
+        for export in EXPORTS {
+            let found = layers::describe(&case(family).join(export), None).unwrap();
+            assert_eq!(found.latent_spaces.len(), 5, "{family} {export}");
+            assert_eq!((found.head.shape, found.embedding.shape), ([61, 32], [61, 32]));
+            assert!(found.latent_spaces[1..].iter().all(|space| space.op == "Add" && space.residual_adds == 2));
+            // Where an exporter's names number the layers, they agree with what was found by structure.
+            for space in &found.latent_spaces[1..] {
+                let number = space.label.as_deref().and_then(|label| label.split('.').next_back()?.parse().ok());
+                assert!(number.is_none_or(|number: usize| number + 1 == space.space), "{family} {export}: {space:?}");
+            }
+            let normalises = |op: &String| ["LayerNormalization", "ReduceMean"].contains(&op.as_str());
+            assert_eq!(found.final_norm.iter().filter(|op| normalises(op)).count(), 1, "{:?}", found.final_norm);
+        }
+    }
+}
+
+#[test]
+fn what_only_the_logits_need_is_cut_away() {
+    for family in FAMILIES {
+        for export in EXPORTS {
+            let (model, spaces) = open(family, export);
+            let traced = surgery::trace(model, &spaces);
+            let graph = traced.graph();
+            let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+            assert_eq!(outputs, [TRACES]);
+            assert!(graph.input.iter().any(|input| input.name == POSITIONS));
+            assert!(graph.value_info.is_empty());
+            let head = graph.initializer.iter().any(|tensor| tensor.name == spaces.head.weight);
+            let shared = spaces.head.weight == spaces.embedding.weight;
+            assert_eq!(head, shared, "{family} {export}: `{}`", spaces.head.weight);
+            assert_eq!(graph.initializer.iter().filter(|tensor| tensor.dims.contains(&61)).count(), 1);
+            assert_no_dead_ends(&traced);
+        }
+    }
+}
+
+fn assert_no_dead_ends(model: &Model) {
+    let graph = model.graph();
+    Index::new(graph).check().unwrap();
+    let mut read: HashSet<&str> = graph.node.iter().flat_map(reads).collect();
+    read.insert(TRACES);
+    let dead = graph.node.iter().find(|node| !node.output.iter().any(|name| read.contains(name.as_str())));
+    assert!(dead.is_none(), "{dead:?}");
+    let unused = graph.initializer.iter().find(|tensor| !read.contains(tensor.name.as_str()));
+    assert!(unused.is_none(), "{:?}", unused.map(|tensor| &tensor.name));
+}
+
+#[test]
+fn digests_are_of_content_not_of_names() {
+    let original = case("llama-sharded");
+    let digest = Model::open(&original.join("model.onnx")).unwrap().digest();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("renamed.onnx");
+    // The same length, so that the message needs no re-encoding.
+    let mut bytes = std::fs::read(original.join("model.onnx")).unwrap();
+    let (from, to) = (b"model.onnx.data", b"other.onnx.data");
+    for start in 0..bytes.len() - from.len() {
+        if bytes[start..].starts_with(from) {
+            bytes[start..start + to.len()].copy_from_slice(to);
+        }
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let data = std::fs::read(original.join("model.onnx.data")).unwrap();
+    std::fs::write(folder.path().join("other.onnx.data"), &data).unwrap();
+    assert_eq!(Model::open(&path).unwrap().digest(), digest);
+    let mut changed = data;
+    changed[5000] ^= 1;
+    std::fs::write(folder.path().join("other.onnx.data"), &changed).unwrap();
+    assert_ne!(Model::open(&path).unwrap().digest(), digest);
+}
+
+#[test]
+fn the_version_of_tract_is_the_locked_one() {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+    let version = frostline_planner::engine::tract::VERSION;
+    assert!(lock.contains(&format!("name = \"tract-onnx\"\nversion = \"{version}\"")));
+}

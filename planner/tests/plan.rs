@@ -1,0 +1,97 @@
+//! From examples to a plan, end to end.
+
+mod common;
+
+use std::io::Write;
+use std::path::Path;
+
+use common::{Expected, case, ort_is_here};
+use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan};
+use frostline_schemas::device::Device;
+use frostline_schemas::plan::{DecidedBy, Plan};
+
+/// The reference's rows as `{"input_ids", "labels"}`.
+fn data(family: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for example in Expected::read(family).examples() {
+        let mut labels = vec![-100; example.tokens.len()];
+        for target in &example.targets {
+            labels[target.position as usize + 1] = i64::from(target.token);
+        }
+        writeln!(file, r#"{{"input_ids": {:?}, "labels": {labels:?}}}"#, example.tokens).unwrap();
+    }
+    file
+}
+
+fn settings(family: &str, export: &str, data: &Path) -> Settings {
+    Settings {
+        model: case(family),
+        onnx: Some(case(family).join(export)),
+        data: data.into(),
+        engine: EngineChoice::Tract,
+        threads: None,
+        examples: 256,
+        seed: 0,
+        max_length: 64,
+        gain: Gain::PowerLaw,
+        aggregate: Aggregate::Median,
+        min_trainable_layers: 1,
+        budget: None,
+        latent_spaces: None,
+    }
+}
+
+fn text(plan: &Plan) -> String {
+    plan.to_text().unwrap()
+}
+
+#[test]
+fn a_plan_is_whole_and_the_same_each_time() {
+    let data = data("gemma3");
+    let settings = settings("gemma3", "model.dynamo.onnx", data.path());
+    let first = plan(&settings, &Silent).unwrap();
+    assert_eq!(Plan::parse(Path::new("plan.json"), text(&first).as_bytes()).unwrap(), first);
+    assert_eq!(text(&plan(&settings, &Silent).unwrap()), text(&first));
+    assert_eq!(first.spaces.len(), 5);
+    assert_eq!(first.spaces.iter().map(|space| space.ends_here).sum::<usize>(), first.data.examples);
+    assert!(first.decision.frost_line < 4);
+}
+
+#[test]
+fn exports_and_engines_decide_alike() {
+    for family in common::FAMILIES {
+        let data = data(family);
+        let first = plan(&settings(family, "model.dynamo.onnx", data.path()), &Silent).unwrap();
+        let other = plan(&settings(family, "model.torchscript.onnx", data.path()), &Silent).unwrap();
+        assert_eq!(first.id, other.id, "{family}");
+        assert_ne!(first.onnx.digest, other.onnx.digest);
+        if ort_is_here() {
+            let engine = EngineChoice::Ort { library: None, device: Device::Cpu };
+            let settings = Settings { engine, ..settings(family, "model.dynamo.onnx", data.path()) };
+            let third = plan(&settings, &Silent).unwrap();
+            assert_eq!((first.id, third.engine.name.as_str()), (third.id, "ort"), "{family}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_decides_or_is_refused() {
+    let data = data("llama");
+    let settings = settings("llama", "model.dynamo.onnx", data.path());
+    let free = plan(&settings, &Silent).unwrap();
+    let last = free.cost.frost_lines.last().unwrap();
+    let tight = Settings { budget: Some(last.share), ..settings.clone() };
+    let bound = plan(&tight, &Silent).unwrap();
+    assert_eq!(bound.decision.frost_line, 3);
+    assert_eq!(bound.decision.decided_by == DecidedBy::Budget, free.decision.frost_line < 3);
+    let impossible = Settings { budget: Some(0.01), ..settings };
+    assert!(matches!(plan(&impossible, &Silent), Err(Error::Budget { .. })));
+}
+
+#[test]
+fn a_model_in_shards_with_external_data() {
+    let data = data("llama");
+    let sharded = Settings { onnx: None, ..settings("llama-sharded", "", data.path()) };
+    let whole = plan(&settings("llama", "model.dynamo.onnx", data.path()), &Silent).unwrap();
+    assert_eq!(plan(&sharded, &Silent).unwrap().id, whole.id);
+}

@@ -1,0 +1,333 @@
+//! Training on the tiny cases, what it leaves behind, and what it refuses.
+
+mod common;
+
+use std::path::Path;
+
+use candle_core::{Device as TensorDevice, Tensor};
+use common::{Case, folder, largest_difference};
+use frostline_runtime::Error;
+use frostline_runtime::batches::Batch;
+use frostline_runtime::decoder::Decoder;
+use frostline_runtime::device::Device;
+use frostline_runtime::evaluate::evaluate;
+use frostline_runtime::merge::merge;
+use frostline_runtime::parameters::Parameters;
+use frostline_runtime::run_folder::{Run, RunWriter};
+use frostline_runtime::scope::Scope;
+use frostline_runtime::train::{Observer, Settings, Trained, train_scope};
+use frostline_schemas::config;
+use frostline_schemas::digest::Digest;
+use frostline_schemas::examples::{Example, Target};
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
+use frostline_schemas::run::*;
+use frostline_schemas::weights::{Dtype, Weights};
+
+fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
+    let training = TrainingSettings {
+        steps,
+        batch_size,
+        accumulation,
+        learning_rate: 1e-2,
+        schedule: Schedule::Constant,
+        warmup_steps: 0,
+        weight_decay: 0.0,
+        gradient_clip: Some(1.0),
+        max_length: 32,
+        order: Order::Shuffle,
+        seed: 3,
+    };
+    Settings { training, device: Device::Cpu, threads: Some(2) }
+}
+
+#[derive(Default)]
+struct Losses(Vec<f64>);
+
+impl Observer for Losses {
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        self.0.push(metrics.loss);
+        Ok(())
+    }
+}
+
+fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
+    let model = ModelFolder::open(model).unwrap();
+    let (base, scope) = (model.weights.digest(), Scope::above(&model.config, frost_line).unwrap());
+    train_scope(model, base, scope, &Case::open("llama").examples(), settings, observer)
+}
+
+fn record(settings: &Settings, model: &Path) -> RunRecord {
+    let config = config::read(model).unwrap();
+    RunRecord {
+        version: VERSION,
+        plan: Digest::of(b"a plan"),
+        frost_line: 2,
+        trained_parameters: 1,
+        model: ModelIdentity {
+            family: config.family,
+            layers: config.layers.len(),
+            hidden_size: config.hidden,
+            vocabulary: config.vocabulary,
+            weights: Digest::of(b"weights"),
+            config: Digest::of(b"config"),
+            tokenizer: None,
+        },
+        model_folder: model.into(),
+        data: Digest::of(b"data"),
+        examples: 3,
+        training: settings.training.clone(),
+    }
+}
+
+/// Trains above frost line 2 and leaves a run in `out`.
+fn run(model: &Path, out: &Path) -> Trained {
+    let settings = settings(5, 2, 1);
+    let mut writer = RunWriter::create(out, &record(&settings, model)).unwrap();
+    let trained = train(model, 2, &settings, &mut writer).unwrap();
+    writer.finish(&trained).unwrap();
+    trained
+}
+
+fn logits(decoder: &Decoder, parameters: &Parameters) -> Tensor {
+    decoder.logits(parameters, &Batch::new(&Case::open("llama").examples())).unwrap()
+}
+
+fn logits_of(model: &Path) -> Tensor {
+    let config = config::read(model).unwrap();
+    let scope = Scope::everything(&config);
+    let weights = Weights::open(model).unwrap();
+    let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu).unwrap();
+    logits(&Decoder::new(config, scope), &parameters)
+}
+
+#[test]
+fn training_lowers_the_loss_of_every_family() {
+    for case in Case::all() {
+        let model = ModelFolder::open(&case.folder).unwrap();
+        let scope = Scope::above(&model.config, 2).unwrap();
+        let (mut losses, digest) = (Losses::default(), Digest::of(b""));
+        train_scope(model, digest, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
+        let (first, last) = (losses.0[0], losses.0[19]);
+        assert!((first - case.loss()).abs() < 1e-5 && last < 0.2 * first, "{}: {first} {last}", case.name);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [a, b] = folders.each_ref().map(|folder_| {
+        run(&folder("llama"), folder_.path());
+        std::fs::read(folder_.path().join(TRAINED_FILE)).unwrap()
+    });
+    assert!(a == b);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let [one, two] = [1, 2].map(|threads| {
+        let mut losses = Losses::default();
+        train(&folder("llama"), 1, &Settings { threads: Some(threads), ..settings(5, 3, 1) }, &mut losses).unwrap();
+        losses.0
+    });
+    assert_eq!(one, two);
+}
+
+#[test]
+fn micro_batches_add_up_to_one_batch() {
+    let [whole, parts] = [settings(6, 4, 1), settings(6, 2, 2)].map(|settings| {
+        let mut losses = Losses::default();
+        train(&folder("llama"), 1, &settings, &mut losses).unwrap();
+        losses.0
+    });
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 1e-4, "{whole:?} {parts:?}");
+    }
+}
+
+#[test]
+fn a_run_holds_the_trained_tensors_and_nothing_else() {
+    let out = tempfile::tempdir().unwrap();
+    let trained = run(&folder("llama"), out.path());
+    let run = Run::open(out.path()).unwrap();
+    assert!(run.names().eq(trained.decoder.scope().names()));
+    assert_eq!((run.record.frost_line, run.record.plan), (2, Digest::of(b"a plan")));
+    let metrics = std::fs::read_to_string(out.path().join(METRICS_FILE)).unwrap();
+    let steps: Vec<StepMetrics> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!(matches!(RunWriter::create(out.path(), &run.record), Err(Error::Exists(_))));
+
+    let model = ModelFolder::open(&folder("llama")).unwrap();
+    let scope = Scope::everything(&model.config);
+    let mut parameters = Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu).unwrap();
+    run.apply(&mut parameters).unwrap();
+    let reloaded = logits(&trained.decoder, &parameters);
+    assert_eq!(largest_difference(&reloaded, &logits(&trained.decoder, &trained.parameters)), 0.0);
+}
+
+#[test]
+fn a_merged_folder_is_the_trained_model_and_frozen_tensors_keep_every_bit() {
+    for name in ["llama", "llama-sharded"] {
+        let (model, out) = (folder(name), tempfile::tempdir().unwrap());
+        let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
+        let trained = run(&model, &run_folder);
+        let run = Run::open(&run_folder).unwrap();
+        let report = merge(&run, &model, &merged, None).unwrap();
+        assert_eq!((report.tensors, report.lost()), (run.names().count(), 0.0));
+        assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.decoder, &trained.parameters)), 0.0);
+
+        let (before, after) = (Weights::open(&model).unwrap(), Weights::open(&merged).unwrap());
+        assert_eq!(before.shards(), after.shards());
+        for tensor in before.names() {
+            let same = before.get(tensor).unwrap().bytes == after.get(tensor).unwrap().bytes;
+            assert_eq!(same, !run.names().any(|name| name == tensor), "{name} {tensor}");
+        }
+        assert!(merged.join("config.json").exists());
+        assert!(!merged.join("model.onnx").exists() && !merged.join("model.dynamo.onnx").exists());
+        assert!(matches!(merge(&run, &model, &merged, None), Err(Error::Exists(_))));
+    }
+}
+
+#[test]
+fn casting_says_what_it_loses() {
+    let (model, out) = (folder("llama-sharded"), tempfile::tempdir().unwrap());
+    let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
+    run(&model, &run_folder);
+    let report = merge(&Run::open(&run_folder).unwrap(), &model, &merged, Some(Dtype::BF16)).unwrap();
+    assert!(report.lost() > 1e-4 && report.lost() < 0.2, "{report:?}");
+    let weights = Weights::open(&merged).unwrap();
+    assert!(weights.names().all(|name| weights.get(name).unwrap().dtype == Dtype::BF16));
+    let bytes: usize = weights.names().map(|name| weights.get(name).unwrap().bytes.len()).sum();
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(merged.join(file)).unwrap()).unwrap()
+    };
+    assert_eq!(json("model.safetensors.index.json")["metadata"]["total_size"], bytes);
+    assert_eq!(json("config.json")["dtype"], "bfloat16");
+    assert!(largest_difference(&logits_of(&merged), &logits_of(&model)) > 0.0);
+}
+
+#[test]
+fn a_run_goes_with_its_own_model_only() {
+    let out = tempfile::tempdir().unwrap();
+    run(&folder("llama"), out.path());
+    let run = Run::open(out.path()).unwrap();
+    let error = merge(&run, &folder("llama-tied"), &out.path().join("merged"), None).unwrap_err();
+    assert!(matches!(error, Error::BaseWeights { .. }), "{error}");
+    assert!(!out.path().join("merged").exists());
+}
+
+#[test]
+fn a_run_that_did_not_end_is_told_apart() {
+    let out = tempfile::tempdir().unwrap();
+    RunWriter::create(out.path(), &record(&settings(5, 2, 1), &folder("llama"))).unwrap();
+    let Err(error) = Run::open(out.path()) else { panic!("opened a run without weights") };
+    assert!(error.to_string().contains("training has not ended"), "{error}");
+}
+
+#[test]
+fn gradients_that_do_not_match_the_scope_are_named() {
+    let case = Case::open("llama");
+    let (_, mut gradients) = case.step(Scope::above(&case.config, 3).unwrap());
+    let error = gradients.prove(&Scope::above(&case.config, 2).unwrap()).unwrap_err();
+    let Error::Unproved(unproved) = error else { panic!("{error}") };
+    assert!(unproved.missing.iter().all(|name| name.starts_with("model.layers.2.")) && unproved.missing.len() == 9);
+    assert!(unproved.unplanned.is_empty() && unproved.infinite.is_empty());
+
+    let norm = Scope::of_names(&case.config, ["model.norm.weight"]).unwrap();
+    let Err(Error::Unproved(unproved)) = gradients.prove(&norm) else { panic!("proved") };
+    assert_eq!(unproved.unplanned.len(), 9);
+
+    let nan = Tensor::full(f32::NAN, case.config.hidden, &TensorDevice::Cpu).unwrap();
+    gradients.add("model.norm.weight", nan).unwrap();
+    let error = gradients.prove(&Scope::above(&case.config, 3).unwrap()).unwrap_err();
+    assert!(error.to_string().ends_with("not finite: model.norm.weight; no weights were written"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
+    let diverging = |learning_rate| {
+        let mut settings = settings(50, 3, 1);
+        settings.training.learning_rate = learning_rate;
+        train(&folder("llama"), 0, &settings, &mut ()).err().unwrap().to_string()
+    };
+    let error = diverging(1e38);
+    assert!(error.contains("of step 2 is") && error.contains("stopped before its update"), "{error}");
+}
+
+#[test]
+fn names_that_the_model_does_not_have_are_an_error() {
+    let case = Case::open("llama");
+    let names = ["model.norm.weight", "model.layers.4.mlp.up_proj.weight", "lm_head.bias"];
+    let error = Scope::of_names(&case.config, names).unwrap_err().to_string();
+    assert!(error.contains("`lm_head.bias`, `model.layers.4.mlp.up_proj.weight`;"), "{error}");
+    assert!(matches!(Scope::of_names(&case.config, []), Err(Error::EmptyScope)));
+    assert!(matches!(Scope::above(&case.config, 4), Err(Error::FrostLine { frost_line: 4, layers: 4 })));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    let error = |edit: &dyn Fn(&mut Settings)| {
+        let mut settings = settings(1, 1, 1);
+        edit(&mut settings);
+        train(&folder("llama"), 0, &settings, &mut ()).err().unwrap().to_string()
+    };
+    assert!(error(&|settings| settings.training.steps = 0).starts_with("steps is 0"));
+    assert!(error(&|settings| settings.training.batch_size = 0).starts_with("batch size is 0"));
+    assert!(error(&|settings| settings.training.learning_rate = f64::NAN).starts_with("learning rate is NaN"));
+    assert!(error(&|settings| settings.threads = Some(0)).starts_with("threads is 0"));
+    if !cfg!(feature = "cuda") {
+        assert!(error(&|settings| settings.device = Device::Cuda(0)).starts_with("device cuda:0: this frostline was"));
+    }
+}
+
+#[test]
+fn rows_longer_than_learned_positions_are_an_error() {
+    let case = Case::open("gpt2");
+    let positions = case.config.max_positions;
+    let tokens = vec![1; positions + 1];
+    let example = Example { line: 1, tokens, targets: vec![Target { position: 0, token: 1 }] };
+    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let error = decoder.prefix(&parameters, &Batch::new([&example])).unwrap_err();
+    assert!(matches!(error, Error::TooLong { .. }), "{error}");
+}
+
+#[test]
+fn evaluation_is_the_mean_over_targets() {
+    for case in Case::all() {
+        let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+        for batch_size in [1, 3] {
+            let got = evaluate(&decoder, &parameters, &case.examples(), batch_size, &mut |_, _| ()).unwrap();
+            assert!((got.loss - case.loss()).abs() < 1e-5, "{}: {} {}", case.name, got.loss, case.loss());
+        }
+    }
+}
+
+/// Against each sequence scored alone.
+#[test]
+fn ranking_takes_the_likeliest_completion() {
+    let case = Case::open("qwen2");
+    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let completions: [&[u32]; 3] = [&[7, 9], &[11], &[7, 30, 2]];
+    let example = |prompt: &[u32], completion: &[u32]| {
+        let targets = completion.iter().enumerate();
+        let target = |(k, &token): (usize, &u32)| Target { position: (prompt.len() + k - 1) as u32, token };
+        Example { line: 1, tokens: [prompt, completion].concat(), targets: targets.map(target).collect() }
+    };
+    let score = |example: &Example| -> f32 {
+        decoder.log_probabilities(&parameters, &Batch::new([example])).unwrap().iter().sum()
+    };
+    let prompts: Vec<Vec<u32>> =
+        (0..7u32).map(|k| (0..2 + k % 4).map(|place| (k * 13 + place * 5) % 61).collect()).collect();
+    let (mut examples, mut right, mut sum) = (Vec::new(), 0, 0.0);
+    for (k, prompt) in prompts.iter().enumerate() {
+        let scores: Vec<f32> = completions.iter().map(|completion| score(&example(prompt, completion))).collect();
+        let best = (0..3).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+        right += usize::from(best == k % 3);
+        sum += scores[k % 3];
+        examples.push(example(prompt, completions[k % 3]));
+    }
+    let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
+    let got = evaluate(&decoder, &parameters, &examples, 8, &mut |_, _| ()).unwrap();
+    let ranking = got.ranking.unwrap();
+    assert_eq!((ranking.candidates, ranking.accuracy), (3, right as f64 / 7.0));
+    assert!((got.loss + f64::from(sum) / targets as f64).abs() < 1e-4);
+}
