@@ -90,7 +90,9 @@ fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
         count(trained as f64)
     )?;
     match plan.decision.decided_by {
-        DecidedBy::Examples => writeln!(out, "decided by the examples' end-of-freezing layers ({})\n", plan.method.aggregate),
+        DecidedBy::Examples => {
+            writeln!(out, "decided by the examples' end-of-freezing layers ({})\n", plan.method.aggregate)
+        }
         DecidedBy::Budget => writeln!(
             out,
             "decided by the budget: the examples' end-of-freezing layers alone ({}) give {}\n",
@@ -106,10 +108,7 @@ fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
         "cost of a step of {} rows of {:.1} tokens, {:.1} of them targets, in f32",
         step.rows, step.tokens_per_row, step.targets_per_row
     )?;
-    writeln!(
-        out,
-        "  frost line   trained    FLOPs   share  with cache    weights  gradients  optimiser  activations"
-    )?;
+    writeln!(out, "  frost line   trained    FLOPs   share  with cache    weights  gradients  optimiser  activations")?;
     for cost in &plan.cost.frost_lines {
         let mark = if cost.frost_line == plan.decision.frost_line { '>' } else { ' ' };
         writeln!(

@@ -84,8 +84,18 @@ fn rows(count: usize, from: usize) -> String {
     (from..from + count).map(row).collect()
 }
 
-const TRAIN: [&str; 10] =
-    ["train", "--plan", "plan.json", "--data", "train.jsonl", "--batch-size", "8", "--learning-rate", "1e-3", "--model"];
+const TRAIN: [&str; 10] = [
+    "train",
+    "--plan",
+    "plan.json",
+    "--data",
+    "train.jsonl",
+    "--batch-size",
+    "8",
+    "--learning-rate",
+    "5e-3",
+    "--model",
+];
 
 #[test]
 fn plan_train_evaluate_merge() {
@@ -95,11 +105,11 @@ fn plan_train_evaluate_merge() {
     assert!(desk.done(&["show", "plan.json"]).contains("frost line 2 of 4: 2 layers frozen, 2 layers trained"));
     assert!(desk.done(&["check", "plan.json", "--model", &llama]).starts_with("yes: "));
 
-    let flags = ["--out", "run", "--steps", "30", "--eval", "test.jsonl"];
+    let flags = ["--out", "run", "--steps", "60", "--eval", "test.jsonl"];
     let trained = desk.json(&[&TRAIN[..], &[&llama], &flags].concat());
     assert!(trained["last_loss"].as_f64().unwrap() < trained["first_loss"].as_f64().unwrap() / 2.0, "{trained}");
     let metrics = std::fs::read_to_string(desk.path("run/metrics.jsonl")).unwrap();
-    assert_eq!(metrics.lines().count(), 30);
+    assert_eq!(metrics.lines().count(), 60);
     assert_eq!(desk.read_json("run/settings.json")["plan"], desk.read_json("plan.json")["id"]);
 
     let before = desk.json(&["eval", "--model", &llama, "--data", "test.jsonl"]);
@@ -123,7 +133,8 @@ fn a_run_holds_the_planned_tensors_and_no_other() {
     let bytes = std::fs::read(desk.path("run/trained.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let plan = desk.read_json("plan.json");
-    let mut planned: Vec<&str> = plan["tensors"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let mut planned: Vec<&str> =
+        plan["tensors"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     planned.sort_unstable();
     let mut trained = file.names();
     trained.sort_unstable();
@@ -217,7 +228,8 @@ fn an_edited_plan_is_refused() {
 fn a_run_is_not_written_over() {
     let desk = Desk::new();
     desk.plan_two();
-    let train = [&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1"]].concat();
+    let llama = case("llama");
+    let train = [&TRAIN[..], &[&llama, "--out", "run", "--steps", "1"]].concat();
     desk.done(&train);
     let trained = std::fs::read(desk.path("run/trained.safetensors")).unwrap();
     assert!(desk.fails(&train).contains("run"));
@@ -229,7 +241,8 @@ fn a_bad_row_names_file_and_line() {
     let desk = Desk::new();
     desk.plan_two();
     std::fs::write(desk.path("bad.jsonl"), rows(2, 0) + "{\"prompt\": \"no end\"}\n").unwrap();
-    let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1", "--eval", "bad.jsonl"]].concat());
+    let said =
+        desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1", "--eval", "bad.jsonl"]].concat());
     assert!(said.contains("bad.jsonl:3: "), "{said}");
     assert!(!desk.path("run").exists());
 }
@@ -239,7 +252,15 @@ fn an_export_of_another_model_is_refused() {
     let desk = Desk::new();
     let onnx = case("llama") + "/model.dynamo.onnx";
     let said = desk.fails(&[
-        "plan", "--model", &case("llama-tied"), "--onnx", &onnx, "--data", "train.jsonl", "--out", "plan.json",
+        "plan",
+        "--model",
+        &case("llama-tied"),
+        "--onnx",
+        &onnx,
+        "--data",
+        "train.jsonl",
+        "--out",
+        "plan.json",
     ]);
     assert!(said.contains("model.dynamo.onnx") && said.contains("model."), "{said}");
     assert!(!desk.path("plan.json").exists());
@@ -250,7 +271,17 @@ fn a_budget_that_cannot_be_kept_is_refused() {
     let desk = Desk::new();
     let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
     let said = desk.fails(&[
-        "plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", "plan.json", "--budget", "0.1",
+        "plan",
+        "--model",
+        &model,
+        "--onnx",
+        &onnx,
+        "--data",
+        "train.jsonl",
+        "--out",
+        "plan.json",
+        "--budget",
+        "0.1",
     ]);
     assert!(said.contains("budget"), "{said}");
 }

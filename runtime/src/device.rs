@@ -15,9 +15,7 @@ pub fn open(device: Device) -> Result<candle_core::Device, Error> {
         Device::Cuda(_) if !cfg!(feature = "cuda") => {
             Err(failed("this frostline was built without CUDA; build it with --features cuda".into()))
         }
-        Device::Cuda(number) => {
-            candle_core::Device::new_cuda(number.into()).map_err(|error| failed(error.to_string()))
-        }
+        Device::Cuda(number) => candle_core::Device::new_cuda(number.into()).map_err(|error| failed(error.to_string())),
     }
 }
 

@@ -328,13 +328,13 @@ impl Reader<'_> {
         let heads = self.size("num_attention_heads", raw.num_attention_heads)?;
         let kv_heads = self.size("num_key_value_heads", raw.num_key_value_heads.or(Some(heads)))?;
         let head_dim = self.size("head_dim", raw.head_dim.or(Some(hidden / heads)))?;
-        if heads % kv_heads != 0 {
+        if !heads.is_multiple_of(kv_heads) {
             return Err(self.bad("num_key_value_heads", kv_heads, format!("does not divide {heads} attention heads")));
         }
-        if raw.head_dim.is_none() && hidden % heads != 0 {
+        if raw.head_dim.is_none() && !hidden.is_multiple_of(heads) {
             return Err(self.bad("num_attention_heads", heads, format!("does not divide hidden_size {hidden}")));
         }
-        if !dialect.learned_positions && head_dim % 2 != 0 {
+        if !dialect.learned_positions && !head_dim.is_multiple_of(2) {
             return Err(self.bad("head_dim", head_dim, "a rotary embedding turns pairs, so it must be even"));
         }
         let four_times = dialect.learned_positions.then_some(hidden.saturating_mul(4));
@@ -437,7 +437,7 @@ impl Reader<'_> {
         Ok(match dialect.family {
             Family::Gemma3 => {
                 let pattern = self.size("sliding_window_pattern", self.raw.sliding_window_pattern.or(Some(6)))?;
-                (index + 1) % pattern != 0
+                !(index + 1).is_multiple_of(pattern)
             }
             Family::Qwen2 => {
                 self.raw.use_sliding_window.unwrap_or(false) && index >= self.raw.max_window_layers.unwrap_or(28)

@@ -94,6 +94,7 @@ pub struct AttentionSpec {
 }
 
 /// How queries, keys and values are projected.
+#[expect(clippy::large_enum_variant, reason = "there is one for each layer, and nearly all are the large one")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProjectionSpec {
     Separate {

@@ -20,6 +20,8 @@ pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> 
         }
         Err(error) => return Err(error.into()),
     };
-    output.result(&json!({"fits": fits, "reason": reason}), || format!("{}: {reason}\n", if fits { "yes" } else { "no" }))?;
+    output.result(&json!({"fits": fits, "reason": reason}), || {
+        format!("{}: {reason}\n", if fits { "yes" } else { "no" })
+    })?;
     Ok(fits)
 }

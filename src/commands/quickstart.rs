@@ -159,7 +159,11 @@ fn render(plan: &Plan, planning: f64, rows: &[Row], kept: Option<&Path>) -> Resu
         "planned on {} examples in {planning:.1} s: frost line {} of {} layers\n",
         plan.data.examples, plan.decision.frost_line, plan.model.layers
     )?;
-    writeln!(out, "{:<15} {:>10} {:>8} {:>8} {:>10} {:>10}", "trained", "parameters", "seconds", "loss", "test loss", "accuracy")?;
+    writeln!(
+        out,
+        "{:<15} {:>10} {:>8} {:>8} {:>10} {:>10}",
+        "trained", "parameters", "seconds", "loss", "test loss", "accuracy"
+    )?;
     for row in rows {
         let accuracy = row.accuracy().map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
         writeln!(

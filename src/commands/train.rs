@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use frostline_runtime::batches::steps_of_epochs;
+use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::run_folder::RunWriter;
 use frostline_runtime::train::{self, Observer, Settings, Start};
@@ -49,7 +51,9 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         let bar = Bar::new(output, "evaluating");
         let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
         let (decoder, parameters) = (&trained.decoder, &trained.parameters);
-        evaluate(decoder, parameters, &held_out.examples, arguments.batch_size, &mut progress)
+        device::on_threads(settings.threads, || {
+            evaluate(decoder, parameters, &held_out.examples, arguments.batch_size, &mut progress)
+        })?
     });
     report(arguments, output, &record, &watch, seconds, evaluation.transpose()?)
 }
@@ -58,8 +62,7 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
     let rows_a_step = arguments.batch_size.saturating_mul(arguments.accumulation);
     let steps = match (arguments.length.steps, arguments.length.epochs) {
         (Some(steps), _) => steps,
-        // A float becomes the nearest integer of its type, so a count beyond all bounds is still a count.
-        (None, epochs) => ((epochs.unwrap_or(1.0) * examples as f64 / rows_a_step as f64).ceil() as u64).max(1),
+        (None, epochs) => steps_of_epochs(epochs.unwrap_or(1.0), examples, rows_a_step),
     };
     Ok(Settings {
         training: TrainingSettings {
@@ -137,7 +140,14 @@ const RECENT: usize = 20;
 
 impl Watch {
     pub fn new(output: &Output) -> Watch {
-        Watch { bar: Bar::new(output, "training"), steps: 0, parameters: 0, tokens: 0, first_loss: None, recent: VecDeque::new() }
+        Watch {
+            bar: Bar::new(output, "training"),
+            steps: 0,
+            parameters: 0,
+            tokens: 0,
+            first_loss: None,
+            recent: VecDeque::new(),
+        }
     }
 
     /// Mean loss of the last steps.

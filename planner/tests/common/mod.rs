@@ -8,12 +8,12 @@ use frostline_planner::basis::Basis;
 use frostline_planner::batches::Limits;
 use frostline_planner::engine::Engine;
 use frostline_planner::engine::ort::Ort;
-use frostline_schemas::device::Device;
 use frostline_planner::engine::ort_library;
 use frostline_planner::engine::tract::Tract;
 use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
 use frostline_planner::{Silent, plan, surgery};
+use frostline_schemas::device::Device;
 use frostline_schemas::examples::{Example, Target};
 use frostline_schemas::folder::ModelFolder;
 use safetensors::SafeTensors;
@@ -77,6 +77,9 @@ fn integers(bytes: &[u8]) -> Vec<i64> {
     bytes.chunks_exact(8).map(|eight| i64::from_le_bytes(eight.try_into().unwrap())).collect()
 }
 
+/// Opens an engine over a model.
+pub type Opener = fn(Model, &LatentSpaces) -> Box<dyn Engine>;
+
 /// Whether ONNX Runtime is at hand. Where it must be (`FROSTLINE_REQUIRE_ORT`) its absence fails the test.
 pub fn ort_is_here() -> bool {
     match ort_library::load(None) {
@@ -99,13 +102,7 @@ pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
 }
 
 /// The traces of a case's targets, through an engine.
-pub fn traces(
-    folder: &Path,
-    export: &Path,
-    expected: &Expected,
-    engine: fn(Model, &LatentSpaces) -> Box<dyn Engine>,
-    tokens: usize,
-) -> Vec<Vec<f64>> {
+pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener, tokens: usize) -> Vec<Vec<f64>> {
     let folder = ModelFolder::open(folder).unwrap();
     let model = Model::open(export).unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
