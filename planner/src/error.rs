@@ -53,13 +53,13 @@ pub enum Error {
     )]
     NoOrt { tried: String },
     /// An example that the model cannot be run on.
-    #[error("example {example}: {reason}")]
-    Example { example: usize, reason: String },
+    #[error("the row on line {line}: {reason}")]
+    Example { line: u64, reason: String },
     /// A hidden state with an infinity or a NaN in it.
     #[error(
-        "example {example}: the hidden state after layer {layer} at place {place} is not finite; the export is broken or its precision too low"
+        "the row on line {line}: latent space {space} is not finite at place {place}; the export is broken or its precision too low"
     )]
-    NotFinite { example: usize, layer: usize, place: u32 },
+    NotFinite { line: u64, space: usize, place: u32 },
     /// Even the largest ridge left no Cholesky factor.
     #[error("tensor `{tensor}`: no semantic basis: {reason}")]
     Basis { tensor: String, reason: String },

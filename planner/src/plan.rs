@@ -102,12 +102,8 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     let model = Model::open(&onnx_path(settings)?)?;
     let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
     let sample = sample(settings, &folder)?;
-    let mut unsealed = Unsealed {
-        onnx: OnnxIdentity { digest: model.digest(), producer: model.producer(), opset: model.opset() },
-        data: sample.identity,
-        model: folder.identity()?,
-    };
-    unsealed.onnx.producer.truncate(unsealed.onnx.producer.floor_char_boundary(200));
+    let identity = folder.identity()?;
+    let onnx = onnx_identity(&model);
 
     progress.begin(Step::Comparing, 0);
     same_model::check(&model, &spaces, &folder)?;
@@ -116,21 +112,28 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     progress.begin(Step::Basis, 0);
     let basis = basis(&folder, &sample.examples)?;
 
-    progress.begin(Step::Loading, 0);
-    let ids = spaces.embedding.ids.clone();
-    let traced = surgery::trace(model, &spaces);
-    let mut engine = engine(settings, traced, &ids)?;
-
-    progress.begin(Step::Running, sample.examples.len() as u64);
-    let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
-    let traces = example_traces(engine.as_mut(), &sample.examples, limits, &basis, progress)?;
-    let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
-    drop(engine);
-
+    let (traces, engine) = run(settings, model, &spaces, &folder, &sample.examples, &basis, progress)?;
     let cost = cost(&folder, &sample.examples);
     let measured = Measured::new(&traces, settings);
     let decision = measured.decide(settings, &cost)?;
-    Ok(unsealed.seal(settings, &folder, used, measured, decision, basis.ridge, cost))
+    let unset = Digest::of(b"");
+    let mut plan = Plan {
+        version: VERSION,
+        id: unset,
+        model: identity,
+        onnx,
+        data: sample.identity,
+        method: method(settings),
+        engine,
+        tensors: scope::tensors(&folder.config, decision.frost_line),
+        decision,
+        spaces: measured.spaces(),
+        ridge: rounded(basis.ridge),
+        cost,
+        checksum: unset,
+    };
+    plan.seal();
+    Ok(plan)
 }
 
 fn check(settings: &Settings) -> Result<()> {
@@ -171,6 +174,25 @@ fn onnx_path(settings: &Settings) -> Result<PathBuf> {
     found.ok_or_else(|| {
         Error::Setting(format!("{}: holds no model.onnx; name the export with --onnx", settings.model.display()))
     })
+}
+
+/// The longest name of a producer that a plan keeps, in bytes.
+const MAX_PRODUCER: usize = 200;
+
+fn onnx_identity(model: &Model) -> OnnxIdentity {
+    let mut producer = model.producer();
+    producer.truncate(producer.floor_char_boundary(MAX_PRODUCER));
+    OnnxIdentity { digest: model.digest(), producer, opset: model.opset() }
+}
+
+fn method(settings: &Settings) -> Method {
+    Method {
+        strategy: Strategy::Salf,
+        gain: settings.gain,
+        aggregate: settings.aggregate,
+        min_trainable_layers: settings.min_trainable_layers,
+        budget: settings.budget,
+    }
 }
 
 /// The sampled examples and what identifies them.
@@ -217,6 +239,26 @@ fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engin
     })
 }
 
+/// Runs the examples; each one's trace, and what ran them.
+fn run(
+    settings: &Settings,
+    model: Model,
+    spaces: &LatentSpaces,
+    folder: &ModelFolder,
+    examples: &[Example],
+    basis: &Basis,
+    progress: &dyn Progress,
+) -> Result<(Vec<Vec<f64>>, EngineUsed)> {
+    progress.begin(Step::Loading, 0);
+    let traced = surgery::trace(model, spaces);
+    let mut engine = engine(settings, traced, &spaces.embedding.ids)?;
+    progress.begin(Step::Running, examples.len() as u64);
+    let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
+    let traces = example_traces(engine.as_mut(), examples, limits, basis, progress)?;
+    let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
+    Ok((traces, used))
+}
+
 /// Each example's trace: for each latent space, the mean deviation over its targets.
 pub fn example_traces(
     engine: &mut dyn Engine,
@@ -232,7 +274,7 @@ pub fn example_traces(
             let mut first = 0;
             for &index in &group.examples[batch] {
                 let example = &examples[index];
-                traces[index] = deviation::example_trace(&found, first, example, index, basis)?;
+                traces[index] = deviation::example_trace(&found, first, example, basis)?;
                 first += example.targets.len();
             }
             progress.advance(group.examples[batch].len() as u64);
@@ -291,52 +333,6 @@ impl Measured {
                 ends_here: self.ends.iter().filter(|&&end| end == space).count(),
             })
             .collect()
-    }
-}
-
-/// What a plan binds, known before anything is measured.
-struct Unsealed {
-    model: frostline_schemas::folder::ModelIdentity,
-    onnx: OnnxIdentity,
-    data: DataIdentity,
-}
-
-impl Unsealed {
-    #[allow(clippy::too_many_arguments)]
-    fn seal(
-        self,
-        settings: &Settings,
-        folder: &ModelFolder,
-        engine: EngineUsed,
-        measured: Measured,
-        decision: Decision,
-        ridge: f64,
-        cost: CostTable,
-    ) -> Plan {
-        let unset = Digest::of(b"");
-        let mut plan = Plan {
-            version: VERSION,
-            id: unset,
-            model: self.model,
-            onnx: self.onnx,
-            data: self.data,
-            method: Method {
-                strategy: Strategy::Salf,
-                gain: settings.gain,
-                aggregate: settings.aggregate,
-                min_trainable_layers: settings.min_trainable_layers,
-                budget: settings.budget,
-            },
-            engine,
-            tensors: scope::tensors(&folder.config, decision.frost_line),
-            decision,
-            spaces: measured.spaces(),
-            ridge: rounded(ridge),
-            cost,
-            checksum: unset,
-        };
-        plan.seal();
-        plan
     }
 }
 

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use frostline_schemas::canonical;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::files;
 use frostline_schemas::run::{
@@ -22,50 +23,63 @@ use crate::error::Error;
 use crate::ops::cpu;
 use crate::parameters::Parameters;
 use crate::tensor_file::{self, Entry};
-use crate::train::{Observer, Trained};
+use crate::train::{Observer, Start, Trained};
 
 /// The largest settings file read, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
 
-/// A run folder that is being written. As an [`Observer`] it writes down the metrics.
+/// A run folder that is being written. As an [`Observer`] it begins the folder when training begins, so that what is
+/// refused before the first step leaves nothing behind, and writes down the metrics.
 #[derive(Debug)]
 pub struct RunWriter {
     folder: PathBuf,
-    metrics: File,
-    plan: Digest,
+    record: RunRecord,
+    metrics: Option<File>,
 }
 
 impl RunWriter {
-    /// Begins a run folder.
+    /// Prepares to write a run folder.
     ///
     /// # Errors
     /// [`Error::Exists`] where there is anything already.
-    pub fn create(folder: &Path, record: &RunRecord) -> Result<RunWriter, Error> {
+    pub fn new(folder: &Path, record: RunRecord) -> Result<RunWriter, Error> {
         if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
             return Err(Error::Exists(folder.into()));
         }
-        std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
-        let settings = folder.join(SETTINGS_FILE);
-        let text = serde_json::to_string_pretty(record).map_err(|error| Error::file(&settings)(error.into()))? + "\n";
-        files::write_bytes(&settings, text.as_bytes()).map_err(Error::file(&settings))?;
-        let metrics = folder.join(METRICS_FILE);
-        let metrics = File::create_new(&metrics).map_err(Error::file(&metrics))?;
-        Ok(RunWriter { folder: folder.into(), metrics, plan: record.plan })
+        Ok(RunWriter { folder: folder.into(), record, metrics: None })
     }
 
     /// Writes the trained tensors; the run is whole then.
     pub fn finish(self, trained: &Trained) -> Result<(), Error> {
-        self.metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
+        if let Some(metrics) = &self.metrics {
+            metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
+        }
         let path = self.folder.join(TRAINED_FILE);
-        write_trained(&path, &trained.parameters, self.plan, trained.base_weights)
+        write_trained(&path, &trained.parameters, self.record.plan, trained.base_weights)
+    }
+
+    /// What the run writes down of itself.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
     }
 }
 
 impl Observer for RunWriter {
+    fn started(&mut self, _: &Start) -> Result<(), Error> {
+        std::fs::create_dir_all(&self.folder).map_err(Error::file(&self.folder))?;
+        let settings = self.folder.join(SETTINGS_FILE);
+        let text = canonical::to_text(&self.record).map_err(|error| Error::file(&settings)(error.into()))?;
+        files::write_bytes(&settings, text.as_bytes()).map_err(Error::file(&settings))?;
+        let metrics = self.folder.join(METRICS_FILE);
+        self.metrics = Some(File::create_new(&metrics).map_err(Error::file(&metrics))?);
+        Ok(())
+    }
+
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
         let failed = Error::file(self.folder.join(METRICS_FILE));
+        let file = self.metrics.as_mut().ok_or(Error::Internal("a run that has begun"))?;
         let line = serde_json::to_string(metrics).map_err(std::io::Error::from).map(|line| line + "\n");
-        line.and_then(|line| self.metrics.write_all(line.as_bytes())).map_err(failed)
+        line.and_then(|line| file.write_all(line.as_bytes())).map_err(failed)
     }
 }
 

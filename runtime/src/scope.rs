@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
+use frostline_schemas::folder::ModelIdentity;
+use frostline_schemas::plan::Plan;
 
 use crate::error::Error;
 
@@ -26,6 +28,15 @@ impl Scope {
             (true, true) => Err(Error::EmptyScope),
             (true, false) => Ok(Scope { names: names.into_iter().map(str::to_owned).collect() }),
         }
+    }
+
+    /// What a plan names, once it is sure that the plan was made for this model.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where the plan does not fit.
+    pub fn of_plan(plan: &Plan, model: &ModelIdentity, config: &DecoderConfig) -> Result<Scope, Error> {
+        plan.check_model(model, config)?;
+        Scope::of_names(config, plan.tensors.iter().map(String::as_str))
     }
 
     /// No tensor at all: a model to be evaluated.

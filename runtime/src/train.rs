@@ -6,7 +6,6 @@ use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
 use crate::batches::{Batch, Rows};
@@ -89,29 +88,12 @@ pub struct Trained {
     pub zero_gradients: Vec<String>,
 }
 
-/// Trains what a plan says.
-///
-/// # Errors
-/// [`Error::Plan`] where the plan is not for this model; else as for [`train_scope`].
-pub fn train(
-    model: ModelFolder,
-    plan: &Plan,
-    examples: &[Example],
-    settings: &Settings,
-    observer: &mut dyn Observer,
-) -> Result<Trained, Error> {
-    let identity = model.identity()?;
-    plan.check_model(&identity, &model.config)?;
-    let scope = Scope::of_names(&model.config, plan.tensors.iter().map(String::as_str))?;
-    train_scope(model, identity.weights, scope, examples, settings, observer)
-}
-
 /// Trains the tensors of a scope. `base_weights` is the digest of the model's weights.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that make no sense, [`Error::Unproved`] where the first step does not reach exactly
 /// the scope's tensors, [`Error::Loss`] and [`Error::Gradient`] where training diverges, and what `observer` returns.
-pub fn train_scope(
+pub fn train(
     model: ModelFolder,
     base_weights: Digest,
     scope: Scope,

@@ -15,7 +15,7 @@ use frostline_runtime::merge::merge;
 use frostline_runtime::parameters::Parameters;
 use frostline_runtime::run_folder::{Run, RunWriter};
 use frostline_runtime::scope::Scope;
-use frostline_runtime::train::{Observer, Settings, Trained, train_scope};
+use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
 use frostline_schemas::config;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{Example, Target};
@@ -53,7 +53,7 @@ impl Observer for Losses {
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
     let (base, scope) = (model.weights.digest(), Scope::above(&model.config, frost_line).unwrap());
-    train_scope(model, base, scope, &Case::open("llama").examples(), settings, observer)
+    train::train(model, base, scope, &Case::open("llama").examples(), settings, observer)
 }
 
 fn record(settings: &Settings, model: &Path) -> RunRecord {
@@ -82,7 +82,7 @@ fn record(settings: &Settings, model: &Path) -> RunRecord {
 /// Trains above frost line 2 and leaves a run in `out`.
 fn run(model: &Path, out: &Path) -> Trained {
     let settings = settings(5, 2, 1);
-    let mut writer = RunWriter::create(out, &record(&settings, model)).unwrap();
+    let mut writer = RunWriter::new(out, record(&settings, model)).unwrap();
     let trained = train(model, 2, &settings, &mut writer).unwrap();
     writer.finish(&trained).unwrap();
     trained
@@ -106,7 +106,7 @@ fn training_lowers_the_loss_of_every_family() {
         let model = ModelFolder::open(&case.folder).unwrap();
         let scope = Scope::above(&model.config, 2).unwrap();
         let (mut losses, digest) = (Losses::default(), Digest::of(b""));
-        train_scope(model, digest, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
+        train::train(model, digest, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
         let (first, last) = (losses.0[0], losses.0[19]);
         assert!((first - case.loss()).abs() < 1e-5 && last < 0.2 * first, "{}: {first} {last}", case.name);
     }
@@ -154,7 +154,7 @@ fn a_run_holds_the_trained_tensors_and_nothing_else() {
     let metrics = std::fs::read_to_string(out.path().join(METRICS_FILE)).unwrap();
     let steps: Vec<StepMetrics> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(steps.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    assert!(matches!(RunWriter::create(out.path(), &run.record), Err(Error::Exists(_))));
+    assert!(matches!(RunWriter::new(out.path(), run.record), Err(Error::Exists(_))));
 
     let model = ModelFolder::open(&folder("llama")).unwrap();
     let scope = Scope::everything(&model.config);
@@ -218,7 +218,8 @@ fn a_run_goes_with_its_own_model_only() {
 #[test]
 fn a_run_that_did_not_end_is_told_apart() {
     let out = tempfile::tempdir().unwrap();
-    RunWriter::create(out.path(), &record(&settings(5, 2, 1), &folder("llama"))).unwrap();
+    let mut writer = RunWriter::new(out.path(), record(&settings(5, 2, 1), &folder("llama"))).unwrap();
+    writer.started(&Start { frost_line: 2, trained_tensors: 18, trained_parameters: 100, steps: 5 }).unwrap();
     let Err(error) = Run::open(out.path()) else { panic!("opened a run without weights") };
     assert!(error.to_string().contains("training has not ended"), "{error}");
 }

@@ -107,7 +107,7 @@ fn train_one(name: &'static str, frost_line: usize, folder: &Path, output: &Outp
     let base = model.weights.digest();
     let mut watch = Watch::new(output);
     let begun = Instant::now();
-    let trained = train::train_scope(model, base, scope, &examples, &training(), &mut watch)?;
+    let trained = train::train(model, base, scope, &examples, &training(), &mut watch)?;
     let seconds = begun.elapsed().as_secs_f64();
     let bar = Bar::new(output, "evaluating");
     let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());

@@ -7,6 +7,7 @@ use frostline_runtime::batches::steps_of_epochs;
 use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::run_folder::RunWriter;
+use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Plan;
@@ -29,7 +30,8 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let settings = settings(arguments, data.examples.len())?;
 
     let identity = model.identity()?;
-    plan.check_model(&identity, &model.config)?;
+    let scope = Scope::of_plan(&plan, &identity, &model.config)?;
+    let base = identity.weights;
     let record = RunRecord {
         version: run::VERSION,
         plan: plan.id,
@@ -41,11 +43,12 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         examples: data.examples.len(),
         training: settings.training.clone(),
     };
-    let mut writer = RunWriter::create(&arguments.out, &record)?;
+    let mut writer = RunWriter::new(&arguments.out, record)?;
     let mut watch = Watch::new(output);
     let begun = Instant::now();
-    let trained = train::train(model, &plan, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
+    let trained = train::train(model, base, scope, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
     let seconds = begun.elapsed().as_secs_f64();
+    let record = writer.record().clone();
     writer.finish(&trained)?;
     let evaluation = held_out.map(|held_out| {
         let bar = Bar::new(output, "evaluating");
