@@ -264,15 +264,17 @@ pub struct MergeArguments {
     /// The model that training began from [default: where it lay then].
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// The type of the weights that are written.
-    #[arg(long, value_enum, default_value_t = TypeName::Source)]
+    /// The types of the weights that are written.
+    #[arg(long, value_enum, default_value_t = TypeName::Exact)]
     pub dtype: TypeName,
 }
 
 #[cfg(feature = "train")]
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum TypeName {
-    /// As in the model that training began from.
+    /// Trained tensors in f32, as they were trained; all others as in the model.
+    Exact,
+    /// All as in the model; trained tensors are rounded.
     Source,
     F32,
     Bf16,
@@ -282,7 +284,7 @@ pub enum TypeName {
 #[cfg(all(feature = "plan", feature = "train"))]
 #[derive(Args)]
 pub struct QuickstartArguments {
-    /// Folder for the plan and the runs [default: a temporary one, removed at the end].
+    /// Folder to leave the model, its data and the plan in [default: a temporary one, removed at the end].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -23,9 +23,8 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.quiet);
     let output = Output::new(arguments.json, arguments.quiet);
-    match run(arguments.command, &output) {
+    match log_to_stderr(arguments.quiet).and_then(|()| run(arguments.command, &output)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -59,9 +58,10 @@ fn run(command: Command, output: &Output) -> anyhow::Result<bool> {
 }
 
 /// Logs go to stderr; `FROSTLINE_LOG` sets what is logged (`debug`, `frostline_planner=trace` and so on).
-fn log_to_stderr(quiet: bool) {
+fn log_to_stderr(quiet: bool) -> anyhow::Result<()> {
     let default = if quiet { "warn" } else { "warn,frostline=info,frostline_planner=info,frostline_runtime=info" };
-    let filter = EnvFilter::try_from_env("FROSTLINE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var("FROSTLINE_LOG").unwrap_or_else(|_| default.into());
+    let filter = EnvFilter::try_new(&wanted).map_err(|error| anyhow::anyhow!("FROSTLINE_LOG={wanted}: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -69,4 +69,5 @@ fn log_to_stderr(quiet: bool) {
         .without_time()
         .with_target(false)
         .init();
+    Ok(())
 }

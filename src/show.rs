@@ -51,19 +51,21 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
 }
 
 fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
-    let largest = plan.spaces.iter().map(|space| space.deviation).fold(f64::MIN_POSITIVE, f64::max);
-    writeln!(out, "space  deviation {:CHART$}  spread     gain  ends here", "")?;
+    let deviations = || plan.spaces.iter().map(|space| space.deviation);
+    let (low, high) = (deviations().fold(f64::INFINITY, f64::min), deviations().fold(f64::NEG_INFINITY, f64::max));
+    let left = format!("{low:.3}");
+    writeln!(out, "space  deviation {left}{high:>width$.3}  spread     gain  ends here", width = CHART - left.len())?;
     for space in &plan.spaces {
         let gain = space.gain.map_or_else(|| "-".into(), |gain| format!("{gain:.4}"));
         let ends = if space.ends_here > 0 { space.ends_here.to_string() } else { "-".into() };
-        let bar = bar(space.deviation / largest);
+        let bar = bar((space.deviation - low) / (high - low).max(f64::MIN_POSITIVE));
         writeln!(
             out,
             "{:>5}  {:>9.4} {bar:CHART$}  {:>6.4} {gain:>8}  {ends:>9}",
             space.space, space.deviation, space.spread
         )?;
         if space.space == plan.decision.frost_line {
-            writeln!(out, "{:-^1$}", " frost line: frozen above, trained below ", 38 + CHART)?;
+            writeln!(out, "{:-^1$}", " frost line: frozen above, trained below ", 44 + CHART)?;
         }
     }
     writeln!(out)
@@ -72,7 +74,8 @@ fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
 /// A bar of eighths of a character.
 fn bar(share: f64) -> String {
     const PARTS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
-    let eighths = (share.clamp(0.0, 1.0) * CHART as f64 * 8.0).round() as usize;
+    // The least is an eighth, so that every row has a bar.
+    let eighths = ((share.clamp(0.0, 1.0) * CHART as f64 * 8.0).round() as usize).max(1);
     let mut bar = "█".repeat(eighths / 8);
     bar.extend((eighths % 8).checked_sub(1).map(|part| PARTS[part]));
     bar
@@ -80,14 +83,13 @@ fn bar(share: f64) -> String {
 
 fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
     let (frost_line, all) = (plan.decision.frost_line, plan.model.layers);
-    let trained = plan.cost.at(frost_line).map_or(0, |cost| cost.trained_parameters);
     writeln!(
         out,
         "frost line {frost_line} of {all}: {} frozen, {} trained with the final norm ({} tensors, {} parameters)",
         layers(frost_line),
         layers(all - frost_line),
         plan.tensors.len(),
-        count(trained as f64)
+        count(plan.trained_parameters() as f64)
     )?;
     match plan.decision.decided_by {
         DecidedBy::Examples => {
@@ -105,24 +107,29 @@ fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
     let step = &plan.cost.step;
     writeln!(
         out,
-        "cost of a step of {} rows of {:.1} tokens, {:.1} of them targets, in f32",
+        "cost of a step of {} rows of {:.1} tokens, {:.1} of them targets, in f32; cached: the state at the frost line is",
         step.rows, step.tokens_per_row, step.targets_per_row
     )?;
-    writeln!(out, "  frost line   trained    FLOPs   share  with cache    weights  gradients  optimiser  activations")?;
+    writeln!(
+        out,
+        "  frost line   trained    FLOPs   share     weights  gradients  optimiser  activations | cached   share     weights"
+    )?;
     for cost in &plan.cost.frost_lines {
         let mark = if cost.frost_line == plan.decision.frost_line { '>' } else { ' ' };
         writeln!(
             out,
-            "{mark} {:>10}  {:>8}  {:>7} {:>6.1}%     {:>6.1}%  {:>9}  {:>9}  {:>9}  {:>11}",
+            "{mark} {:>10}  {:>8}  {:>7}  {:>5.1}%  {:>10}  {:>9}  {:>9}  {:>11} | {:>7} {:>5.1}%  {:>10}",
             cost.frost_line,
             count(cost.trained_parameters as f64),
             count(cost.flops as f64),
             100.0 * cost.share,
-            100.0 * cost.cached_share,
             bytes(cost.weight_bytes),
             bytes(cost.gradient_bytes),
             bytes(cost.optimizer_bytes),
-            bytes(cost.activation_bytes)
+            bytes(cost.activation_bytes),
+            count(cost.cached_flops as f64),
+            100.0 * cost.cached_share,
+            bytes(cost.cached_weight_bytes)
         )?;
     }
     Ok(())
@@ -157,7 +164,7 @@ mod tests {
 
     #[test]
     fn bars_grow_by_eighths() {
-        assert_eq!(bar(0.0), "");
+        assert_eq!(bar(0.0), "▏");
         assert_eq!(bar(1.0).chars().count(), CHART);
         assert_eq!(bar(1.5 / CHART as f64), "█▌");
     }

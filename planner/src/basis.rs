@@ -27,14 +27,15 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16. `name` is for messages.
+    /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a ridge. `name` is for
+    /// messages.
     pub fn new(name: &str, head: TensorView, tokens: impl IntoIterator<Item = u32>) -> Result<Basis> {
         let bad = |reason: String| Error::Basis { tensor: name.into(), reason };
         let &[rows, width] = head.shape else {
             return Err(bad(format!("an LM head has two dimensions, this one has shape {:?}", head.shape)));
         };
-        if width == 0 || rows < width {
-            return Err(bad(format!("an LM head of {rows} rows cannot span {width} dimensions")));
+        if width == 0 || rows == 0 {
+            return Err(bad(format!("an LM head of shape {:?} holds nothing", head.shape)));
         }
         let gram = gram(head, rows, width).ok_or_else(|| bad(format!("cannot read {:?}", head.dtype)))?;
         if (0..width).any(|i| !gram[(i, i)].is_finite()) {
@@ -151,9 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn a_head_with_fewer_rows_than_columns_gets_the_smallest_ridge() {
+        let basis = basis(&[1.0, 2.0], [1, 2], &[0]).unwrap();
+        assert!(basis.ridge > 0.0 && basis.ridge < 1e-9, "{}", basis.ridge);
+        // The pseudo-inverse's row: w / |w|².
+        let row = basis.row(0).unwrap();
+        assert!((row[0] - 0.2).abs() < 1e-3 && (row[1] - 0.4).abs() < 1e-3, "{row:?}");
+    }
+
+    #[test]
     fn bad_heads_are_errors() {
         assert!(basis(&[1.0, f32::NAN], [2, 1], &[0]).is_err());
-        assert!(basis(&[1.0, 2.0], [1, 2], &[0]).is_err());
+        assert!(basis(&[], [0, 2], &[]).is_err());
         let outside = basis(&[1.0, 2.0], [2, 1], &[2]).err().map(|error| error.to_string());
         assert!(outside.is_some_and(|text| text.contains("token 2 is outside its 2 rows")));
     }

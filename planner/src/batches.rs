@@ -1,7 +1,7 @@
 //! Sorts examples into batches of few shapes, always the same for the same examples.
 //!
 //! An engine compiles a graph for each shape, so lengths are rounded up to buckets and all batches of a bucket have the
-//! same number of rows and positions: rows are filled up with a repeated row, positions with a repeated position.
+//! same number of rows and positions: rows are filled up with a repeated row, positions with the first place of the first row.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ mod tests {
 
     fn example(length: usize, positions: &[u32]) -> Example {
         let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
-        Example { line: 1, tokens: vec![7; length], targets }
+        Example::new(1, vec![7; length], targets)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From hidden states to deviations: how far each latent space is from meaning the target.
 
+use std::path::Path;
+
 use frostline_schemas::examples::Example;
 
 use crate::basis::Basis;
@@ -21,12 +23,14 @@ pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
 
 /// An example's trace: for each latent space, the mean deviation over its targets.
 ///
-/// `first` is the place of the example's first target among the traces' positions.
-pub fn example_trace(traces: &Traces, first: usize, example: &Example, basis: &Basis) -> Result<Vec<f64>> {
+/// `first` is the place of the example's first target among the traces' positions; `data`, where the example came from,
+/// is for messages.
+pub fn example_trace(traces: &Traces, first: usize, example: &Example, basis: &Basis, data: &Path) -> Result<Vec<f64>> {
     let mut trace = vec![0.0; traces.spaces];
     for (offset, target) in example.targets.iter().enumerate() {
         let row = basis.row(target.token);
         let row = row.filter(|row| row.len() == traces.hidden).ok_or_else(|| Error::Example {
+            path: data.into(),
             line: example.line,
             reason: format!("token {} has no row of width {} in the semantic basis", target.token, traces.hidden),
         })?;
@@ -34,7 +38,8 @@ pub fn example_trace(traces: &Traces, first: usize, example: &Example, basis: &B
             let hidden = traces.hidden_state(space, first + offset);
             let deviation = deviation(hidden, row);
             if !deviation.is_finite() || hidden.iter().any(|x| !x.is_finite()) {
-                return Err(Error::NotFinite { line: example.line, space, place: target.position });
+                let (path, line) = (data.into(), example.line);
+                return Err(Error::NotFinite { path, line, space, place: target.position });
             }
             *mean += deviation / example.targets.len() as f64;
         }

@@ -30,17 +30,20 @@ pub enum Error {
     #[error("{}: no token embedding found: {seen}; the export must take token ids, not embeddings", path.display())]
     NoEmbedding { path: PathBuf, seen: String },
     /// The residual stream could not be followed from the embedding to the LM head.
-    #[error("{}: no latent spaces found: {seen}; name them by hand with --latent-spaces, the tensors from the embedding's output to the last layer's", path.display())]
-    NoLatentSpaces { path: PathBuf, seen: String },
+    #[error("{}: no latent spaces found: {seen}; name them by hand with --latent-spaces, the tensors from the embedding's output to the last layer's; {candidates}", path.display())]
+    NoLatentSpaces { path: PathBuf, seen: String, candidates: String },
     /// The nodes between the last layer and the LM head cannot be applied to other hidden states.
     #[error("{}: the final norm cannot be copied: {seen}; name the latent spaces by hand with --latent-spaces, the last one right before the final norm", path.display())]
     FinalNorm { path: PathBuf, seen: String },
     /// A tensor named by hand is not computed in the graph.
-    #[error("{}: --latent-spaces: {reason}; `frostline layers` lists what the graph holds", path.display())]
-    NamedSpace { path: PathBuf, reason: String },
+    #[error("{}: --latent-spaces: {reason}; {candidates}", path.display())]
+    NamedSpace { path: PathBuf, reason: String, candidates: String },
     /// The graph wants an input that nobody gives it.
     #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it (no key-value cache)", path.display())]
     Input { path: PathBuf, input: String, shape: String },
+    /// Weights in half precision.
+    #[error("{}: tensor `{tensor}` is {dtype}; export the model in f32", path.display())]
+    HalfPrecision { path: PathBuf, tensor: String, dtype: String },
     /// The ONNX file and the model folder are two different models.
     #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
     OtherModel { path: PathBuf, folder: PathBuf, reason: String },
@@ -53,13 +56,11 @@ pub enum Error {
     )]
     NoOrt { tried: String },
     /// An example that the model cannot be run on.
-    #[error("the row on line {line}: {reason}")]
-    Example { line: u64, reason: String },
+    #[error("{}:{line}: {reason}", path.display())]
+    Example { path: PathBuf, line: u64, reason: String },
     /// A hidden state with an infinity or a NaN in it.
-    #[error(
-        "the row on line {line}: latent space {space} is not finite at place {place}; the export is broken or its precision too low"
-    )]
-    NotFinite { line: u64, space: usize, place: u32 },
+    #[error("{}:{line}: latent space {space} is not finite at place {place}; the export is broken or its precision too low", path.display())]
+    NotFinite { path: PathBuf, line: u64, space: usize, place: u32 },
     /// Even the largest ridge left no Cholesky factor.
     #[error("tensor `{tensor}`: no semantic basis: {reason}")]
     Basis { tensor: String, reason: String },

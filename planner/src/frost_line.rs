@@ -1,5 +1,6 @@
 //! From the examples' end-of-freezing layers to one frost line, under a budget.
 
+use frostline_schemas::cost::CostTable;
 use frostline_schemas::plan::{Aggregate, DecidedBy, Decision};
 
 use crate::error::{Error, Result};
@@ -23,22 +24,21 @@ fn lower_quantile(values: &[usize], q: f64) -> usize {
 
 /// Raises a frost line to the smallest one whose step costs at most `budget` of a full step.
 ///
-/// `shares[F]` is the cost of a step with F layers frozen over that of a full step, for F = 0 … L − 1. At least
-/// `min_trainable` layers are left to train; if no such frost line fits, that is an error.
-pub fn within_budget(wanted: usize, budget: Option<f64>, shares: &[f64], min_trainable: usize) -> Result<Decision> {
-    let layers = shares.len();
+/// `cost` holds every frost line from 0 to L − 1. At least `min_trainable` layers are left to train; if no such frost
+/// line fits, that is an error.
+pub fn within_budget(wanted: usize, budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Result<Decision> {
+    let layers = cost.frost_lines.len();
     let deepest = layers.saturating_sub(min_trainable.max(1));
     let Some(budget) = budget else {
         return Ok(Decision { frost_line: wanted, decided_by: DecidedBy::Examples, before_budget: wanted });
     };
-    let fits = |&frozen: &usize| shares.get(frozen).is_some_and(|&share| share <= budget);
-    match (wanted..=deepest).find(fits) {
+    match (wanted..=deepest).find(|&frozen| cost.fits(frozen, budget)) {
         Some(frost_line) => {
             let decided_by = if frost_line == wanted { DecidedBy::Examples } else { DecidedBy::Budget };
             Ok(Decision { frost_line, decided_by, before_budget: wanted })
         }
         None => {
-            let share = shares.get(deepest).copied().unwrap_or(1.0);
+            let share = cost.at(deepest).map_or(1.0, |cost| cost.share);
             Err(Error::Budget { budget, frozen: deepest, layers, share })
         }
     }
@@ -46,6 +46,8 @@ pub fn within_budget(wanted: usize, budget: Option<f64>, shares: &[f64], min_tra
 
 #[cfg(test)]
 mod tests {
+    use frostline_schemas::cost::{Cost, StepShape};
+
     use super::*;
 
     #[test]
@@ -60,23 +62,50 @@ mod tests {
         assert_eq!(aggregate(&ends, 9, Aggregate::MeanTrace), 9);
     }
 
+    /// A table of steps with so many FLOPs.
+    fn table(flops: [u64; 4]) -> CostTable {
+        let cost = |(frost_line, flops): (usize, u64)| Cost {
+            frost_line,
+            trained_parameters: 0,
+            flops,
+            share: flops as f64 / 10_000.0,
+            cached_flops: flops,
+            cached_share: 1.0,
+            weight_bytes: 0,
+            cached_weight_bytes: 0,
+            gradient_bytes: 0,
+            optimizer_bytes: 0,
+            activation_bytes: 0,
+        };
+        let step = StepShape { rows: 1, tokens_per_row: 1.0, targets_per_row: 1.0 };
+        CostTable { step, frost_lines: flops.into_iter().enumerate().map(cost).collect() }
+    }
+
+    #[test]
+    fn a_share_is_not_rounded_before_it_is_compared() {
+        let mut cost = table([1_000_000, 600_040, 500_000, 400_000]);
+        cost.frost_lines.iter_mut().for_each(|cost| cost.share = (cost.flops / 100) as f64 / 1e4);
+        assert_eq!(cost.frost_lines[1].share, 0.6);
+        assert_eq!(within_budget(1, Some(0.6), &cost, 1).unwrap().frost_line, 2);
+    }
+
     #[test]
     fn a_budget_raises_the_frost_line_only_as_far_as_it_must() {
-        let shares = [1.0, 0.8, 0.6, 0.4];
-        let decision = within_budget(1, Some(0.6), &shares, 1).unwrap();
+        let cost = table([10_000, 8_000, 6_000, 4_000]);
+        let decision = within_budget(1, Some(0.6), &cost, 1).unwrap();
         assert_eq!((decision.frost_line, decision.before_budget), (2, 1));
         assert_eq!(decision.decided_by, DecidedBy::Budget);
-        let decision = within_budget(3, Some(0.6), &shares, 1).unwrap();
+        let decision = within_budget(3, Some(0.6), &cost, 1).unwrap();
         assert_eq!((decision.frost_line, decision.decided_by), (3, DecidedBy::Examples));
-        let decision = within_budget(1, None, &shares, 1).unwrap();
+        let decision = within_budget(1, None, &cost, 1).unwrap();
         assert_eq!((decision.frost_line, decision.decided_by), (1, DecidedBy::Examples));
     }
 
     #[test]
     fn a_budget_that_leaves_nothing_to_train_is_an_error() {
-        let shares = [1.0, 0.8, 0.6, 0.4];
-        let error = within_budget(1, Some(0.3), &shares, 1).unwrap_err().to_string();
+        let cost = table([10_000, 8_000, 6_000, 4_000]);
+        let error = within_budget(1, Some(0.3), &cost, 1).unwrap_err().to_string();
         assert!(error.contains("even with 3 of 4 layers frozen a step costs 0.400"), "{error}");
-        assert!(within_budget(1, Some(0.4), &shares, 2).is_err());
+        assert!(within_budget(1, Some(0.4), &cost, 2).is_err());
     }
 }

@@ -116,7 +116,7 @@ fn latent_space(index: &Index, spaces: &LatentSpaces, space: usize) -> LatentSpa
         op: producer.map(|node| node.op_type.clone()).unwrap_or_default(),
         tensor,
         label: layer.label,
-        nodes: layer.nodes,
+        nodes: layer.nodes.len(),
         residual_adds: layer.residual_adds,
     }
 }

@@ -1,5 +1,8 @@
 //! ONNX in, freeze plan out: finds a model's latent spaces, runs it, and decides where to fine-tune.
 //!
+//! The method is *SALF, re-derived* (arXiv 2406.11753): its full text was not at hand, so its definitions come from its
+//! abstract and its companion paper on semantic bases (arXiv 2401.16184), and choices of our own fill the gaps.
+//!
 //! [`plan()`](plan::plan) is the way through: [`onnx`] reads the export, [`latent`] finds its latent spaces by structure,
 //! [`same_model`] compares its weights with the model folder's, [`surgery`] makes the traces its only output, an
 //! [`engine`] runs it over [`batches`], [`deviation`] holds the hidden states against the semantic [`basis`], and

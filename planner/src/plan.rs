@@ -1,11 +1,14 @@
 //! From settings to a plan, step by step: examples → traces → gains → frost line → plan.
+//!
+//! SALF, re-derived (arXiv 2406.11753): see the [crate].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 
 use frostline_schemas::cost::{CostTable, ROWS_PER_STEP, StepShape};
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
-use frostline_schemas::examples::{self, Example, Examples, Reading};
+use frostline_schemas::examples::{self, Example, Examples};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::{
     Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, SpaceMeasured, Strategy, VERSION,
@@ -24,6 +27,8 @@ use crate::{deviation, frost_line, gain, same_model, surgery};
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
+/// Stack of a thread, in bytes: as large as a main thread's, since optimisers of graphs recurse.
+const STACK: usize = 8 << 20;
 
 /// What a plan is made from, and how.
 #[derive(Clone, Debug)]
@@ -35,7 +40,7 @@ pub struct Settings {
     /// JSONL of examples.
     pub data: PathBuf,
     pub engine: EngineChoice,
-    /// Cores to use; `None` for all.
+    /// Threads for everything, engines included; `None` for one a core.
     pub threads: Option<usize>,
     /// Examples in the sample.
     pub examples: usize,
@@ -77,7 +82,7 @@ pub enum Step {
     Running,
 }
 
-/// Hears how far planning has come.
+/// Hears how far planning has come, on the thread that called [`plan`].
 pub trait Progress {
     /// A step begins; `total` examples lie ahead where they are counted, else 0.
     fn begin(&self, step: Step, total: u64);
@@ -97,6 +102,46 @@ impl Progress for Silent {
 /// Makes a plan.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
+    let no_threads = |reason: String| Error::Setting(format!("no threads to plan on: {reason}"));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads.unwrap_or(0)).stack_size(STACK).build();
+    let pool = pool.map_err(|error| no_threads(error.to_string()))?;
+    let (sender, heard) = channel();
+    let mut result = None;
+    pool.in_place_scope(|scope| {
+        scope.spawn(|_| result = Some(plan_here(settings, &Relay(sender))));
+        // Ends when the relay is dropped, with the plan made or not.
+        for event in heard {
+            match event {
+                Event::Begin(step, total) => progress.begin(step, total),
+                Event::Advance(done) => progress.advance(done),
+            }
+        }
+    });
+    result.unwrap_or_else(|| Err(no_threads("they have ended".into())))
+}
+
+/// What a relay hands on.
+enum Event {
+    Begin(Step, u64),
+    Advance(u64),
+}
+
+/// Hands progress on from the pool's threads to the one that called.
+struct Relay(Sender<Event>);
+
+impl Progress for Relay {
+    fn begin(&self, step: Step, total: u64) {
+        // Fails where nobody listens any more, and then nobody minds.
+        let _ = self.0.send(Event::Begin(step, total));
+    }
+
+    fn advance(&self, done: u64) {
+        let _ = self.0.send(Event::Advance(done));
+    }
+}
+
+/// Makes a plan on the threads of the rayon pool that it is called in.
+fn plan_here(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     progress.begin(Step::Reading, 0);
     let folder = ModelFolder::open(&settings.model)?;
     let model = Model::open(&onnx_path(settings)?)?;
@@ -192,6 +237,7 @@ fn method(settings: &Settings) -> Method {
         aggregate: settings.aggregate,
         min_trainable_layers: settings.min_trainable_layers,
         budget: settings.budget,
+        latent_spaces: settings.latent_spaces.clone(),
     }
 }
 
@@ -202,9 +248,8 @@ struct Sample {
 }
 
 fn sample(settings: &Settings, folder: &ModelFolder) -> Result<Sample> {
-    let max_length = settings.max_length.min(folder.config.max_positions);
-    let reading = Reading { encoder: &folder.encoder, vocabulary: folder.config.vocabulary, max_length };
-    let Examples { examples: all, rows, digest, .. } = examples::read(&settings.data, &reading)?;
+    let Examples { examples: all, rows, digest, max_length, .. } =
+        folder.read_examples(&settings.data, settings.max_length)?;
     let chosen = examples::sample(all.len(), settings.examples, settings.seed);
     let examples: Vec<Example> = chosen.into_iter().filter_map(|index| all.get(index).cloned()).collect();
     let identity = identity(settings, max_length, &examples, rows, digest);
@@ -232,10 +277,8 @@ fn basis(folder: &ModelFolder, examples: &[Example]) -> Result<Basis> {
 
 fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine>> {
     Ok(match &settings.engine {
-        EngineChoice::Tract => Box::new(Tract::new(traced, ids, settings.threads)?),
-        EngineChoice::Ort { library, device } => {
-            Box::new(Ort::new(&traced, ids, settings.threads, library.as_deref(), *device)?)
-        }
+        EngineChoice::Tract => Box::new(Tract::new(traced, ids)?),
+        EngineChoice::Ort { library, device } => Box::new(Ort::new(&traced, ids, library.as_deref(), *device)?),
     })
 }
 
@@ -254,17 +297,19 @@ fn run(
     let mut engine = engine(settings, traced, &spaces.embedding.ids)?;
     progress.begin(Step::Running, examples.len() as u64);
     let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
-    let traces = example_traces(engine.as_mut(), examples, limits, basis, progress)?;
+    let traces = example_traces(engine.as_mut(), examples, limits, basis, &settings.data, progress)?;
     let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
     Ok((traces, used))
 }
 
-/// Each example's trace: for each latent space, the mean deviation over its targets.
+/// Each example's trace: for each latent space, the mean deviation over its targets. `data`, where the examples came
+/// from, is for messages.
 pub fn example_traces(
     engine: &mut dyn Engine,
     examples: &[Example],
     limits: Limits,
     basis: &Basis,
+    data: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<f64>>> {
     let mut traces = vec![Vec::new(); examples.len()];
@@ -274,7 +319,7 @@ pub fn example_traces(
             let mut first = 0;
             for &index in &group.examples[batch] {
                 let example = &examples[index];
-                traces[index] = deviation::example_trace(&found, first, example, basis)?;
+                traces[index] = deviation::example_trace(&found, first, example, basis, data)?;
                 first += example.targets.len();
             }
             progress.advance(group.examples[batch].len() as u64);
@@ -318,8 +363,7 @@ impl Measured {
     fn decide(&self, settings: &Settings, cost: &CostTable) -> Result<Decision> {
         let mean = gain::end_of_freezing(&self.gains, settings.min_trainable_layers);
         let wanted = frost_line::aggregate(&self.ends, mean, settings.aggregate);
-        let shares: Vec<f64> = cost.frost_lines.iter().map(|cost| cost.share).collect();
-        frost_line::within_budget(wanted, settings.budget, &shares, settings.min_trainable_layers)
+        frost_line::within_budget(wanted, settings.budget, cost, settings.min_trainable_layers)
     }
 
     fn spaces(&self) -> Vec<SpaceMeasured> {

@@ -3,6 +3,9 @@
 //! Exporters rename weights, transpose them and fold constants into them. So each tensor of the folder is looked for among
 //! the ONNX file's constants by a hash of its numbers and their places: as it is, transposed, or (norm weights that are
 //! stored less one) with one added. One pass over each file, on all cores, over memory-mapped bytes.
+//!
+//! A layer's matrices must be read by the nodes of that layer, so that layers in another order are noticed. Vectors may be
+//! anywhere, and so may matrices where the latent spaces were named by hand.
 
 use std::collections::HashSet;
 
@@ -13,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
-use crate::onnx::{Model, Tensor};
+use crate::onnx::{Index, Model, Tensor, pb, type_name};
 
 /// Elements hashed at a time.
 const CHUNK: usize = 1 << 16;
@@ -24,7 +27,10 @@ type Sizes = (usize, usize);
 /// Refuses an ONNX file that is not the model in `folder`.
 pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Result<()> {
     let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
+    check_precision(model)?;
     check_sizes(spaces, &folder.config).map_err(refuse)?;
+    let index = Index::new(model.graph());
+    let read: Vec<_> = spaces.layers.iter().map(|layer| constants_read(&index, &layer.nodes)).collect();
     let specs = folder.config.tensors();
     let wanted: HashSet<Sizes> = specs.iter().filter_map(|spec| matrix(&spec.shape)).flat_map(both_ways).collect();
     let found = constants(model, &wanted)?;
@@ -39,8 +45,44 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Resu
             let reason = format!("no constant in it equals tensor `{}` {:?}{}", spec.name, spec.shape, hint(model));
             return Err(refuse(reason));
         }
+        let layer =
+            folder.config.layers.iter().position(|layer| layer.tensors().iter().any(|own| own.name == spec.name));
+        if let Some((layer, read)) = layer.and_then(|layer| Some((layer, read.get(layer)?)))
+            && spec.shape.len() == 2
+            && !found.iter().any(|constant| read.contains(constant.0) && is_form(constant))
+        {
+            return Err(refuse(format!("its layer {} does not read tensor `{}`", layer + 1, spec.name)));
+        }
     }
     Ok(())
+}
+
+/// Refuses weights in half precision: traces would be computed in it, and differ from the folder's model.
+fn check_precision(model: &Model) -> Result<()> {
+    let half = [pb::tensor_proto::DataType::Float16 as i32, pb::tensor_proto::DataType::Bfloat16 as i32];
+    let is_weight = |tensor: &pb::TensorProto| tensor.dims.iter().any(|&size| size > 1);
+    match model.constants().find(|(_, tensor)| half.contains(&tensor.data_type) && is_weight(tensor)) {
+        Some((name, tensor)) => Err(Error::HalfPrecision {
+            path: model.path().into(),
+            tensor: name.into(),
+            dtype: type_name(tensor.data_type),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Names of the constants that nodes read, directly or through nodes that depend on constants alone.
+fn constants_read<'a>(index: &Index<'a>, nodes: &[usize]) -> HashSet<&'a str> {
+    let mut found = HashSet::new();
+    let mut open = nodes.to_vec();
+    while let Some(id) = open.pop() {
+        for &name in index.reads(id) {
+            if index.is_constant(name) && found.insert(name) {
+                open.extend(index.producer(name));
+            }
+        }
+    }
+    found
 }
 
 fn check_sizes(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), String> {
@@ -57,11 +99,8 @@ fn check_sizes(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), Stri
 
 /// Why nothing may have been found.
 fn hint(model: &Model) -> &'static str {
-    let is = |dtype: &str| model.constants().any(|(_, tensor)| crate::onnx::type_name(tensor.data_type) == dtype);
+    let is = |dtype: &str| model.constants().any(|(_, tensor)| type_name(tensor.data_type) == dtype);
     match () {
-        _ if is("float16") || is("bfloat16") => {
-            " (its weights are in half precision; only an f32 export can be compared)"
-        }
         _ if is("int4") || is("uint4") || is("int8") || is("uint8") => {
             " (its weights seem quantised; only an f32 export can be compared)"
         }

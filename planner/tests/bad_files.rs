@@ -163,6 +163,7 @@ fn no_layers() {
     });
     let text = message(LatentSpaces::find(&model.unwrap(), None));
     assert!(text.contains("8 residual adds and 0 blocks with attention") && text.contains("--latent-spaces"), "{text}");
+    assert!(text.contains("candidates are `"), "{text}");
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn latent_spaces_named_by_hand() {
     let named = LatentSpaces::find(&model, Some(&found.spaces)).unwrap();
     assert_eq!((named.spaces, named.norm.nodes), (found.spaces, found.norm.nodes));
     let text = message(LatentSpaces::find(&model, Some(&["a".into(), "b".into()])));
-    assert!(text.contains("no node makes a tensor `a`"), "{text}");
+    assert!(text.contains("no node makes a tensor `a`") && text.contains("candidates are `"), "{text}");
     let text = message(LatentSpaces::find(&model, Some(&["a".into()])));
     assert!(text.contains("at least two"), "{text}");
 }
@@ -188,7 +189,7 @@ fn an_input_that_nobody_feeds() {
     })
     .unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
-    let text = message(Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids, None));
+    let text = message(Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids));
     assert!(text.contains("input `past_key_values.0.key` (int64 [batch, sequence])"), "{text}");
 }
 
@@ -215,6 +216,42 @@ fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &M
         let model = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
         let text = message(same_model::check(&model, spaces, folder));
         assert!(text.contains("not the model in") && text.contains("equals tensor `"), "{text}");
+    }
+}
+
+#[test]
+fn layers_in_another_order() {
+    let folder = ModelFolder::open(&case("llama")).unwrap();
+    let path = export("llama");
+    let spaces = LatentSpaces::find(&Model::open(&path).unwrap(), None).unwrap();
+    let model = changed(&path, |graph| {
+        // The first square matrix that a layer reads, in two layers.
+        let first = |graph: &pb::GraphProto, layer: usize| {
+            let read = spaces.layers[layer].nodes.iter().flat_map(|&id| &graph.node[id].input);
+            let place = |name: &String| graph.initializer.iter().position(|t| t.name == *name && t.dims == [32, 32]);
+            read.filter_map(place).next().unwrap()
+        };
+        let (a, b) = (first(graph, 0), first(graph, 1));
+        let bytes = std::mem::take(&mut graph.initializer[a].raw_data);
+        graph.initializer[a].raw_data = std::mem::replace(&mut graph.initializer[b].raw_data, bytes);
+    });
+    let text = message(same_model::check(&model.unwrap(), &spaces, &folder));
+    assert!(text.contains("its layer 1 does not read tensor `"), "{text}");
+}
+
+#[test]
+fn weights_in_half_precision() {
+    let folder = ModelFolder::open(&case("llama")).unwrap();
+    for (dtype, name) in [(10, "float16"), (16, "bfloat16")] {
+        let model = changed(&export("llama"), |graph| {
+            let weight = graph.initializer.iter_mut().find(|tensor| tensor.dims == [61, 32]).unwrap();
+            weight.data_type = dtype;
+            weight.raw_data = vec![0; 61 * 32 * 2];
+        })
+        .unwrap();
+        let spaces = LatentSpaces::find(&model, None).unwrap();
+        let text = message(same_model::check(&model, &spaces, &folder));
+        assert!(text.contains(&format!("is {name}; export the model in f32")), "{text}");
     }
 }
 
@@ -256,9 +293,10 @@ fn hidden_states_that_are_not_finite() {
     let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61).unwrap();
     let mut engine = common::tract(model, &spaces);
     let limits = frostline_planner::batches::Limits { tokens: 64, length: 64 };
-    let traces =
-        frostline_planner::plan::example_traces(engine.as_mut(), &expected.examples(), limits, &basis, &Silent);
-    assert!(matches!(traces, Err(Error::NotFinite { .. })));
+    let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
+    let traces = frostline_planner::plan::example_traces(engine.as_mut(), &examples, limits, &basis, data, &Silent);
+    let text = message(traces);
+    assert!(text.starts_with("rows.jsonl:1: latent space ") && text.contains("not finite"), "{text}");
 }
 
 #[test]
@@ -322,6 +360,25 @@ proptest! {
         {
             let ids = spaces.embedding.ids.clone();
             let _ = frostline_planner::engine::inputs(&surgery::trace(model, &spaces), &ids);
+        }
+    }
+    /// Nodes that read other tensors, or are other operators, in a file that is otherwise whole.
+    #[test]
+    fn no_other_wiring_panics(changes: [(proptest::sample::Index, proptest::sample::Index, bool); 3]) {
+        let model = changed(&export("llama"), |graph| {
+            for (to, from, operator) in changes {
+                let (to, from) = (to.index(graph.node.len()), from.index(graph.node.len()));
+                let other = graph.node[from].clone();
+                match operator {
+                    true => graph.node[to].op_type = other.op_type,
+                    false => graph.node[to].input = other.input,
+                }
+            }
+        });
+        if let Ok(model) = model && let Ok(spaces) = LatentSpaces::find(&model, None) {
+            let folder = ModelFolder::open(&case("llama")).unwrap();
+            let _ = same_model::check(&model, &spaces, &folder);
+            let _ = surgery::trace(model, &spaces);
         }
     }
 }

@@ -54,7 +54,21 @@ fn a_plan_is_whole_and_the_same_each_time() {
     assert_eq!(text(&plan(&settings, &Silent).unwrap()), text(&first));
     assert_eq!(first.spaces.len(), 5);
     assert_eq!(first.spaces.iter().map(|space| space.ends_here).sum::<usize>(), first.data.examples);
-    assert!(first.decision.frost_line < 4);
+    assert_eq!(first.decision.frost_line, frost_line(&Expected::read("gemma3")));
+}
+
+/// The frost line that PyTorch's deviations call for. One example for each target, as in `data`.
+fn frost_line(expected: &Expected) -> usize {
+    let (targets, layers) = (expected.targets(), expected.normed.len() - 1);
+    let d = |space: usize, target: usize| f64::from(expected.deviation[space * targets + target]).max(1e-6);
+    let gain = |i: usize, target: usize| (d(i - 1, target) / d(i, target)).ln() / ((i + 1) as f64 / i as f64).ln();
+    let end = |target: usize| {
+        // Strictly larger, from the input up: ties go to the lower layer; the last layer is always trained.
+        (1..layers).fold((0, 0.0), |best, i| if gain(i, target) > best.1 { (i, gain(i, target)) } else { best }).0
+    };
+    let mut ends: Vec<usize> = (0..targets).map(end).collect();
+    ends.sort_unstable();
+    ends[(targets - 1) / 2]
 }
 
 #[test]
@@ -62,6 +76,7 @@ fn exports_and_engines_decide_alike() {
     for family in common::FAMILIES {
         let data = data(family);
         let first = plan(&settings(family, "model.dynamo.onnx", data.path()), &Silent).unwrap();
+        assert_eq!(first.decision.frost_line, frost_line(&Expected::read(family)), "{family}");
         let other = plan(&settings(family, "model.torchscript.onnx", data.path()), &Silent).unwrap();
         assert_eq!(first.id, other.id, "{family}");
         assert_ne!(first.onnx.digest, other.onnx.digest);
@@ -80,7 +95,8 @@ fn a_budget_decides_or_is_refused() {
     let settings = settings("llama", "model.dynamo.onnx", data.path());
     let free = plan(&settings, &Silent).unwrap();
     let last = free.cost.frost_lines.last().unwrap();
-    let tight = Settings { budget: Some(last.share), ..settings.clone() };
+    let share = last.flops as f64 / free.cost.frost_lines[0].flops as f64;
+    let tight = Settings { budget: Some(share), ..settings.clone() };
     let bound = plan(&tight, &Silent).unwrap();
     assert_eq!(bound.decision.frost_line, 3);
     assert_eq!(bound.decision.decided_by == DecidedBy::Budget, free.decision.frost_line < 3);

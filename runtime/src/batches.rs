@@ -6,6 +6,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::error::Error;
+
 /// What stands at padded places. Any token does: causal attention hides what comes after a row's last token.
 const PADDING: u32 = 0;
 
@@ -24,15 +26,35 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// The row of each target.
     pub target_rows: Vec<u32>,
-    /// Tokens without padding.
-    pub real_tokens: usize,
+    /// Line of the longest row in its file, to name it by; 0 without rows.
+    pub longest: u64,
+}
+
+/// The most rows of a step, and the most places of a batch, padding included: far more than any machine trains at once,
+/// and few enough that a slip of the hand is refused before it takes memory.
+pub const MAX_SIZE: usize = 1 << 24;
+
+/// Checks that a batch of `rows` of these examples has at most [`MAX_SIZE`] places.
+///
+/// # Errors
+/// [`Error::Setting`] where it has more.
+pub fn check_size(rows: usize, examples: &[Example]) -> Result<(), Error> {
+    let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+    match rows.checked_mul(longest) {
+        Some(places) if places <= MAX_SIZE => Ok(()),
+        _ => {
+            let reason = "with rows as long as the longest a batch would have more than 16777216 tokens";
+            Err(Error::Setting { field: "batch size", value: rows.to_string(), reason })
+        }
+    }
 }
 
 impl Batch {
     /// Lays examples side by side.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
         let examples: Vec<&Example> = examples.into_iter().collect();
-        let sequence = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+        let longest = examples.iter().max_by_key(|example| example.tokens.len());
+        let (sequence, longest) = longest.map_or((0, 0), |example| (example.tokens.len(), example.line));
         let mut batch = Batch {
             rows: examples.len(),
             sequence,
@@ -40,12 +62,11 @@ impl Batch {
             places: Vec::new(),
             targets: Vec::new(),
             target_rows: Vec::new(),
-            real_tokens: 0,
+            longest,
         };
         for (row, example) in examples.iter().enumerate() {
             batch.tokens.extend(&example.tokens);
             batch.tokens.resize((row + 1) * sequence, PADDING);
-            batch.real_tokens += example.tokens.len();
             for target in &example.targets {
                 batch.places.push((row * sequence) as u32 + target.position);
                 batch.targets.push(target.token);
@@ -101,13 +122,13 @@ mod tests {
 
     fn example(tokens: &[u32], positions: &[u32]) -> Example {
         let targets = positions.iter().map(|&position| Target { position, token: tokens[position as usize + 1] });
-        Example { line: 1, tokens: tokens.to_vec(), targets: targets.collect() }
+        Example::new(1, tokens.to_vec(), targets.collect())
     }
 
     #[test]
     fn rows_are_padded_on_the_right() {
         let batch = Batch::new([&example(&[5, 6, 7], &[1]), &example(&[8, 9], &[0])]);
-        assert_eq!((batch.rows, batch.sequence, batch.real_tokens), (2, 3, 5));
+        assert_eq!((batch.rows, batch.sequence, batch.longest), (2, 3, 1));
         assert_eq!(batch.tokens, [5, 6, 7, 8, 9, PADDING]);
         assert_eq!((batch.places, batch.targets, batch.target_rows), (vec![1, 3], vec![7, 9], vec![0, 1]));
     }

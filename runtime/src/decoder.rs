@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 
 use crate::batches::Batch;
@@ -47,11 +48,6 @@ impl Decoder {
         Ok((Decoder::new(config, scope), parameters))
     }
 
-    /// The model's description.
-    pub fn config(&self) -> &DecoderConfig {
-        &self.config
-    }
-
     /// What is trained.
     pub fn scope(&self) -> &Scope {
         &self.scope
@@ -60,6 +56,35 @@ impl Decoder {
     /// Layers whose output never changes, counted from the input.
     pub fn frost_line(&self) -> usize {
         self.frost_line
+    }
+
+    /// Checks before anything is computed that every token is in the vocabulary and no row longer than the learned
+    /// positions.
+    ///
+    /// # Errors
+    /// [`Error::Token`] and [`Error::TooLong`] with the row's line.
+    pub fn check(&self, examples: &[Example]) -> Result<(), Error> {
+        let vocabulary = self.config.embedding.shape[0].min(self.config.head.shape[0]);
+        for Example { line, tokens, targets, .. } in examples {
+            let mut all = tokens.iter().chain(targets.iter().map(|target| &target.token));
+            if let Some(&token) = all.find(|&&token| token as usize >= vocabulary) {
+                return Err(Error::Token { line: *line, token, vocabulary });
+            }
+            self.check_length(*line, tokens.len())?;
+        }
+        Ok(())
+    }
+
+    /// Places that the model has learned; `None` where it knows places by rotation.
+    pub(crate) fn positions(&self) -> Option<usize> {
+        self.config.position_embedding.as_ref().map(|spec| spec.shape[0])
+    }
+
+    fn check_length(&self, line: u64, tokens: usize) -> Result<(), Error> {
+        match self.positions() {
+            Some(positions) if tokens > positions => Err(Error::TooLong { line, tokens, positions }),
+            _ => Ok(()),
+        }
     }
 
     /// The state at the frost line, [rows, sequence, hidden]: it depends on nothing that is trained, unless an
@@ -124,15 +149,13 @@ impl Decoder {
 
     /// Latent space 0, [rows, sequence, hidden].
     fn embed(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        self.check_length(batch.longest, batch.sequence)?;
         let shape = (batch.rows, batch.sequence, self.config.hidden);
         let mut hidden = parameters.rows(&self.config.embedding, &batch.tokens)?.reshape(shape)?;
         if let Some(scale) = self.config.embedding_scale {
             hidden = (hidden * scale)?;
         }
         if let Some(spec) = &self.config.position_embedding {
-            if batch.sequence > spec.shape[0] {
-                return Err(Error::TooLong { tokens: batch.sequence, positions: spec.shape[0] });
-            }
             let places: Vec<u32> = (0..batch.sequence as u32).collect();
             hidden = hidden.broadcast_add(&parameters.rows(spec, &places)?)?;
         }

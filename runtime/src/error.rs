@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::FolderError;
 use frostline_schemas::plan::PlanError;
 use frostline_schemas::weights::{Dtype, WeightsError};
@@ -42,14 +41,22 @@ pub enum Error {
     /// A tensor that is not made of floats.
     #[error("tensor `{name}` is {dtype:?}; it must be F32, BF16 or F16")]
     NotFloat { name: String, dtype: Dtype },
-    /// A token or place outside a table.
-    #[error("row {index} of `{table}`, which has {rows} rows")]
+    /// A token or place outside a table, of unknown origin.
+    #[error("`{table}` has {rows} rows, {index} (counted from 0) is none of them; is this the model's tokenizer?")]
     Index { table: String, index: u32, rows: usize },
+    /// A token outside the vocabulary.
+    #[error("line {line}: token {token} is outside the vocabulary of {vocabulary}; is this the model's tokenizer?")]
+    Token { line: u64, token: u32, vocabulary: usize },
     /// An example longer than the learned positions.
     #[error(
-        "a row of {tokens} tokens is longer than the {positions} places that the model knows; lower the maximum length to {positions}"
+        "line {line}: {tokens} tokens are more than the {positions} places that the model knows; give --max-length {positions} or less"
     )]
-    TooLong { tokens: usize, positions: usize },
+    TooLong { line: u64, tokens: usize, positions: usize },
+    /// A prompt that leaves too few of the learned positions for the completions to rank.
+    #[error(
+        "line {line}: its prompt and the longest completion of the data are {tokens} tokens, more than the {positions} places that the model knows; shorten its prompt or leave the row out"
+    )]
+    RankingTooLong { line: u64, tokens: usize, positions: usize },
     /// Settings that contradict each other or make no sense.
     #[error("{field} is {value}: {reason}")]
     Setting { field: &'static str, value: String, reason: &'static str },
@@ -69,20 +76,26 @@ pub enum Error {
         "the gradient of step {step} is not finite; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
     )]
     Gradient { step: u64 },
+    /// The last update, after which no loss is computed, left infinities or no numbers.
+    #[error(
+        "after the last step the values of {} are not finite; no weights were written: lower the learning rate, warm up longer or clip gradients",
+        list(names)
+    )]
+    Diverged { names: Vec<String> },
     /// A folder or file that would be written over.
     #[error("{}: exists already; name another place or remove it", .0.display())]
     Exists(PathBuf),
     /// A run folder that is not whole.
     #[error("{}: {reason}", path.display())]
     Run { path: PathBuf, reason: String },
-    /// A run that began from other weights.
+    /// A run that began from another model.
     #[error(
-        "the run began from weights {}, {} holds {}; give the model that was trained",
-        base.short(),
-        folder.display(),
-        found.short()
+        "{}: the run began from another model ({}); give the one that was trained, which was {}",
+        run.display(),
+        differences.join("; "),
+        model.display()
     )]
-    BaseWeights { folder: PathBuf, base: Digest, found: Digest },
+    OtherModel { run: PathBuf, model: PathBuf, differences: Vec<String> },
     /// A mistake in this crate.
     #[error("internal error: {0}; please report it")]
     Internal(&'static str),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use frostline_schemas::examples::{Example, Target};
 
-use crate::batches::Batch;
+use crate::batches::{Batch, check_size};
 use crate::decoder::Decoder;
 use crate::error::Error;
 use crate::parameters::Parameters;
@@ -45,6 +45,10 @@ pub struct Ranking {
 ///
 /// Completions are ranked by the sum of their tokens' log-probabilities given the prompt; of equals the first in the
 /// order of their tokens wins.
+///
+/// # Errors
+/// [`Error::Setting`] for a size that makes no sense, [`Error::Token`], [`Error::TooLong`] and [`Error::RankingTooLong`]
+/// for rows that the model cannot take, before anything is computed.
 pub fn evaluate(
     decoder: &Decoder,
     parameters: &Parameters,
@@ -56,8 +60,11 @@ pub fn evaluate(
         let field = if examples.is_empty() { "examples" } else { "batch size" };
         return Err(Error::Setting { field, value: "0".into(), reason: "at least one is needed" });
     }
+    decoder.check(examples)?;
     let targets = examples.iter().map(|example| example.targets.len()).sum();
     let candidates = candidates(examples);
+    let sequences = examples.len().saturating_mul(candidates.as_ref().map_or(1, Vec::len));
+    check_size(batch_size.min(sequences), examples)?;
     let (sum, ranking) = match &candidates {
         Some(candidates) => {
             let (sum, ranking) = rank(decoder, parameters, examples, candidates, batch_size, progress)?;
@@ -107,6 +114,7 @@ fn rank(
     batch_size: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(f64, Ranking), Error> {
+    check_lengths(decoder, examples, candidates)?;
     let mut sum = 0.0;
     let mut counts = Counts::new(candidates.len());
     let prompts_at_a_time = (batch_size / candidates.len()).max(1);
@@ -123,6 +131,19 @@ fn rank(
     Ok((sum, counts.ranking()))
 }
 
+/// Checks that every prompt leaves enough of the learned positions for every candidate.
+fn check_lengths(decoder: &Decoder, examples: &[Example], candidates: &[&[u32]]) -> Result<(), Error> {
+    let Some(positions) = decoder.positions() else { return Ok(()) };
+    let longest = candidates.iter().map(|candidate| candidate.len()).max().unwrap_or(0);
+    for example in examples {
+        let tokens = example.completion().map_or(0, |(prompt, _)| prompt.len()) + longest;
+        if tokens > positions {
+            return Err(Error::RankingTooLong { line: example.line, tokens, positions });
+        }
+    }
+    Ok(())
+}
+
 /// Σ ln p of each candidate after each example's prompt, candidates of an example side by side.
 fn scores(
     decoder: &Decoder,
@@ -131,9 +152,10 @@ fn scores(
     candidates: &[&[u32]],
     batch_size: usize,
 ) -> Result<Vec<f64>, Error> {
-    let prompts = examples.iter().filter_map(|example| example.completion().map(|(prompt, _)| prompt));
-    let sequences: Vec<Example> =
-        prompts.flat_map(|prompt| candidates.iter().map(move |candidate| sequence(prompt, candidate))).collect();
+    let prompts = examples.iter().filter_map(|example| Some((example.line, example.completion()?.0)));
+    let sequences: Vec<Example> = prompts
+        .flat_map(|(line, prompt)| candidates.iter().map(move |candidate| sequence(line, prompt, candidate)))
+        .collect();
     let mut scores = Vec::with_capacity(sequences.len());
     for chunk in sequences.chunks(batch_size) {
         let batch = Batch::new(chunk);
@@ -147,10 +169,10 @@ fn scores(
     Ok(scores)
 }
 
-fn sequence(prompt: &[u32], candidate: &[u32]) -> Example {
+fn sequence(line: u64, prompt: &[u32], candidate: &[u32]) -> Example {
     let targets = candidate.iter().enumerate();
     let targets = targets.map(|(k, &token)| Target { position: (prompt.len() + k - 1) as u32, token });
-    Example { line: 0, tokens: [prompt, candidate].concat(), targets: targets.collect() }
+    Example::new(line, [prompt, candidate].concat(), targets.collect())
 }
 
 fn first_largest(scores: &[f64]) -> usize {
@@ -215,8 +237,8 @@ mod tests {
 
     #[test]
     fn one_completion_is_no_ranking() {
-        let example = sequence(&[1, 2], &[3]);
+        let example = sequence(1, &[1, 2], &[3]);
         assert_eq!(candidates(&[example.clone(), example.clone()]), None);
-        assert_eq!(candidates(&[example, sequence(&[1, 6], &[4, 5])]), Some(vec![&[3u32][..], &[4, 5]]));
+        assert_eq!(candidates(&[example, sequence(2, &[1, 6], &[4, 5])]), Some(vec![&[3u32][..], &[4, 5]]));
     }
 }

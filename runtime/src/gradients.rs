@@ -25,17 +25,12 @@ impl Gradients {
         Ok(())
     }
 
-    /// A tensor's gradient, in the tensor's shape.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.by_name.get(name)
-    }
-
     /// Names of the tensors that received a gradient, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
 
-    /// Names and gradients, sorted by name.
+    /// Names and gradients, each in its tensor's shape, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), gradient))
     }

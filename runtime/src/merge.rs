@@ -1,22 +1,29 @@
 //! A run and its model → a complete folder as Hugging Face saves it.
 //!
-//! Tensors that were not trained keep every bit; trained ones take the type that the model's files have, unless another
-//! is asked for. Nothing is read whole: tensors go from the memory map to the file one by one.
+//! Tensors that were not trained keep every bit; trained ones stay in the f32 that they were trained in, unless another
+//! type is asked for. Trained tensors are held in memory; all others go from the memory map to the file one by one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use frostline_schemas::files;
-use frostline_schemas::weights::{Dtype, INDEX_FILE, TensorView, Weights};
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::run::TRAINED_FILE;
+use frostline_schemas::weights::{Dtype, INDEX_FILE, SINGLE_FILE, TensorView, Weights};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::error::Error;
-use crate::run_folder::{Run, TrainedTensor};
+use crate::run_folder::Run;
 use crate::tensor_file::{self, Entry};
+
+const CONFIG_FILE: &str = "config.json";
+/// The largest index or config read, in bytes: a thousand times that of any known model.
+const MAX_JSON: u64 = 1 << 28;
 
 /// What was written, and what rounding took.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,57 +45,62 @@ impl Report {
     }
 }
 
+/// The types in which a merged model's tensors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// Trained tensors in f32, as they were trained, all others as they were: nothing is lost.
+    Exact,
+    /// Every tensor as it was, trained ones rounded to that.
+    Source,
+    /// Every float tensor cast to F32, BF16 or F16.
+    All(Dtype),
+}
+
 /// Writes the model in `model` with the run's tensors in place to `out`, whole or not at all.
 ///
-/// `dtype` casts every float tensor to F32, BF16 or F16; without it each tensor keeps its type.
-///
 /// # Errors
-/// [`Error::Exists`] where `out` does, [`Error::BaseWeights`] where the run began from other weights,
+/// [`Error::Exists`] where `out` does, [`Error::OtherModel`] where the run began from another model,
 /// [`Error::UnknownTensors`] and [`Error::TensorShape`] where a tensor is none of the model's.
-pub fn merge(run: &Run, model: &Path, out: &Path, dtype: Option<Dtype>) -> Result<Report, Error> {
+pub fn merge(run: &Run, model: &Path, out: &Path, types: Types) -> Result<Report, Error> {
     if out.exists() {
         return Err(Error::Exists(out.into()));
     }
-    if let Some(dtype) = dtype.filter(|dtype| !is_float(*dtype)) {
+    if let Types::All(dtype) = types
+        && !is_float(dtype)
+    {
         let reason = "weights can be written as F32, BF16 or F16";
         return Err(Error::Setting { field: "dtype", value: dtype.to_string(), reason });
     }
-    let weights = Weights::open(model)?;
-    run.check_base(model, weights.digest())?;
-    let merged = Merged::new(&weights, run, dtype)?;
-    let temporary = temporary_beside(out)?;
+    let model = ModelFolder::open(model)?;
+    run.check_model(&model.identity()?)?;
+    let merged = Merged::new(&model.weights, run, types)?;
+    let temporary = files::temporary_beside(out).map_err(Error::file(out))?;
     let written = std::fs::create_dir_all(&temporary)
         .map_err(Error::file(&temporary))
-        .and_then(|()| merged.write(model, &temporary))
+        .and_then(|()| merged.write(&model.path, &temporary))
         .and_then(|()| std::fs::rename(&temporary, out).map_err(Error::file(out)));
     if let Err(error) = written {
         // What failed is reported; that the half-written folder could not be removed either would only hide it.
         let _ = std::fs::remove_dir_all(&temporary);
         return Err(error);
     }
+    let parent = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new(".")))?;
     Ok(merged.report)
-}
-
-fn temporary_beside(out: &Path) -> Result<PathBuf, Error> {
-    let name = out.file_name().ok_or_else(|| Error::Exists(out.into()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    Ok(out.with_file_name(hidden))
 }
 
 /// A model's files with a run's tensors in place.
 struct Merged<'a> {
     weights: &'a Weights,
-    dtype: Option<Dtype>,
-    /// By the name that the files give them.
-    trained: BTreeMap<&'a str, TrainedTensor>,
+    types: Types,
+    /// Elements as they are written, by the name that the files give their tensor.
+    trained: BTreeMap<&'a str, Vec<u8>>,
     report: Report,
 }
 
 impl<'a> Merged<'a> {
-    fn new(weights: &'a Weights, run: &'a Run, dtype: Option<Dtype>) -> Result<Merged<'a>, Error> {
-        let mut merged = Merged { weights, dtype, trained: BTreeMap::new(), report: Report::default() };
+    fn new(weights: &'a Weights, run: &'a Run, types: Types) -> Result<Merged<'a>, Error> {
+        let mut merged = Merged { weights, types, trained: BTreeMap::new(), report: Report::default() };
         let (mut change, mut rounding) = (0.0, 0.0);
         for (name, tensor) in run.tensors()? {
             let unknown = || Error::UnknownTensors { names: vec![name.to_owned()] };
@@ -100,10 +112,12 @@ impl<'a> Merged<'a> {
             }
             let not_float = || Error::NotFloat { name: name.to_owned(), dtype: before.dtype };
             let old = before.to_f32().ok_or_else(not_float)?;
-            let dtype = merged.dtype_of(before.dtype);
-            change += sum_of_squares(tensor.values.iter().zip(&old).map(|(new, old)| new - old));
-            rounding += sum_of_squares(tensor.values.iter().map(|&value| rounded(value, dtype) - value));
-            merged.trained.insert(spelling, tensor);
+            let dtype = merged.dtype_of(before.dtype, true);
+            let bytes = cast(&tensor.values, dtype);
+            let written = TensorView { dtype, shape: before.shape, bytes: &bytes }.to_f32().ok_or_else(not_float)?;
+            change += squared_distance(&tensor.values, &old);
+            rounding += squared_distance(&tensor.values, &written);
+            merged.trained.insert(spelling, bytes);
         }
         merged.report.tensors = merged.trained.len();
         merged.report.files = weights.shards().len();
@@ -111,27 +125,37 @@ impl<'a> Merged<'a> {
         Ok(merged)
     }
 
-    fn dtype_of(&self, before: Dtype) -> Dtype {
-        self.dtype.filter(|_| is_float(before)).unwrap_or(before)
+    /// The type in which a tensor is written.
+    fn dtype_of(&self, before: Dtype, trained: bool) -> Dtype {
+        match self.types {
+            Types::Exact if trained => Dtype::F32,
+            Types::All(dtype) if is_float(before) => dtype,
+            _ => before,
+        }
     }
 
     fn write(&self, model: &Path, out: &Path) -> Result<(), Error> {
-        copy_others(model, out)?;
+        copy_others(model, out, &out.canonicalize().map_err(Error::file(out))?)?;
         let mut bytes = 0;
         for (file, names) in self.weights.shards() {
             bytes += self.write_shard(model, out, file, &names)?;
         }
-        if model.join(INDEX_FILE).exists() && self.weights.shards().len() > 1 {
+        // However few files an index names, without it they are not found.
+        if !model.join(SINGLE_FILE).exists() {
             edit_json(&model.join(INDEX_FILE), &out.join(INDEX_FILE), |index| {
-                index["metadata"]["total_size"] = json!(bytes)
+                let metadata = index.entry("metadata").or_insert_with(|| json!({}));
+                let metadata = metadata.as_object_mut().ok_or("`metadata` is not a JSON object")?;
+                metadata.insert("total_size".into(), json!(bytes));
+                Ok(())
             })?;
         }
-        match self.dtype {
-            Some(dtype) => edit_json(&model.join("config.json"), &out.join("config.json"), |config| {
-                let old = config.get("torch_dtype").is_some();
-                config[if old { "torch_dtype" } else { "dtype" }] = json!(config_name(dtype));
+        match self.types {
+            Types::All(dtype) => edit_json(&model.join(CONFIG_FILE), &out.join(CONFIG_FILE), |config| {
+                let key = if config.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+                config.insert(key.into(), json!(config_name(dtype)));
+                Ok(())
             }),
-            None => Ok(()),
+            Types::Exact | Types::Source => Ok(()),
         }
     }
 
@@ -141,8 +165,11 @@ impl<'a> Merged<'a> {
         let mut total = 0;
         for name in names {
             let view = self.weights.require(name)?;
-            let entry =
-                Entry { name: (*name).to_owned(), dtype: self.dtype_of(view.dtype), shape: view.shape.to_vec() };
+            let entry = Entry {
+                name: (*name).to_owned(),
+                dtype: self.dtype_of(view.dtype, self.trained.contains_key(name)),
+                shape: view.shape.to_vec(),
+            };
             total += entry.bytes() as u64;
             entries.push(entry);
         }
@@ -153,8 +180,8 @@ impl<'a> Merged<'a> {
     }
 
     fn content(&self, entry: &Entry) -> io::Result<Cow<'_, [u8]>> {
-        if let Some(tensor) = self.trained.get(entry.name.as_str()) {
-            return Ok(Cow::Owned(cast(&tensor.values, entry.dtype)));
+        if let Some(bytes) = self.trained.get(entry.name.as_str()) {
+            return Ok(Cow::Borrowed(bytes));
         }
         let gone = || io::Error::other(format!("tensor `{}` cannot be read", entry.name));
         let view: TensorView = self.weights.get(&entry.name).ok_or_else(gone)?;
@@ -175,22 +202,49 @@ fn metadata(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     Ok(metadata)
 }
 
-/// Copies what lies beside the weights: config, tokenizer, licence, model card.
-fn copy_others(from: &Path, to: &Path) -> Result<(), Error> {
+/// Copies what lies beside the weights: config, tokenizer, licence, model card. Links to files are copied as files, as
+/// the cache of Hugging Face is made of them; links to folders are left out, as they may lead anywhere and in circles.
+fn copy_others(from: &Path, to: &Path, out: &Path) -> Result<(), Error> {
     for entry in std::fs::read_dir(from).map_err(Error::file(from))? {
         let entry = entry.map_err(Error::file(from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let name = entry.file_name().to_string_lossy().to_lowercase();
-        if source.is_dir() {
-            if !name.starts_with('.') && name != "onnx" {
+        if entry.file_type().map_err(Error::file(&source))?.is_dir() {
+            if belongs_to_model(&source, &name, out)? {
                 std::fs::create_dir(&target).map_err(Error::file(&target))?;
-                copy_others(&source, &target)?;
+                copy_others(&source, &target, out)?;
             }
-        } else if !is_weights(&name) {
-            std::fs::copy(&source, &target).map_err(Error::file(&source))?;
+        } else if !is_weights(&name) && std::fs::metadata(&source).map_err(Error::file(&source))?.is_file() {
+            copy_file(&source, &target)?;
         }
     }
-    Ok(())
+    sync_folder(to)
+}
+
+/// Whether a subfolder is part of the model: neither hidden, nor exports, nor a run, nor what is being written.
+fn belongs_to_model(folder: &Path, name: &str, out: &Path) -> Result<bool, Error> {
+    if name.starts_with('.') || name == "onnx" || folder.join(TRAINED_FILE).exists() {
+        return Ok(false);
+    }
+    Ok(folder.canonicalize().map_err(Error::file(folder))? != out)
+}
+
+/// Copies content, not permissions: a cache's files are often read-only.
+fn copy_file(from: &Path, to: &Path) -> Result<(), Error> {
+    let mut source = File::open(from).map_err(Error::file(from))?;
+    let copied = File::create_new(to).and_then(|mut target| {
+        io::copy(&mut source, &mut target)?;
+        target.sync_all()
+    });
+    copied.map_err(Error::file(to))
+}
+
+/// Makes what a folder lists last through a power cut; only Unix lets a folder be opened for that.
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    match cfg!(unix) {
+        true => File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file(folder)),
+        false => Ok(()),
+    }
 }
 
 /// Whether a file holds weights or an export of them, which would be out of date in the merged folder.
@@ -211,15 +265,16 @@ fn is_weights(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || name.contains(".onnx.") || name.contains(".onnx_")
 }
 
-fn edit_json(from: &Path, to: &Path, edit: impl FnOnce(&mut Json)) -> Result<(), Error> {
-    let bad = |error: serde_json::Error| Error::Run { path: from.into(), reason: error.to_string() };
-    let text = std::fs::read(from).map_err(Error::file(from))?;
-    let mut json: Json = serde_json::from_slice(&text).map_err(bad)?;
-    if !json.is_object() {
-        return Err(Error::Run { path: from.into(), reason: "not a JSON object".into() });
-    }
-    edit(&mut json);
-    let text = serde_json::to_string_pretty(&json).map_err(bad)? + "\n";
+fn edit_json(
+    from: &Path,
+    to: &Path,
+    edit: impl FnOnce(&mut Map<String, Json>) -> Result<(), &'static str>,
+) -> Result<(), Error> {
+    let bad = |reason: String| Error::Run { path: from.into(), reason };
+    let text = files::read_at_most(from, MAX_JSON).map_err(Error::file(from))?;
+    let mut fields: Map<String, Json> = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    edit(&mut fields).map_err(|reason| bad(reason.into()))?;
+    let text = serde_json::to_string_pretty(&fields).map_err(|error| bad(error.to_string()))? + "\n";
     files::write_bytes(to, text.as_bytes()).map_err(Error::file(to))
 }
 
@@ -236,14 +291,7 @@ fn config_name(dtype: Dtype) -> &'static str {
     }
 }
 
-fn rounded(value: f32, dtype: Dtype) -> f32 {
-    match dtype {
-        Dtype::BF16 => bf16::from_f32(value).to_f32(),
-        Dtype::F16 => f16::from_f32(value).to_f32(),
-        _ => value,
-    }
-}
-
+/// Elements in a float type, little-endian.
 fn cast(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
         Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
@@ -252,6 +300,7 @@ fn cast(values: &[f32], dtype: Dtype) -> Vec<u8> {
     }
 }
 
-fn sum_of_squares(values: impl Iterator<Item = f32>) -> f64 {
-    values.map(|value| f64::from(value) * f64::from(value)).sum()
+/// Σ (a − b)².
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }

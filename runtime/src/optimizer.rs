@@ -1,7 +1,6 @@
 //! AdamW (Loshchilov & Hutter, arXiv 1711.05101), with moments for the trained tensors only.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -110,12 +109,9 @@ fn update_in_place(
     moments: (&mut [f32], &mut [f32]),
     rates: Rates,
 ) -> Result<(), Error> {
-    // The tensor's storage is lent to a shared closure: the lock is what makes the moments reachable in it.
-    let moments = Mutex::new(moments);
+    let (first, second) = moments;
     Ok(cpu::with_slices([gradient], |[gradient]| {
         cpu::in_place(parameter, |parameter| {
-            let Ok(mut moments) = moments.lock() else { return };
-            let (first, second) = &mut *moments;
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
             let both = parameter.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
             both.zip(moments).for_each(|((parameter, gradient), (first, second))| {

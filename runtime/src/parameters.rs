@@ -8,12 +8,13 @@ use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
 use frostline_schemas::weights::Weights;
 
 use crate::error::Error;
+use crate::ops::cpu;
 use crate::scope::Scope;
 
 /// Every tensor of a model, in f32 on one device.
 ///
 /// A frozen tensor is read from the memory map when it is first asked for, so that what is never used (the prefix,
-/// where its output is known) costs nothing; embeddings are read row by row and never as a whole.
+/// where its output is known) costs nothing. Of a frozen embedding only the rows in use are read, unless it is tied: the head needs it whole.
 pub struct Parameters {
     weights: Weights,
     device: Device,
@@ -43,11 +44,6 @@ impl Parameters {
     /// The device on which all tensors lie.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// The files underneath.
-    pub fn weights(&self) -> &Weights {
-        &self.weights
     }
 
     /// A tensor in its config's shape.
@@ -83,6 +79,20 @@ impl Parameters {
         trained.map(|(name, slot)| (name.as_str(), self.get(&slot.spec)))
     }
 
+    /// Checks that every trained tensor is finite.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] with the names of those that are not.
+    pub fn check_finite(&self) -> Result<(), Error> {
+        let mut names = Vec::new();
+        for (name, tensor) in self.trained() {
+            if !is_finite(tensor?)? {
+                names.push(name.to_owned());
+            }
+        }
+        if names.is_empty() { Ok(()) } else { Err(Error::Diverged { names }) }
+    }
+
     /// A trained tensor.
     ///
     /// # Errors
@@ -95,7 +105,7 @@ impl Parameters {
         }
     }
 
-    /// Puts another value in a trained tensor's place, as when a run is continued or evaluated.
+    /// Puts another value in a tensor's place, as when a run is evaluated; the tensor counts as trained from then on.
     ///
     /// # Errors
     /// [`Error::UnknownTensors`] for a tensor that the model does not have, [`Error::TensorShape`] for another shape.
@@ -124,4 +134,12 @@ impl Parameters {
         let values = view.to_f32().ok_or_else(|| Error::NotFloat { name: spec.name.clone(), dtype: view.dtype })?;
         Ok(Tensor::from_vec(values, spec.shape.as_slice(), &self.device)?)
     }
+}
+
+fn is_finite(tensor: &Tensor) -> Result<bool, Error> {
+    if tensor.device().is_cpu() {
+        return Ok(cpu::is_finite(tensor)?);
+    }
+    // 0 · x is 0 for every number and NaN for all else.
+    Ok(tensor.affine(0.0, 0.0)?.sum_all()?.to_scalar::<f32>()?.is_finite())
 }

@@ -13,6 +13,7 @@ use candle_core::Tensor;
 use frostline_schemas::canonical;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::files;
+use frostline_schemas::folder::ModelIdentity;
 use frostline_schemas::run::{
     BASE_KEY, METRICS_FILE, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, TRAINED_FILE, VERSION,
 };
@@ -117,8 +118,6 @@ fn little_endian(tensor: &Tensor) -> std::io::Result<Vec<u8>> {
 pub struct Run {
     pub folder: PathBuf,
     pub record: RunRecord,
-    /// Digest of the weights that training began from.
-    pub base_weights: Digest,
     map: memmap2::Mmap,
     names: Vec<String>,
 }
@@ -145,10 +144,12 @@ impl Run {
         if digest(PLAN_KEY)? != record.plan {
             return Err(bad(format!("was trained by another plan than {SETTINGS_FILE} names")));
         }
-        let base_weights = digest(BASE_KEY)?;
+        if digest(BASE_KEY)? != record.model.weights {
+            return Err(bad(format!("was trained from other weights than {SETTINGS_FILE} names")));
+        }
         let mut names: Vec<String> = header.tensors().into_keys().collect();
         names.sort();
-        Ok(Run { folder: folder.into(), record, base_weights, map, names })
+        Ok(Run { folder: folder.into(), record, map, names })
     }
 
     /// Names of the trained tensors, sorted.
@@ -170,25 +171,30 @@ impl Run {
         self.names.iter().map(|name| read(name).map(|tensor| (name.as_str(), tensor))).collect()
     }
 
-    /// Puts the trained tensors in the place of the model's own.
+    /// Puts the trained tensors in the place of the model's own; `model` is the identity of the model that the
+    /// parameters are from.
     ///
     /// # Errors
-    /// [`Error::BaseWeights`] where the run began from other weights, [`Error::UnknownTensors`] or
-    /// [`Error::TensorShape`] where a tensor is none of the model's.
-    pub fn apply(&self, parameters: &mut Parameters) -> Result<(), Error> {
-        self.check_base(parameters.weights().folder(), parameters.weights().digest())?;
+    /// As for [`check_model`](Run::check_model); [`Error::UnknownTensors`] or [`Error::TensorShape`] where a tensor is
+    /// none of the model's.
+    pub fn apply(&self, model: &ModelIdentity, parameters: &mut Parameters) -> Result<(), Error> {
+        self.check_model(model)?;
         for (name, TrainedTensor { shape, values }) in self.tensors()? {
             parameters.replace(name, Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)?;
         }
         Ok(())
     }
 
-    /// Checks that these are the weights that the run began from.
-    pub fn check_base(&self, folder: &Path, found: Digest) -> Result<(), Error> {
-        match self.base_weights == found {
-            true => Ok(()),
-            false => Err(Error::BaseWeights { folder: folder.into(), base: self.base_weights, found }),
+    /// Checks that this is the model that the run began from: weights, config and tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::OtherModel`] with all that differs.
+    pub fn check_model(&self, model: &ModelIdentity) -> Result<(), Error> {
+        let differences = self.record.model.differences(model);
+        if differences.is_empty() {
+            return Ok(());
         }
+        Err(Error::OtherModel { run: self.folder.clone(), model: self.record.model_folder.clone(), differences })
     }
 }
 
@@ -201,10 +207,7 @@ pub struct TrainedTensor {
 
 fn read_record(path: &Path) -> Result<RunRecord, Error> {
     let bad = |reason: String| Error::Run { path: path.into(), reason };
-    if std::fs::metadata(path).map_err(Error::file(path))?.len() > MAX_SETTINGS {
-        return Err(bad("too large for a run's settings".into()));
-    }
-    let text = std::fs::read(path).map_err(Error::file(path))?;
+    let text = files::read_at_most(path, MAX_SETTINGS).map_err(Error::file(path))?;
     let record: RunRecord = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
     match record.version {
         VERSION => Ok(record),

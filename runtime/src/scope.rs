@@ -55,7 +55,7 @@ impl Scope {
         Ok(Scope { names: frostline_schemas::scope::tensors(config, frost_line).into_iter().collect() })
     }
 
-    /// Every tensor of the model.
+    /// Every tensor of the model: for comparison with other implementations, no plan asks for it.
     pub fn everything(config: &DecoderConfig) -> Scope {
         Scope { names: config.tensors().into_iter().map(|spec| spec.name.clone()).collect() }
     }

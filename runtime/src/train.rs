@@ -8,7 +8,7 @@ use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
-use crate::batches::{Batch, Rows};
+use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
 use crate::decoder::Decoder;
 use crate::device::{self, Device};
 use crate::error::Error;
@@ -84,15 +84,14 @@ pub struct Trained {
     pub parameters: Parameters,
     /// Digest of the weights that training began from.
     pub base_weights: Digest,
-    /// Planned tensors whose gradient was zero everywhere on the first step.
-    pub zero_gradients: Vec<String>,
 }
 
 /// Trains the tensors of a scope. `base_weights` is the digest of the model's weights.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that make no sense, [`Error::Unproved`] where the first step does not reach exactly
-/// the scope's tensors, [`Error::Loss`] and [`Error::Gradient`] where training diverges, and what `observer` returns.
+/// the scope's tensors, [`Error::Loss`], [`Error::Gradient`] and [`Error::Diverged`] where training diverges,
+/// [`Error::Token`] and [`Error::TooLong`] for rows that the model cannot take, and what `observer` returns.
 pub fn train(
     model: ModelFolder,
     base_weights: Digest,
@@ -103,17 +102,20 @@ pub fn train(
 ) -> Result<Trained, Error> {
     check(&settings.training, examples)?;
     let ModelFolder { config, weights, .. } = model;
-    warn_of_length(&config, examples);
+    warn(&config, examples, settings.training.batch_size);
     let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?)?;
     let decoder = Decoder::new(config, scope);
+    decoder.check(examples)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone(), examples);
         observer.started(&trainer.start()?)?;
         for step in 0..settings.training.steps {
             observer.step(&trainer.step(step)?)?;
         }
-        let Trainer { decoder, parameters, zero_gradients, .. } = trainer;
-        Ok(Trained { decoder, parameters, base_weights, zero_gradients })
+        let Trainer { decoder, parameters, .. } = trainer;
+        // The loss of a step is that before its update: nothing has seen what the last one did.
+        parameters.check_finite()?;
+        Ok(Trained { decoder, parameters, base_weights })
     })?
 }
 
@@ -131,6 +133,11 @@ fn check(settings: &TrainingSettings, examples: &[Example]) -> Result<(), Error>
     if settings.accumulation == 0 {
         return none("accumulation", "a step has at least one micro-batch");
     }
+    check_size(settings.batch_size, examples)?;
+    if settings.batch_size.checked_mul(settings.accumulation).is_none_or(|rows| rows > MAX_SIZE) {
+        let reason = "a step would take more than 16777216 rows";
+        return Err(Error::Setting { field: "accumulation", value: settings.accumulation.to_string(), reason });
+    }
     let numbers = [
         ("learning rate", settings.learning_rate),
         ("weight decay", settings.weight_decay),
@@ -144,7 +151,12 @@ fn check(settings: &TrainingSettings, examples: &[Example]) -> Result<(), Error>
     }
 }
 
-fn warn_of_length(config: &DecoderConfig, examples: &[Example]) {
+/// Says what is allowed but seldom meant.
+fn warn(config: &DecoderConfig, examples: &[Example], batch_size: usize) {
+    if batch_size > examples.len() {
+        tracing::warn!(batch_size, examples = examples.len(), "a batch is larger than the data set and repeats rows");
+    }
+
     let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
     if longest > config.max_positions {
         tracing::warn!(longest, made_for = config.max_positions, "rows are longer than the model was made for");
@@ -159,7 +171,6 @@ struct Trainer<'a> {
     settings: TrainingSettings,
     examples: &'a [Example],
     rows: Rows,
-    zero_gradients: Vec<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -172,7 +183,6 @@ impl<'a> Trainer<'a> {
         Trainer {
             optimizer: AdamW::new(settings.weight_decay),
             rows: Rows::new(examples.len(), settings.order, settings.seed),
-            zero_gradients: Vec::new(),
             decoder,
             parameters,
             settings,
@@ -196,9 +206,10 @@ impl<'a> Trainer<'a> {
     /// One step, counted from 0.
     fn step(&mut self, step: u64) -> Result<StepMetrics, Error> {
         let begun = Instant::now();
-        let batches = self.batches();
-        let targets: usize = batches.iter().map(|batch| batch.targets.len()).sum();
-        let (loss, gradients) = self.loss_and_gradients(&batches, targets)?;
+        let rows = self.rows.take(self.settings.batch_size * self.settings.accumulation);
+        let examples: Vec<&Example> = rows.iter().map(|&row| &self.examples[row]).collect();
+        let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
+        let (loss, gradients) = self.loss_and_gradients(&examples, targets)?;
         if !loss.is_finite() {
             return Err(Error::Loss { step: step + 1, loss });
         }
@@ -217,39 +228,30 @@ impl<'a> Trainer<'a> {
             loss,
             learning_rate,
             gradient_norm,
-            tokens: batches.iter().map(|batch| batch.real_tokens as u64).sum(),
+            tokens: examples.iter().map(|example| example.tokens.len() as u64).sum(),
             targets: targets as u64,
             seconds: begun.elapsed().as_secs_f64(),
         })
     }
 
-    /// The micro-batches of the next step.
-    fn batches(&mut self) -> Vec<Batch> {
-        let rows = self.rows.take(self.settings.batch_size * self.settings.accumulation);
-        let batch = |rows: &[usize]| Batch::new(rows.iter().map(|&row| &self.examples[row]));
-        rows.chunks(self.settings.batch_size).map(batch).collect()
-    }
-
-    /// Mean loss over all targets of the step, and its gradients.
-    fn loss_and_gradients(&self, batches: &[Batch], targets: usize) -> Result<(f64, Gradients), Error> {
+    /// Mean loss over all targets of the step, and its gradients, one micro-batch after the other.
+    fn loss_and_gradients(&self, examples: &[&Example], targets: usize) -> Result<(f64, Gradients), Error> {
         let scale = 1.0 / targets.max(1) as f64;
         let mut gradients = Gradients::default();
         let mut loss = 0.0;
-        for batch in batches {
-            let boundary = self.decoder.prefix(&self.parameters, batch)?;
+        for examples in examples.chunks(self.settings.batch_size) {
+            let batch = Batch::new(examples.iter().copied());
             let (decoder, parameters) = (&self.decoder, &self.parameters);
-            loss += decoder.loss_and_gradients(parameters, batch, boundary, scale, &mut gradients)?;
+            let boundary = decoder.prefix(parameters, &batch)?;
+            loss += decoder.loss_and_gradients(parameters, &batch, boundary, scale, &mut gradients)?;
         }
         Ok((loss * scale, gradients))
     }
 
-    fn prove(&mut self, gradients: &Gradients) -> Result<(), Error> {
-        self.zero_gradients = gradients.prove(self.decoder.scope())?;
-        if !self.zero_gradients.is_empty() {
-            tracing::warn!(
-                tensors = self.zero_gradients.join(", "),
-                "planned tensors with a gradient of zero everywhere"
-            );
+    fn prove(&self, gradients: &Gradients) -> Result<(), Error> {
+        let zero = gradients.prove(self.decoder.scope())?;
+        if !zero.is_empty() {
+            tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
         }
         Ok(())
     }

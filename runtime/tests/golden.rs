@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Case, largest_difference, relative_distance};
+use common::{Case, golden, largest_difference, relative_distance};
 use frostline_runtime::gradients::Gradients;
 use frostline_runtime::scope::Scope;
 
@@ -15,7 +15,37 @@ const GRADIENTS: f64 = 1e-5;
 
 #[test]
 fn logits_are_those_of_pytorch() {
-    for case in Case::all() {
+    logits_agree(&Case::all());
+}
+
+#[test]
+fn all_gradients_are_those_of_pytorch() {
+    gradients_agree(&Case::all());
+}
+
+#[test]
+fn frozen_layers_change_no_other_gradient_and_have_none() {
+    frozen_layers_have_no_gradient(&Case::all());
+}
+
+/// A scope need not be whole layers: each tensor alone receives its gradient, and nothing else does.
+#[test]
+fn each_tensor_can_be_trained_alone() {
+    single_tensors_agree(&Case::all());
+}
+
+/// For the project's other references, which do not travel with the repository: `FROSTLINE_GOLDEN=folder`.
+#[test]
+#[ignore = "needs FROSTLINE_GOLDEN=folder"]
+fn other_references_agree_too() {
+    let cases = golden();
+    [logits_agree, gradients_agree, frozen_layers_have_no_gradient, single_tensors_agree]
+        .iter()
+        .for_each(|agree| agree(&cases));
+}
+
+fn logits_agree(cases: &[Case]) {
+    for case in cases {
         let (decoder, parameters) = case.model(Scope::everything(&case.config));
         let batch = case.batch();
         let logits = decoder.logits(&parameters, &batch).unwrap();
@@ -27,40 +57,36 @@ fn logits_are_those_of_pytorch() {
     }
 }
 
-#[test]
-fn all_gradients_are_those_of_pytorch() {
-    for case in Case::all() {
+fn gradients_agree(cases: &[Case]) {
+    for case in cases {
         let (loss, gradients) = case.step(Scope::everything(&case.config));
         assert!((loss - case.loss()).abs() < 1e-5, "{}: {loss} {}", case.name, case.loss());
-        compare(&case, &gradients);
+        compare(case, &gradients);
         let expected: BTreeSet<&str> = case.expected.keys().filter_map(|name| name.strip_prefix("grad.")).collect();
         assert_eq!(gradients.names().collect::<BTreeSet<_>>(), expected, "{}", case.name);
     }
 }
 
-#[test]
-fn frozen_layers_change_no_other_gradient_and_have_none() {
-    for case in Case::all() {
+fn frozen_layers_have_no_gradient(cases: &[Case]) {
+    for case in cases {
         for frost_line in 0..case.config.layers.len() {
             let scope = Scope::above(&case.config, frost_line).unwrap();
             let (loss, gradients) = case.step(scope.clone());
             assert!((loss - case.loss()).abs() < 1e-5, "{}: {loss} {}", case.name, case.loss());
-            compare(&case, &gradients);
+            compare(case, &gradients);
             assert!(gradients.names().eq(scope.names()), "{} above {frost_line}", case.name);
             assert_eq!(gradients.prove(&scope).unwrap(), [""; 0]);
         }
     }
 }
 
-/// A scope need not be whole layers: each tensor alone receives its gradient, and nothing else does.
-#[test]
-fn each_tensor_can_be_trained_alone() {
-    for case in Case::all() {
+fn single_tensors_agree(cases: &[Case]) {
+    for case in cases {
         for spec in case.config.tensors() {
             let scope = Scope::of_names(&case.config, [spec.name.as_str()]).unwrap();
             let (_, gradients) = case.step(scope);
             assert_eq!(gradients.names().collect::<Vec<_>>(), [spec.name.as_str()], "{}", case.name);
-            compare(&case, &gradients);
+            compare(case, &gradients);
         }
     }
 }

@@ -11,7 +11,7 @@ use frostline_runtime::batches::Batch;
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::device::Device;
 use frostline_runtime::evaluate::evaluate;
-use frostline_runtime::merge::merge;
+use frostline_runtime::merge::{Types, merge};
 use frostline_runtime::parameters::Parameters;
 use frostline_runtime::run_folder::{Run, RunWriter};
 use frostline_runtime::scope::Scope;
@@ -56,22 +56,17 @@ fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dy
     train::train(model, base, scope, &Case::open("llama").examples(), settings, observer)
 }
 
+fn identity(model: &Path) -> ModelIdentity {
+    ModelFolder::open(model).unwrap().identity().unwrap()
+}
+
 fn record(settings: &Settings, model: &Path) -> RunRecord {
-    let config = config::read(model).unwrap();
     RunRecord {
         version: VERSION,
         plan: Digest::of(b"a plan"),
         frost_line: 2,
         trained_parameters: 1,
-        model: ModelIdentity {
-            family: config.family,
-            layers: config.layers.len(),
-            hidden_size: config.hidden,
-            vocabulary: config.vocabulary,
-            weights: Digest::of(b"weights"),
-            config: Digest::of(b"config"),
-            tokenizer: None,
-        },
+        model: identity(model),
         model_folder: model.into(),
         data: Digest::of(b"data"),
         examples: 3,
@@ -81,9 +76,12 @@ fn record(settings: &Settings, model: &Path) -> RunRecord {
 
 /// Trains above frost line 2 and leaves a run in `out`.
 fn run(model: &Path, out: &Path) -> Trained {
-    let settings = settings(5, 2, 1);
-    let mut writer = RunWriter::new(out, record(&settings, model)).unwrap();
-    let trained = train(model, 2, &settings, &mut writer).unwrap();
+    run_with(&settings(5, 2, 1), model, out)
+}
+
+fn run_with(settings: &Settings, model: &Path, out: &Path) -> Trained {
+    let mut writer = RunWriter::new(out, record(settings, model)).unwrap();
+    let trained = train(model, 2, settings, &mut writer).unwrap();
     writer.finish(&trained).unwrap();
     trained
 }
@@ -124,12 +122,17 @@ fn the_same_seed_gives_the_same_bytes() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let [one, two] = [1, 2].map(|threads| {
-        let mut losses = Losses::default();
-        train(&folder("llama"), 1, &Settings { threads: Some(threads), ..settings(5, 3, 1) }, &mut losses).unwrap();
-        losses.0
+    let [one, two, five] = [1, 2, 5].map(|threads| {
+        let out = tempfile::tempdir().unwrap();
+        run_with(&Settings { threads: Some(threads), ..settings(5, 3, 1) }, &folder("llama"), out.path());
+        (losses(out.path()), std::fs::read(out.path().join(TRAINED_FILE)).unwrap())
     });
-    assert_eq!(one, two);
+    assert!(one == two && one == five);
+}
+
+fn losses(run: &Path) -> Vec<f64> {
+    let metrics = std::fs::read_to_string(run.join(METRICS_FILE)).unwrap();
+    metrics.lines().map(|line| serde_json::from_str::<StepMetrics>(line).unwrap().loss).collect()
 }
 
 #[test]
@@ -154,12 +157,12 @@ fn a_run_holds_the_trained_tensors_and_nothing_else() {
     let metrics = std::fs::read_to_string(out.path().join(METRICS_FILE)).unwrap();
     let steps: Vec<StepMetrics> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(steps.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-    assert!(matches!(RunWriter::new(out.path(), run.record), Err(Error::Exists(_))));
+    assert!(matches!(RunWriter::new(out.path(), run.record.clone()), Err(Error::Exists(_))));
 
     let model = ModelFolder::open(&folder("llama")).unwrap();
     let scope = Scope::everything(&model.config);
     let mut parameters = Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu).unwrap();
-    run.apply(&mut parameters).unwrap();
+    run.apply(&identity(&folder("llama")), &mut parameters).unwrap();
     let reloaded = logits(&trained.decoder, &parameters);
     assert_eq!(largest_difference(&reloaded, &logits(&trained.decoder, &trained.parameters)), 0.0);
 }
@@ -171,7 +174,7 @@ fn a_merged_folder_is_the_trained_model_and_frozen_tensors_keep_every_bit() {
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let trained = run(&model, &run_folder);
         let run = Run::open(&run_folder).unwrap();
-        let report = merge(&run, &model, &merged, None).unwrap();
+        let report = merge(&run, &model, &merged, Types::Source).unwrap();
         assert_eq!((report.tensors, report.lost()), (run.names().count(), 0.0));
         assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.decoder, &trained.parameters)), 0.0);
 
@@ -183,7 +186,7 @@ fn a_merged_folder_is_the_trained_model_and_frozen_tensors_keep_every_bit() {
         }
         assert!(merged.join("config.json").exists());
         assert!(!merged.join("model.onnx").exists() && !merged.join("model.dynamo.onnx").exists());
-        assert!(matches!(merge(&run, &model, &merged, None), Err(Error::Exists(_))));
+        assert!(matches!(merge(&run, &model, &merged, Types::Source), Err(Error::Exists(_))));
     }
 }
 
@@ -192,7 +195,7 @@ fn casting_says_what_it_loses() {
     let (model, out) = (folder("llama-sharded"), tempfile::tempdir().unwrap());
     let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
     run(&model, &run_folder);
-    let report = merge(&Run::open(&run_folder).unwrap(), &model, &merged, Some(Dtype::BF16)).unwrap();
+    let report = merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::All(Dtype::BF16)).unwrap();
     assert!(report.lost() > 1e-4 && report.lost() < 0.2, "{report:?}");
     let weights = Weights::open(&merged).unwrap();
     assert!(weights.names().all(|name| weights.get(name).unwrap().dtype == Dtype::BF16));
@@ -206,13 +209,114 @@ fn casting_says_what_it_loses() {
 }
 
 #[test]
+fn merging_into_a_model_in_half_precision_loses_nothing_unless_asked_to() {
+    let out = tempfile::tempdir().unwrap();
+    let at = |name: &str| out.path().join(name);
+    run(&folder("llama"), &at("first"));
+    let halves = at("halves");
+    merge(&Run::open(&at("first")).unwrap(), &folder("llama"), &halves, Types::All(Dtype::BF16)).unwrap();
+
+    let trained = run(&halves, &at("run"));
+    let run = Run::open(&at("run")).unwrap();
+    assert_eq!(merge(&run, &halves, &at("exact"), Types::Exact).unwrap().lost(), 0.0);
+    let expected = logits(&trained.decoder, &trained.parameters);
+    assert_eq!(largest_difference(&logits_of(&at("exact")), &expected), 0.0);
+    let weights = Weights::open(&at("exact")).unwrap();
+    assert_eq!(weights.get("model.layers.0.mlp.up_proj.weight").unwrap().dtype, Dtype::BF16);
+    assert_eq!(weights.get("model.layers.3.mlp.up_proj.weight").unwrap().dtype, Dtype::F32);
+
+    assert!(merge(&run, &halves, &at("source"), Types::Source).unwrap().lost() > 0.0);
+    assert!(largest_difference(&logits_of(&at("source")), &expected) > 0.0);
+}
+
+#[test]
 fn a_run_goes_with_its_own_model_only() {
     let out = tempfile::tempdir().unwrap();
     run(&folder("llama"), out.path());
     let run = Run::open(out.path()).unwrap();
-    let error = merge(&run, &folder("llama-tied"), &out.path().join("merged"), None).unwrap_err();
-    assert!(matches!(error, Error::BaseWeights { .. }), "{error}");
+    let error = merge(&run, &folder("llama-tied"), &out.path().join("merged"), Types::Source).unwrap_err();
+    assert!(matches!(&error, Error::OtherModel { .. }), "{error}");
+    assert!(error.to_string().contains("weights: ") && error.to_string().contains("config.json: "), "{error}");
     assert!(!out.path().join("merged").exists());
+}
+
+#[test]
+fn a_run_does_not_go_with_the_same_weights_and_another_tokenizer() {
+    let out = tempfile::tempdir().unwrap();
+    let model = copy_of("llama", &out.path().join("model"));
+    run(&model, &out.path().join("run"));
+    let run = Run::open(&out.path().join("run")).unwrap();
+    std::fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    let Err(Error::OtherModel { differences, .. }) = run.check_model(&identity(&model)) else { panic!("accepted") };
+    assert!(differences.len() == 1 && differences[0].starts_with("tokenizer"), "{differences:?}");
+}
+
+/// A model folder that a test may change.
+fn copy_of(case: &str, to: &Path) -> std::path::PathBuf {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(folder(case)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    to.into()
+}
+
+/// As `save_pretrained` may leave it: one file, but of another name and found through an index.
+fn one_shard(to: &Path, metadata: serde_json::Value) -> std::path::PathBuf {
+    const SHARD: &str = "model-00001-of-00001.safetensors";
+    let model = copy_of("llama", to);
+    std::fs::rename(model.join("model.safetensors"), model.join(SHARD)).unwrap();
+    let weights = Weights::open(&folder("llama")).unwrap();
+    let places: serde_json::Map<_, _> = weights.names().map(|name| (name.to_owned(), SHARD.into())).collect();
+    let index = serde_json::json!({ "metadata": metadata, "weight_map": places });
+    std::fs::write(model.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    model
+}
+
+#[test]
+fn a_single_file_that_an_index_names_keeps_its_index() {
+    let out = tempfile::tempdir().unwrap();
+    let model = one_shard(&out.path().join("model"), serde_json::json!({}));
+    let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
+    let trained = run(&model, &run_folder);
+    merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::Source).unwrap();
+    assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.decoder, &trained.parameters)), 0.0);
+}
+
+#[test]
+fn an_index_that_cannot_be_edited_is_named_and_nothing_stays() {
+    let out = tempfile::tempdir().unwrap();
+    let model = one_shard(&out.path().join("model"), serde_json::json!("none"));
+    let run_folder = out.path().join("run");
+    run(&model, &run_folder);
+    let error = merge(&Run::open(&run_folder).unwrap(), &model, &out.path().join("merged"), Types::Source).unwrap_err();
+    let error = error.to_string();
+    assert!(error.ends_with("model.safetensors.index.json: `metadata` is not a JSON object"), "{error}");
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 2);
+}
+
+/// The run and the merged folder lie in the model's, and links lead in circles.
+#[cfg(unix)]
+#[test]
+fn what_lies_beside_the_weights_is_copied_once_and_runs_are_not() {
+    use std::os::unix::fs::symlink;
+    let out = tempfile::tempdir().unwrap();
+    let model = copy_of("llama", &out.path().join("model"));
+    std::fs::create_dir(model.join("extras")).unwrap();
+    std::fs::write(model.join("extras/notes.txt"), "notes").unwrap();
+    std::fs::write(out.path().join("blob"), "linked").unwrap();
+    symlink(out.path().join("blob"), model.join("LICENSE")).unwrap();
+    symlink(&model, model.join("extras/circle")).unwrap();
+    let run_folder = model.join("run");
+    run(&model, &run_folder);
+    let merged = model.join("merged");
+    merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::Source).unwrap();
+    assert_eq!(std::fs::read(merged.join("extras/notes.txt")).unwrap(), b"notes");
+    assert!(merged.join("LICENSE").symlink_metadata().unwrap().is_file());
+    assert_eq!(std::fs::read(merged.join("LICENSE")).unwrap(), b"linked");
+    for absent in ["run", "merged", "extras/circle"] {
+        assert!(!merged.join(absent).exists(), "{absent}");
+    }
 }
 
 #[test]
@@ -255,6 +359,18 @@ fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
 }
 
 #[test]
+fn weights_that_the_last_step_made_infinite_are_not_written() {
+    let out = tempfile::tempdir().unwrap();
+    let mut settings = settings(1, 3, 1);
+    settings.training.learning_rate = 1e39;
+    let mut writer = RunWriter::new(out.path(), record(&settings, &folder("llama"))).unwrap();
+    let error = train(&folder("llama"), 2, &settings, &mut writer).err().unwrap();
+    let Error::Diverged { names } = &error else { panic!("{error}") };
+    assert!(names.contains(&"model.norm.weight".to_owned()), "{error}");
+    assert!(!out.path().join(TRAINED_FILE).exists());
+}
+
+#[test]
 fn names_that_the_model_does_not_have_are_an_error() {
     let case = Case::open("llama");
     let names = ["model.norm.weight", "model.layers.4.mlp.up_proj.weight", "lm_head.bias"];
@@ -273,6 +389,9 @@ fn settings_that_make_no_sense_are_errors() {
     };
     assert!(error(&|settings| settings.training.steps = 0).starts_with("steps is 0"));
     assert!(error(&|settings| settings.training.batch_size = 0).starts_with("batch size is 0"));
+    assert!(error(&|settings| settings.training.batch_size = usize::MAX).starts_with("batch size is 18446"));
+    assert!(error(&|settings| settings.training.batch_size = 1 << 30).starts_with("batch size is 1073741824"));
+    assert!(error(&|settings| settings.training.accumulation = usize::MAX).starts_with("accumulation is 18446"));
     assert!(error(&|settings| settings.training.learning_rate = f64::NAN).starts_with("learning rate is NaN"));
     assert!(error(&|settings| settings.threads = Some(0)).starts_with("threads is 0"));
     if !cfg!(feature = "cuda") {
@@ -285,10 +404,41 @@ fn rows_longer_than_learned_positions_are_an_error() {
     let case = Case::open("gpt2");
     let positions = case.config.max_positions;
     let tokens = vec![1; positions + 1];
-    let example = Example { line: 1, tokens, targets: vec![Target { position: 0, token: 1 }] };
+    let example = Example::new(7, tokens, vec![Target { position: 0, token: 1 }]);
     let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
-    let error = decoder.prefix(&parameters, &Batch::new([&example])).unwrap_err();
-    assert!(matches!(error, Error::TooLong { .. }), "{error}");
+    let direct = decoder.prefix(&parameters, &Batch::new([&example])).unwrap_err();
+    let evaluated = evaluate(&decoder, &parameters, &[example], 1, &mut |_, _| ()).unwrap_err();
+    for error in [direct, evaluated] {
+        let error = error.to_string();
+        assert!(error.starts_with("line 7: ") && error.contains("--max-length"), "{error}");
+    }
+}
+
+#[test]
+fn a_prompt_that_leaves_no_room_for_the_longest_completion_is_an_error() {
+    let case = Case::open("gpt2");
+    let positions = case.config.max_positions;
+    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let example = |line, prompt: usize, completion: usize| {
+        let target = |k| Target { position: (prompt + k - 1) as u32, token: 1 };
+        Example::new(line, vec![1; prompt + completion], (0..completion).map(target).collect())
+    };
+    let examples = [example(4, 2, 3), example(9, positions - 1, 1)];
+    let error = evaluate(&decoder, &parameters, &examples, 2, &mut |_, _| ()).unwrap_err();
+    let expected = positions + 2;
+    assert!(matches!(error, Error::RankingTooLong { line: 9, tokens, .. } if tokens == expected), "{error}");
+}
+
+#[test]
+fn a_token_outside_the_vocabulary_is_named_with_its_line() {
+    let case = Case::open("llama");
+    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let vocabulary = case.config.vocabulary as u32;
+    for (token, target) in [(vocabulary, 1), (1, vocabulary)] {
+        let example = Example::new(5, vec![1, token], vec![Target { position: 0, token: target }]);
+        let error = evaluate(&decoder, &parameters, &[example], 1, &mut |_, _| ()).unwrap_err();
+        assert!(matches!(error, Error::Token { line: 5, .. }), "{error}");
+    }
 }
 
 #[test]
@@ -311,7 +461,7 @@ fn ranking_takes_the_likeliest_completion() {
     let example = |prompt: &[u32], completion: &[u32]| {
         let targets = completion.iter().enumerate();
         let target = |(k, &token): (usize, &u32)| Target { position: (prompt.len() + k - 1) as u32, token };
-        Example { line: 1, tokens: [prompt, completion].concat(), targets: targets.map(target).collect() }
+        Example::new(1, [prompt, completion].concat(), targets.map(target).collect())
     };
     let score = |example: &Example| -> f32 {
         decoder.log_probabilities(&parameters, &Batch::new([example])).unwrap().iter().sum()

@@ -8,6 +8,15 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
+use crate::files;
+
+const TEMPLATE_FILE: &str = "chat_template.jinja";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+/// The largest template file read, in bytes.
+const MAX_TEMPLATE: u64 = 1 << 24;
+/// The largest `tokenizer_config.json` read, in bytes.
+const MAX_CONFIG: u64 = 1 << 26;
+
 /// A chat template that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
@@ -50,17 +59,10 @@ impl ChatTemplate {
     /// Reads the template of the model in `folder`.
     pub fn open(folder: &Path) -> Result<ChatTemplate, ChatError> {
         let config = read_tokenizer_config(folder)?;
-        let template = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                template_in(&config).ok_or_else(|| ChatError::NoTemplate { folder: folder.into() })?
-            }
-            Err(error) => {
-                return Err(ChatError::File { path: folder.join("chat_template.jinja"), reason: error.to_string() });
-            }
-        };
+        let (path, template) =
+            find_template(folder, &config)?.ok_or_else(|| ChatError::NoTemplate { folder: folder.into() })?;
         ChatTemplate::compile(&template, special_tokens(&config))
-            .map_err(|error| ChatError::File { path: folder.into(), reason: format!("chat template: {error}") })
+            .map_err(|error| ChatError::File { path, reason: format!("chat template: {error}") })
     }
 
     fn compile(template: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate, Error> {
@@ -136,9 +138,30 @@ fn without_generation_marks(template: &str) -> String {
     out
 }
 
+/// The text of the template of the model in `folder`, if it has one.
+pub fn template_text(folder: &Path) -> Result<Option<String>, ChatError> {
+    let found = find_template(folder, &read_tokenizer_config(folder)?)?;
+    Ok(found.map(|(_, text)| text))
+}
+
+/// The template and the file that holds it: a file of its own comes before the tokenizer's config.
+fn find_template(folder: &Path, config: &Json) -> Result<Option<(PathBuf, String)>, ChatError> {
+    let path = folder.join(TEMPLATE_FILE);
+    match files::read_at_most(&path, MAX_TEMPLATE) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) => Err(ChatError::File { path, reason: error.to_string() }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(template_in(config).map(|text| (folder.join(CONFIG_FILE), text)))
+        }
+        Err(error) => Err(ChatError::File { path, reason: error.to_string() }),
+    }
+}
+
 fn read_tokenizer_config(folder: &Path) -> Result<Json, ChatError> {
-    let path = folder.join("tokenizer_config.json");
-    match std::fs::read(&path) {
+    let path = folder.join(CONFIG_FILE);
+    match files::read_at_most(&path, MAX_CONFIG) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| ChatError::File { path, reason: error.to_string() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Json::Null),
         Err(error) => Err(ChatError::File { path, reason: error.to_string() }),

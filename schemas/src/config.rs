@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::decoder::*;
+use crate::files;
 
 /// A `config.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +35,14 @@ pub enum ConfigError {
 const MAX_SIZE: usize = 1 << 24;
 const MAX_LAYERS: usize = 4096;
 
+/// The largest `config.json` read, in bytes.
+pub(crate) const MAX_CONFIG: u64 = 1 << 24;
+
 /// Reads `config.json` in `folder`.
 pub fn read(folder: &Path) -> Result<DecoderConfig, ConfigError> {
     let path = folder.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+    let text =
+        files::read_at_most(&path, MAX_CONFIG).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
     parse(&path, &text)
 }
 
@@ -52,23 +57,24 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<DecoderConfig, ConfigError> {
 #[derive(Deserialize)]
 struct RawConfig {
     model_type: Option<String>,
-    #[serde(alias = "n_layer")]
     num_hidden_layers: Option<usize>,
-    #[serde(alias = "n_embd")]
+    n_layer: Option<usize>,
     hidden_size: Option<usize>,
-    #[serde(alias = "n_head")]
+    n_embd: Option<usize>,
     num_attention_heads: Option<usize>,
+    n_head: Option<usize>,
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
-    #[serde(alias = "n_inner")]
     intermediate_size: Option<usize>,
+    n_inner: Option<usize>,
     vocab_size: Option<usize>,
-    #[serde(alias = "n_positions")]
     max_position_embeddings: Option<usize>,
-    #[serde(alias = "layer_norm_epsilon")]
+    n_positions: Option<usize>,
     rms_norm_eps: Option<f64>,
-    #[serde(alias = "hidden_activation", alias = "activation_function")]
+    layer_norm_epsilon: Option<f64>,
     hidden_act: Option<String>,
+    hidden_activation: Option<String>,
+    activation_function: Option<String>,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
@@ -77,8 +83,9 @@ struct RawConfig {
     scale_attn_by_inverse_layer_idx: Option<bool>,
     layer_types: Option<Vec<String>>,
     sliding_window: Option<usize>,
-    #[serde(alias = "_sliding_window_pattern")]
     sliding_window_pattern: Option<usize>,
+    /// What newer versions of transformers write.
+    _sliding_window_pattern: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
     rope_theta: Option<f64>,
@@ -95,15 +102,17 @@ struct RawConfig {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawRopeParameters {
-    ByLayerType(BTreeMap<String, RawRope>),
+    ByLayerType(BTreeMap<String, Option<RawRope>>),
     All(RawRope),
 }
 
 #[derive(Clone, Deserialize)]
 struct RawRope {
     rope_theta: Option<f64>,
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older spelling of `rope_type`; configs that old and new code shall read hold both.
+    #[serde(rename = "type")]
+    old_rope_type: Option<String>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
@@ -118,6 +127,8 @@ struct Dialect {
     norm_bias: bool,
     tied_by_default: bool,
     activation: &'static str,
+    /// What transformers takes for fields that a config leaves out.
+    defaults: Defaults,
     layout: LinearLayout,
     /// Whether positions are a learned embedding, rather than rotary.
     learned_positions: bool,
@@ -129,6 +140,46 @@ struct Dialect {
     mlp_bias: Presence,
     names: Names,
 }
+
+/// What transformers' config class takes for fields that are left out, where it is neither an error nor worked out
+/// from other fields. Sizes that say which model it is (`hidden_size` and the like) have no default here.
+#[derive(Clone, Copy)]
+struct Defaults {
+    epsilon: f64,
+    /// As many as there are attention heads where `None`.
+    kv_heads: Option<usize>,
+    /// `hidden_size / num_attention_heads` where `None`.
+    head_dim: Option<usize>,
+    /// `head_dim` where `None`.
+    query_scalar: Option<f64>,
+    rope_theta: f64,
+    /// Of layers with a sliding window.
+    local_rope_theta: f64,
+    /// An error to leave out where `None` and a layer has one.
+    sliding_window: Option<usize>,
+}
+
+/// Of `LlamaConfig`, and of `Qwen2Config` but for a number of key and value heads (32) that would only be refused, as
+/// the tensors' shapes say otherwise.
+const LLAMA_DEFAULTS: Defaults = Defaults {
+    epsilon: 1e-6,
+    kv_heads: None,
+    head_dim: None,
+    query_scalar: None,
+    rope_theta: 1e4,
+    local_rope_theta: 1e4,
+    sliding_window: None,
+};
+
+/// Of `Gemma3TextConfig`.
+const GEMMA3_DEFAULTS: Defaults = Defaults {
+    kv_heads: Some(4),
+    head_dim: Some(256),
+    query_scalar: Some(256.0),
+    rope_theta: 1e6,
+    sliding_window: Some(4096),
+    ..LLAMA_DEFAULTS
+};
 
 /// Whether a family has a tensor.
 #[derive(Clone, Copy)]
@@ -178,6 +229,7 @@ const LLAMA: Dialect = Dialect {
     norm_bias: false,
     tied_by_default: false,
     activation: "silu",
+    defaults: LLAMA_DEFAULTS,
     layout: LinearLayout::OutputsFirst,
     learned_positions: false,
     scaled_embedding: false,
@@ -201,6 +253,7 @@ const GEMMA3: Dialect = Dialect {
     norm: NormKind::RmsUnitOffset,
     tied_by_default: true,
     activation: "gelu_pytorch_tanh",
+    defaults: GEMMA3_DEFAULTS,
     scaled_embedding: true,
     query_key_norms: true,
     mlp_bias: Presence::Never,
@@ -219,6 +272,8 @@ const GPT2: Dialect = Dialect {
     norm_bias: true,
     tied_by_default: true,
     activation: "gelu_new",
+    // Of `GPT2Config`.
+    defaults: Defaults { epsilon: 1e-5, ..LLAMA_DEFAULTS },
     layout: LinearLayout::InputsFirst,
     learned_positions: true,
     scaled_embedding: false,
@@ -320,28 +375,36 @@ impl Reader<'_> {
 
     fn sizes(&self, dialect: &Dialect) -> Result<Sizes, ConfigError> {
         let raw = self.raw;
-        let layers = self.size("num_hidden_layers", raw.num_hidden_layers)?;
+        let defaults = &dialect.defaults;
+        let layers = self.named(dialect, "num_hidden_layers", raw.num_hidden_layers, "n_layer", raw.n_layer)?;
+        let layers = self.size("num_hidden_layers", layers)?;
         if layers > MAX_LAYERS {
             return Err(self.bad("num_hidden_layers", layers, format!("at most {MAX_LAYERS} are read")));
         }
-        let hidden = self.size("hidden_size", raw.hidden_size)?;
-        let heads = self.size("num_attention_heads", raw.num_attention_heads)?;
-        let kv_heads = self.size("num_key_value_heads", raw.num_key_value_heads.or(Some(heads)))?;
-        let head_dim = self.size("head_dim", raw.head_dim.or(Some(hidden / heads)))?;
+        let hidden = self.named(dialect, "hidden_size", raw.hidden_size, "n_embd", raw.n_embd)?;
+        let hidden = self.size("hidden_size", hidden)?;
+        let heads = self.named(dialect, "num_attention_heads", raw.num_attention_heads, "n_head", raw.n_head)?;
+        let heads = self.size("num_attention_heads", heads)?;
+        let kv_heads = raw.num_key_value_heads.or(defaults.kv_heads).or(Some(heads));
+        let kv_heads = self.size("num_key_value_heads", kv_heads)?;
+        let given_head_dim = raw.head_dim.or(defaults.head_dim);
+        let head_dim = self.size("head_dim", given_head_dim.or(Some(hidden / heads)))?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(self.bad("num_key_value_heads", kv_heads, format!("does not divide {heads} attention heads")));
         }
-        if raw.head_dim.is_none() && !hidden.is_multiple_of(heads) {
+        if given_head_dim.is_none() && !hidden.is_multiple_of(heads) {
             return Err(self.bad("num_attention_heads", heads, format!("does not divide hidden_size {hidden}")));
+        }
+        if heads * head_dim > MAX_SIZE {
+            return Err(self.bad("head_dim", head_dim, format!("{heads} heads of it are more than {MAX_SIZE}")));
         }
         if !dialect.learned_positions && !head_dim.is_multiple_of(2) {
             return Err(self.bad("head_dim", head_dim, "a rotary embedding turns pairs, so it must be even"));
         }
         let four_times = dialect.learned_positions.then_some(hidden.saturating_mul(4));
-        let epsilon = self.needed("rms_norm_eps", raw.rms_norm_eps)?;
-        if !(epsilon > 0.0 && epsilon < 1.0) {
-            return Err(self.bad("rms_norm_eps", epsilon, "must lie between 0 and 1"));
-        }
+        let intermediate = self.named(dialect, "intermediate_size", raw.intermediate_size, "n_inner", raw.n_inner)?;
+        let (field, older) = ("max_position_embeddings", "n_positions");
+        let positions = self.named(dialect, field, raw.max_position_embeddings, older, raw.n_positions)?;
         Ok(Sizes {
             layers,
             hidden,
@@ -349,10 +412,20 @@ impl Reader<'_> {
             heads,
             kv_heads,
             head_dim,
-            intermediate: self.size("intermediate_size", raw.intermediate_size.or(four_times))?,
-            max_positions: self.size("max_position_embeddings", raw.max_position_embeddings)?,
-            epsilon,
+            intermediate: self.size("intermediate_size", intermediate.or(four_times))?,
+            max_positions: self.size(field, positions)?,
+            epsilon: self.epsilon(dialect)?,
         })
+    }
+
+    fn epsilon(&self, dialect: &Dialect) -> Result<f64, ConfigError> {
+        let (field, epsilon) = match dialect.family {
+            Family::Gpt2 => ("layer_norm_epsilon", self.raw.layer_norm_epsilon),
+            _ => ("rms_norm_eps", self.raw.rms_norm_eps),
+        };
+        let epsilon = epsilon.unwrap_or(dialect.defaults.epsilon);
+        let possible = epsilon > 0.0 && epsilon < 1.0;
+        if possible { Ok(epsilon) } else { Err(self.bad(field, epsilon, "must lie between 0 and 1")) }
     }
 
     fn layer(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<LayerSpec, ConfigError> {
@@ -396,9 +469,9 @@ impl Reader<'_> {
             heads: sizes.heads,
             kv_heads: sizes.kv_heads,
             head_dim: sizes.head_dim,
-            scale: self.attention_scale(sizes, index)?,
-            window: if sliding { Some(self.size("sliding_window", self.raw.sliding_window)?) } else { None },
-            rope: if dialect.learned_positions { None } else { Some(self.rope(sliding)?) },
+            scale: self.attention_scale(dialect, sizes, index)?,
+            window: if sliding { Some(self.window(dialect)?) } else { None },
+            rope: if dialect.learned_positions { None } else { Some(self.rope(dialect, sliding)?) },
             projection,
             query_norm: dialect.query_key_norms.then(|| head_norm("self_attn.q_norm")),
             key_norm: dialect.query_key_norms.then(|| head_norm("self_attn.k_norm")),
@@ -412,8 +485,13 @@ impl Reader<'_> {
         })
     }
 
-    fn attention_scale(&self, sizes: &Sizes, index: usize) -> Result<f64, ConfigError> {
-        let per_head = self.raw.query_pre_attn_scalar.unwrap_or(sizes.head_dim as f64);
+    fn window(&self, dialect: &Dialect) -> Result<usize, ConfigError> {
+        self.size("sliding_window", self.raw.sliding_window.or(dialect.defaults.sliding_window))
+    }
+
+    fn attention_scale(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<f64, ConfigError> {
+        let by_default = dialect.defaults.query_scalar.unwrap_or(sizes.head_dim as f64);
+        let per_head = self.raw.query_pre_attn_scalar.unwrap_or(by_default);
         if !(per_head > 0.0 && per_head.is_finite()) {
             return Err(self.bad("query_pre_attn_scalar", per_head, "must be above 0"));
         }
@@ -436,7 +514,9 @@ impl Reader<'_> {
         }
         Ok(match dialect.family {
             Family::Gemma3 => {
-                let pattern = self.size("sliding_window_pattern", self.raw.sliding_window_pattern.or(Some(6)))?;
+                let (new, old) = (self.raw._sliding_window_pattern, self.raw.sliding_window_pattern);
+                let pattern = self.one_of("_sliding_window_pattern", new, "sliding_window_pattern", old)?;
+                let pattern = self.size("sliding_window_pattern", pattern.or(Some(6)))?;
                 !(index + 1).is_multiple_of(pattern)
             }
             Family::Qwen2 => {
@@ -447,23 +527,45 @@ impl Reader<'_> {
     }
 
     /// The rotary embedding of a layer, from the newer `rope_parameters` or the older fields beside each other.
-    fn rope(&self, sliding: bool) -> Result<RopeSpec, ConfigError> {
+    fn rope(&self, dialect: &Dialect, sliding: bool) -> Result<RopeSpec, ConfigError> {
         let raw = self.raw;
+        // Only Gemma 3 turns layers with a sliding window by a base of their own.
+        let local = sliding && dialect.family == Family::Gemma3;
+        let theta = if local {
+            raw.rope_local_base_freq.unwrap_or(dialect.defaults.local_rope_theta)
+        } else {
+            raw.rope_theta.unwrap_or(dialect.defaults.rope_theta)
+        };
         let of_layer = match &raw.rope_parameters {
-            Some(RawRopeParameters::All(rope)) => Some(rope),
-            Some(RawRopeParameters::ByLayerType(by_type)) => {
-                by_type.get(if sliding { "sliding_attention" } else { "full_attention" })
+            Some(RawRopeParameters::All(_)) if dialect.family == Family::Gemma3 => {
+                // It has two kinds of layer and would have to guess for which of them this is meant.
+                Some(self.rope_of_kind(None, sliding)?)
             }
-            None => None,
+            Some(RawRopeParameters::All(rope)) => Some(rope),
+            Some(RawRopeParameters::ByLayerType(by_type)) if !by_type.is_empty() => {
+                Some(self.rope_of_kind(Some(by_type), sliding)?)
+            }
+            _ => None,
         };
-        let Some(rope) = of_layer else {
-            let local = raw.rope_local_base_freq.filter(|_| sliding);
-            let scaling = raw.rope_scaling.as_ref().filter(|_| local.is_none());
-            let theta = local.or(raw.rope_theta).unwrap_or(10_000.0);
-            return Ok(RopeSpec { theta: self.theta(theta)?, scaling: self.rope_scaling(scaling)? });
+        let older = raw.rope_scaling.as_ref().filter(|_| !local);
+        let scaling = self.rope_scaling(of_layer.or(older))?;
+        if older.is_some() && self.rope_scaling(older)? != scaling {
+            return Err(self.bad("rope_scaling", "something else than `rope_parameters`", "they must agree"));
+        }
+        let theta = of_layer.and_then(|rope| rope.rope_theta).unwrap_or(theta);
+        Ok(RopeSpec { theta: self.theta(theta)?, scaling })
+    }
+
+    fn rope_of_kind<'a>(
+        &self,
+        by_type: Option<&'a BTreeMap<String, Option<RawRope>>>,
+        sliding: bool,
+    ) -> Result<&'a RawRope, ConfigError> {
+        let (kind, field) = match sliding {
+            true => ("sliding_attention", "rope_parameters.sliding_attention"),
+            false => ("full_attention", "rope_parameters.full_attention"),
         };
-        let theta = self.needed("rope_theta", rope.rope_theta.or(raw.rope_theta))?;
-        Ok(RopeSpec { theta: self.theta(theta)?, scaling: self.rope_scaling(Some(rope))? })
+        self.needed(field, by_type.and_then(|by_type| by_type.get(kind)?.as_ref()))
     }
 
     fn theta(&self, theta: f64) -> Result<f64, ConfigError> {
@@ -476,7 +578,8 @@ impl Reader<'_> {
             return Err(self.bad("partial_rotary_factor", part, "only whole heads are turned here"));
         }
         let factor = || self.positive("factor", rope.factor);
-        match rope.rope_type.as_deref().unwrap_or("default") {
+        let kind = self.one_of("rope_type", rope.rope_type.as_deref(), "type", rope.old_rope_type.as_deref())?;
+        match kind.unwrap_or("default") {
             "default" => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear { factor: factor()? }),
             "llama3" => Ok(RopeScaling::Llama3 {
@@ -491,22 +594,57 @@ impl Reader<'_> {
     }
 
     fn activation(&self, dialect: &Dialect) -> Result<Activation, ConfigError> {
-        let name = self.raw.hidden_act.as_deref().unwrap_or(dialect.activation);
-        match name {
+        let raw = self.raw;
+        // Each family has its own field; the others are left-overs there, which transformers does not look at either.
+        let (field, given) = match dialect.family {
+            Family::Gemma3 => ("hidden_activation", &raw.hidden_activation),
+            Family::Gpt2 => ("activation_function", &raw.activation_function),
+            Family::Llama | Family::Qwen2 => ("hidden_act", &raw.hidden_act),
+        };
+        match given.as_deref().unwrap_or(dialect.activation) {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::Gelu),
             "relu" => Ok(Activation::Relu),
-            other => Err(self.bad(
-                "hidden_act",
-                other,
-                "only silu, gelu, gelu_new, gelu_pytorch_tanh and relu are computed here",
-            )),
+            other => {
+                Err(self.bad(field, other, "only silu, gelu, gelu_new, gelu_pytorch_tanh and relu are computed here"))
+            }
         }
     }
 
     fn needed<T>(&self, field: &'static str, value: Option<T>) -> Result<T, ConfigError> {
         value.ok_or_else(|| ConfigError::Missing { path: self.path.into(), field })
+    }
+
+    /// The value of a field that GPT-2's configs have under a name of their own.
+    fn named(
+        &self,
+        dialect: &Dialect,
+        field: &'static str,
+        value: Option<usize>,
+        of_gpt2: &'static str,
+        gpt2_value: Option<usize>,
+    ) -> Result<Option<usize>, ConfigError> {
+        match dialect.family {
+            Family::Gpt2 => self.one_of(field, value, of_gpt2, gpt2_value),
+            _ => Ok(value),
+        }
+    }
+
+    /// The value of a field with two spellings, of which a config may hold both: then they must agree.
+    fn one_of<T: PartialEq + ToString>(
+        &self,
+        field: &'static str,
+        value: Option<T>,
+        other_field: &'static str,
+        other: Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        match (value, other) {
+            (Some(value), Some(other)) if value != other => {
+                Err(self.bad(field, value, format!("`{other_field}` says {}", other.to_string())))
+            }
+            (value, other) => Ok(value.or(other)),
+        }
     }
 
     fn size(&self, field: &'static str, value: Option<usize>) -> Result<usize, ConfigError> {

@@ -72,6 +72,17 @@ impl CostTable {
     pub fn at(&self, frost_line: usize) -> Option<&Cost> {
         self.frost_lines.get(frost_line)
     }
+
+    /// Whether a step with this frost line costs at most the share `budget` of a step that trains all layers.
+    ///
+    /// Decided on the FLOPs, as `share` is rounded: a true share of 0.50004 does not fit 0.5. False for a frost line
+    /// that the table does not hold.
+    pub fn fits(&self, frost_line: usize, budget: f64) -> bool {
+        match (self.at(0), self.at(frost_line)) {
+            (Some(full), Some(cost)) => cost.flops as f64 / full.flops as f64 <= budget,
+            _ => false,
+        }
+    }
 }
 
 fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, full: f64) -> Cost {

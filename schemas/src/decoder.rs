@@ -10,9 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
+    /// Llama 2 and 3, and what is built alike.
     Llama,
+    /// Qwen 2 and 2.5.
     Qwen2,
+    /// Gemma 3, text only.
     Gemma3,
+    /// GPT-2.
     Gpt2,
 }
 
@@ -97,11 +101,8 @@ pub struct AttentionSpec {
 #[expect(clippy::large_enum_variant, reason = "there is one for each layer, and nearly all are the large one")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProjectionSpec {
-    Separate {
-        query: LinearSpec,
-        key: LinearSpec,
-        value: LinearSpec,
-    },
+    /// A matrix for each.
+    Separate { query: LinearSpec, key: LinearSpec, value: LinearSpec },
     /// One matrix whose outputs are all queries, then all keys, then all values.
     Fused(LinearSpec),
 }
@@ -111,18 +112,24 @@ pub enum ProjectionSpec {
 pub struct MlpSpec {
     /// Width between the two projections.
     pub intermediate: usize,
+    /// Applied to the gate, or without one to what goes up.
     pub activation: Activation,
     /// `down(activation(gate(x)) · up(x))`; without a gate `down(activation(up(x)))`.
     pub gate: Option<LinearSpec>,
+    /// [hidden] → [intermediate].
     pub up: LinearSpec,
+    /// [intermediate] → [hidden].
     pub down: LinearSpec,
 }
 
 /// `y = x Wᵀ + b`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearSpec {
+    /// Width of `x`.
     pub inputs: usize,
+    /// Width of `y`.
     pub outputs: usize,
+    /// W.
     pub weight: TensorSpec,
     pub bias: Option<TensorSpec>,
     /// How the weight lies in the file.
@@ -142,11 +149,13 @@ pub enum LinearLayout {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormSpec {
     pub kind: NormKind,
+    /// Added to the mean square, or to the variance, before the root.
     pub epsilon: f64,
     pub weight: TensorSpec,
     pub bias: Option<TensorSpec>,
 }
 
+/// What a norm computes, along the last dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// `x / rms(x) · w`.
@@ -167,18 +176,12 @@ pub struct RopeSpec {
 /// How a rotary embedding's frequencies are stretched to longer contexts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
+    /// Not at all.
     None,
     /// Every frequency divided by `factor`.
-    Linear {
-        factor: f64,
-    },
+    Linear { factor: f64 },
     /// Low frequencies divided by `factor`, high ones kept, those between blended.
-    Llama3 {
-        factor: f64,
-        low_frequency: f64,
-        high_frequency: f64,
-        original_positions: f64,
-    },
+    Llama3 { factor: f64, low_frequency: f64, high_frequency: f64, original_positions: f64 },
 }
 
 impl RopeSpec {
@@ -210,13 +213,16 @@ impl RopeScaling {
     }
 }
 
+/// What the MLP applies between its projections, elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
+    /// `x · sigmoid(x)`.
     Silu,
     /// GELU by its tanh approximation.
     GeluTanh,
     /// GELU by the error function.
     Gelu,
+    /// `max(x, 0)`.
     Relu,
 }
 

@@ -15,6 +15,7 @@ pub struct Digest([u8; 32]);
 const PREFIX: &str = "sha256:";
 
 impl Digest {
+    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
     }
@@ -32,6 +33,7 @@ impl Digest {
         }
     }
 
+    /// The 32 bytes of the SHA-256.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -47,6 +49,7 @@ impl Digest {
 pub struct Hasher(Sha256);
 
 impl Hasher {
+    /// Adds bytes as they are, run on to those before.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -57,6 +60,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// The digest of all that was added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }

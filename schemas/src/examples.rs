@@ -10,7 +10,7 @@
 //! Other keys are left alone, as data sets have columns of their own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use rand::{RngExt, SeedableRng};
@@ -25,8 +25,8 @@ use crate::tokens::{Encoder, TokenError};
 pub const IGNORED: i64 = -100;
 /// The longest row read, in bytes.
 const MAX_ROW: u64 = 1 << 26;
-/// Rows tokenised at a time, in parallel.
-const CHUNK: usize = 1 << 12;
+/// What is read before it is tokenised, in parallel.
+const LIMITS: Limits = Limits { row: MAX_ROW, rows: 1 << 12, bytes: 1 << 26 };
 
 /// One example: a sequence of tokens and what is to be predicted in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct Example {
     pub tokens: Vec<u32>,
     /// In the order of their positions; never empty.
     pub targets: Vec<Target>,
+    /// Whether tokens were cut off to keep to the maximum length.
+    pub cut: bool,
+    /// Whether targets were among what was cut off.
+    targets_cut: bool,
 }
 
 /// A token that training is asked to predict, and the place before it, where it is predicted.
@@ -53,6 +57,10 @@ pub struct Examples {
     pub rows: u64,
     /// Lines of rows that hold no target within the maximum length.
     pub without_targets: Vec<u64>,
+    /// Lines of rows of which something was cut off, those that were left without a target included.
+    pub truncated: Vec<u64>,
+    /// Tokens of an example at most, as it was read.
+    pub max_length: usize,
     /// SHA-256 of the file.
     pub digest: Digest,
 }
@@ -77,30 +85,40 @@ pub enum ExampleError {
 /// What is wrong with a row.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
+    /// More bytes than a row may have.
     #[error("longer than {} MiB", MAX_ROW >> 20)]
     TooLong,
+    /// No JSON, or JSON that is no object.
     #[error("not a JSON object: {0}")]
     NotJson(String),
+    /// An object without the keys of any form.
     #[error(
         "no known form: a row has `prompt` and `completion`, `messages`, `text`, or `input_ids` and `labels`; this one has {0}"
     )]
     Form(String),
+    /// The form has a key that the row lacks.
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    /// A value of the wrong type.
     #[error("`{field}` must be {expected}")]
     Type { field: &'static str, expected: &'static str },
+    /// Not one label for each token.
     #[error("`labels` has {labels} entries, `input_ids` {tokens}")]
     Lengths { labels: usize, tokens: usize },
+    /// An attention mask that is not the tokens and then padding.
     #[error("`attention_mask` hides places before the last token; only padding on the right is understood")]
     Mask,
+    /// A token that the model does not have.
     #[error("token {token} is outside the model's vocabulary of {vocabulary}; is this the model's tokenizer?")]
     Vocabulary { token: i64, vocabulary: usize },
+    /// A text that cannot be turned into tokens.
     #[error("{0}")]
     Token(#[from] TokenError),
 }
 
 /// How rows become examples.
 pub struct Reading<'a> {
+    /// The model's tokenizer and chat template.
     pub encoder: &'a Encoder,
     /// Tokens must lie below it.
     pub vocabulary: usize,
@@ -111,28 +129,40 @@ pub struct Reading<'a> {
 /// Reads all rows of a JSONL file. The first bad row is the error; nothing is skipped in silence.
 pub fn read(path: &Path, reading: &Reading) -> Result<Examples, ExampleError> {
     let failed = |source| ExampleError::Read { path: path.into(), source };
-    let mut lines = Lines::open(path).map_err(failed)?;
-    let mut out = Examples { examples: Vec::new(), rows: 0, without_targets: Vec::new(), digest: Digest::of(b"") };
+    let row_failed = |line, reason| ExampleError::Row { path: path.into(), line, reason };
+    let mut lines = Lines::new(File::open(path).map_err(failed)?, LIMITS);
+    let mut out = Examples {
+        examples: Vec::new(),
+        rows: 0,
+        without_targets: Vec::new(),
+        truncated: Vec::new(),
+        max_length: reading.max_length,
+        digest: Digest::of(b""),
+    };
     loop {
-        let chunk = lines.chunk(CHUNK).map_err(failed)?;
-        if chunk.is_empty() {
+        let (chunk, too_long) = lines.chunk().map_err(failed)?;
+        if chunk.is_empty() && too_long.is_none() {
             break;
         }
         out.rows += chunk.len() as u64;
         let examples: Vec<Result<Example, ExampleError>> = chunk
             .par_iter()
-            .map(|(line, text)| {
-                let row = |reason| ExampleError::Row { path: path.into(), line: *line, reason };
-                parse_row(text, reading, *line).map_err(row)
-            })
+            .map(|(line, text)| parse_row(text, reading, *line).map_err(|reason| row_failed(*line, reason)))
             .collect();
         for example in examples {
             let example = example?;
+            if example.cut {
+                out.truncated.push(example.line);
+            }
             if example.targets.is_empty() {
                 out.without_targets.push(example.line);
             } else {
                 out.examples.push(example);
             }
+        }
+        // Only now, so that the first bad row is the one reported.
+        if let Some(line) = too_long {
+            return Err(row_failed(line, RowError::TooLong));
         }
     }
     out.digest = lines.hasher.finish();
@@ -143,43 +173,60 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Examples, ExampleError> {
     }
 }
 
-/// A file's lines that are not blank, with their numbers, hashed as they are read.
-struct Lines {
-    reader: BufReader<File>,
-    hasher: Hasher,
-    line: u64,
+/// How much is held of a file at a time.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Bytes of a row.
+    row: u64,
+    /// Rows of a chunk.
+    rows: usize,
+    /// Bytes of a chunk, but for its last row.
+    bytes: usize,
 }
 
-impl Lines {
-    fn open(path: &Path) -> std::io::Result<Lines> {
-        Ok(Lines { reader: BufReader::with_capacity(1 << 20, File::open(path)?), hasher: Hasher::default(), line: 0 })
+/// A file's lines that are not blank, with their numbers, hashed as they are read.
+struct Lines<R> {
+    reader: BufReader<R>,
+    hasher: Hasher,
+    line: u64,
+    limits: Limits,
+}
+
+/// Rows with their lines, and the line of the row after them if that one is too long to be read.
+type Chunk = (Vec<(u64, Vec<u8>)>, Option<u64>);
+
+impl<R: Read> Lines<R> {
+    fn new(file: R, limits: Limits) -> Lines<R> {
+        Lines { reader: BufReader::with_capacity(1 << 20, file), hasher: Hasher::default(), line: 0, limits }
     }
 
-    fn chunk(&mut self, most: usize) -> std::io::Result<Vec<(u64, Vec<u8>)>> {
-        let mut chunk = Vec::new();
-        while chunk.len() < most {
+    /// The next rows; none and no line that is too long at the end of the file.
+    fn chunk(&mut self) -> std::io::Result<Chunk> {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < self.limits.rows && bytes < self.limits.bytes {
             let mut text = Vec::new();
-            let read = std::io::Read::take(&mut self.reader, MAX_ROW + 1).read_until(b'\n', &mut text)?;
+            let read = self.reader.by_ref().take(self.limits.row + 1).read_until(b'\n', &mut text)?;
             if read == 0 {
                 break;
             }
-            self.hasher.update(&text);
             self.line += 1;
+            if read as u64 > self.limits.row {
+                return Ok((chunk, Some(self.line)));
+            }
+            self.hasher.update(&text);
             if self.line == 1 && text.starts_with(b"\xef\xbb\xbf") {
                 text.drain(..3);
             }
             if !text.iter().all(u8::is_ascii_whitespace) {
+                bytes += text.len();
                 chunk.push((self.line, text));
             }
         }
-        Ok(chunk)
+        Ok((chunk, None))
     }
 }
 
 fn parse_row(text: &[u8], reading: &Reading, line: u64) -> Result<Example, RowError> {
-    if text.len() as u64 > MAX_ROW {
-        return Err(RowError::TooLong);
-    }
     let row: Map<String, Json> = serde_json::from_slice(text).map_err(|error| RowError::NotJson(error.to_string()))?;
     let (mut tokens, mut targets) = if row.contains_key("input_ids") {
         from_tokens(&row, reading.vocabulary)?
@@ -193,12 +240,16 @@ fn parse_row(text: &[u8], reading: &Reading, line: u64) -> Result<Example, RowEr
         let keys: Vec<String> = row.keys().take(8).map(|key| format!("`{key}`")).collect();
         return Err(RowError::Form(if keys.is_empty() { "no keys".into() } else { keys.join(", ") }));
     };
+    let whole = (tokens.len(), targets.len());
     tokens.truncate(reading.max_length);
     targets.retain(|target| (target.position as usize) + 1 < tokens.len());
     let ids = tokens.iter().chain(targets.iter().map(|target| &target.token));
     match ids.copied().find(|&token| token as usize >= reading.vocabulary) {
         Some(token) => Err(RowError::Vocabulary { token: token.into(), vocabulary: reading.vocabulary }),
-        None => Ok(Example { line, tokens, targets }),
+        None => {
+            let (cut, targets_cut) = (tokens.len() < whole.0, targets.len() < whole.1);
+            Ok(Example { cut, targets_cut, ..Example::new(line, tokens, targets) })
+        }
     }
 }
 
@@ -281,7 +332,12 @@ fn integers(row: &Map<String, Json>, field: &'static str) -> Result<Vec<i64>, Ro
 }
 
 impl Example {
-    /// Digest of the example's tokens and targets; its line does not count.
+    /// An example of which nothing was cut off.
+    pub fn new(line: u64, tokens: Vec<u32>, targets: Vec<Target>) -> Example {
+        Example { line, tokens, targets, cut: false, targets_cut: false }
+    }
+
+    /// Digest of the example's tokens and targets; its line, and whether it was cut, do not count.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::default();
         let tokens: Vec<u8> = self.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
@@ -294,7 +350,12 @@ impl Example {
 
     /// The prompt and the completion, where the example is one prompt and one completion: its targets are one run of
     /// its own tokens with something before them. What follows the run (a template's line break) is in neither.
+    ///
+    /// None where targets were cut off: what is left of a completion is another completion.
     pub fn completion(&self) -> Option<(&[u32], &[u32])> {
+        if self.targets_cut {
+            return None;
+        }
         let start = self.targets.first()?.position as usize + 1;
         let end = start + self.targets.len();
         let completion = self.tokens.get(start..end)?;
@@ -328,4 +389,44 @@ pub fn sample(all: usize, count: usize, seed: u64) -> Vec<usize> {
     indices.truncate(count);
     indices.sort_unstable();
     indices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that repeats itself without an end.
+    struct Endless(&'static [u8], usize);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            for byte in buffer.iter_mut() {
+                *byte = self.0[self.1 % self.0.len()];
+                self.1 += 1;
+            }
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn a_row_without_an_end_is_too_long_and_no_more_of_it_is_read() {
+        let mut lines = Lines::new(Endless(b"x", 0), LIMITS);
+        let (chunk, too_long) = lines.chunk().unwrap();
+        assert_eq!((chunk.len(), too_long), (0, Some(1)));
+    }
+
+    #[test]
+    fn the_rows_before_one_that_is_too_long_are_still_read() {
+        let limits = Limits { row: 8, ..LIMITS };
+        let (chunk, too_long) = Lines::new(&b"one\n\ntwo\nmuch too long\n"[..], limits).chunk().unwrap();
+        let rows: Vec<u64> = chunk.iter().map(|(line, _)| *line).collect();
+        assert_eq!((rows, too_long), (vec![1, 3], Some(4)));
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_by_its_bytes_and_by_its_rows() {
+        let chunk = |limits| Lines::new(Endless(b"1234567\n", 0), limits).chunk().unwrap().0.len();
+        assert_eq!(chunk(Limits { row: 8, rows: 100, bytes: 24 }), 3);
+        assert_eq!(chunk(Limits { row: 8, rows: 2, bytes: 24 }), 2);
+    }
 }

@@ -1,7 +1,8 @@
-//! Files written whole or not at all.
+//! Files written whole or not at all, and files read whole only where they are no larger than they should be.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `path` so that a reader sees either the old file or the whole new one, whatever happens in between:
@@ -22,11 +23,16 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io
     sync_folder(path)
 }
 
-fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+/// A hidden name beside `path` to write to before renaming; no other process or thread gets the same one.
+///
+/// The process id alone would not do: containers that share a folder each have a process 1, and one that crashed leaves
+/// its file behind.
+pub fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
+    // Each `RandomState` hashes with keys of its own, drawn from the system.
+    hidden.push(format!(".{:016x}.tmp", RandomState::new().hash_one(path)));
     Ok(path.with_file_name(hidden))
 }
 
@@ -37,6 +43,22 @@ fn sync_folder(path: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Reads a whole file of at most `cap` bytes. A larger one is `InvalidData`, before memory is taken for it.
+pub fn read_at_most(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    let too_large = |size: u64| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are more than the {cap} that are read here"))
+    };
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > cap {
+        return Err(too_large(size));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // A pipe has no size, and a file may grow meanwhile.
+    file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > cap { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
 /// Memory-maps a file to be read.
@@ -68,5 +90,30 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "disk full");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_larger_than_its_cap_is_refused_and_one_as_large_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"four").unwrap();
+        assert_eq!(read_at_most(file.path(), 4).unwrap(), b"four");
+        let error = read_at_most(file.path(), 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.to_string(), "4 bytes are more than the 3 that are read here");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        assert_eq!(read_at_most(Path::new("/dev/zero"), 1 << 16).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn temporary_names_lie_beside_the_file_and_differ() {
+        let path = Path::new("run/plan.json");
+        let (one, other) = (temporary_beside(path).unwrap(), temporary_beside(path).unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.parent(), path.parent());
+        assert!(temporary_beside(Path::new("..")).is_err());
     }
 }

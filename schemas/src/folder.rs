@@ -6,19 +6,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::canonical;
+use crate::chat::{self, ChatError};
 use crate::config::{self, ConfigError};
 use crate::decoder::{DecoderConfig, Family};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
+use crate::examples::{self, ExampleError, Examples, Reading};
+use crate::files;
 use crate::tokens::{Encoder, TOKENIZER_FILE};
 use crate::weights::{Weights, WeightsError};
 
 /// A model folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
+    /// Its `config.json` cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Its weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// What holds its chat template is unreadable.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// A file of the folder is unreadable.
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -36,7 +44,8 @@ pub struct ModelIdentity {
     pub weights: Digest,
     /// Of `config.json` without white space, the order of its keys, and what says where and with what it was saved.
     pub config: Digest,
-    /// Of `tokenizer.json`, if there is one.
+    /// Of `tokenizer.json` and the chat template, as both decide on tokens: the framed SHA-256 of the file, then the
+    /// framed text of the template. The file's SHA-256 alone where there is no template; none without the file.
     pub tokenizer: Option<Digest>,
 }
 
@@ -75,7 +84,8 @@ impl ModelFolder {
 
     fn config_digest(&self) -> Result<Digest, FolderError> {
         let path = self.path.join("config.json");
-        let text = std::fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
+        let text = files::read_at_most(&path, config::MAX_CONFIG)
+            .map_err(|source| FolderError::Read { path: path.clone(), source })?;
         let mut json: Json =
             serde_json::from_slice(&text).map_err(|source| ConfigError::Parse { path: path.clone(), source })?;
         if let Some(fields) = json.as_object_mut() {
@@ -86,10 +96,38 @@ impl ModelFolder {
 
     fn tokenizer_digest(&self) -> Result<Option<Digest>, FolderError> {
         let path = self.path.join(TOKENIZER_FILE);
-        match Digest::of_file(&path) {
-            Ok(digest) => Ok(Some(digest)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(FolderError::Read { path, source }),
+        let tokenizer = match Digest::of_file(&path) {
+            Ok(digest) => digest,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(FolderError::Read { path, source }),
+        };
+        let Some(template) = chat::template_text(&self.path)? else { return Ok(Some(tokenizer)) };
+        let mut hasher = Hasher::default();
+        hasher.update_framed(tokenizer.as_bytes());
+        hasher.update_framed(template.as_bytes());
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Reads a JSONL file of examples for this model, with at most `max_length` tokens each and never more than the
+    /// model has positions. Says in the log how many rows were cut or left out, and where the first of them stands.
+    pub fn read_examples(&self, path: &Path, max_length: usize) -> Result<Examples, ExampleError> {
+        let max_length = max_length.min(self.config.max_positions);
+        let reading = Reading { encoder: &self.encoder, vocabulary: self.config.vocabulary, max_length };
+        let read = examples::read(path, &reading)?;
+        if let Some(line) = read.without_targets.first() {
+            let rows = read.without_targets.len();
+            tracing::warn!(
+                "{}: {rows} rows left out, the first on line {line}: no target within the first {max_length} tokens",
+                path.display()
+            );
         }
+        if let Some(line) = read.truncated.first() {
+            let rows = read.truncated.len();
+            tracing::warn!(
+                "{}: {rows} rows cut off after {max_length} tokens, the first on line {line}",
+                path.display()
+            );
+        }
+        Ok(read)
     }
 }

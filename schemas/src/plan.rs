@@ -101,6 +101,9 @@ pub struct Method {
     pub min_trainable_layers: usize,
     /// The share of a full fine-tuning step's FLOPs that a step may cost, in (0, 1].
     pub budget: Option<f64>,
+    /// Tensors of the ONNX graph that were named by hand as its latent spaces; none where they were found by structure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent_spaces: Option<Vec<String>>,
 }
 
 /// By what rule layers are chosen.
@@ -155,6 +158,7 @@ pub struct Decision {
     pub before_budget: usize,
 }
 
+/// What had the last word on the frost line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecidedBy {
@@ -234,13 +238,11 @@ impl Plan {
 
     /// Reads a plan and checks that it is whole, unchanged and free of contradictions.
     pub fn read(path: &Path) -> Result<Plan, PlanError> {
-        let failed = |source| PlanError::File { path: path.into(), source };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
-        if size > MAX_PLAN {
-            let reason = format!("{size} bytes are too many for a plan");
-            return Err(PlanError::NotAPlan { path: path.into(), reason });
-        }
-        Plan::parse(path, &std::fs::read(path).map_err(failed)?)
+        let text = files::read_at_most(path, MAX_PLAN).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidData => PlanError::NotAPlan { path: path.into(), reason: source.to_string() },
+            _ => PlanError::File { path: path.into(), source },
+        })?;
+        Plan::parse(path, &text)
     }
 
     /// Parses a plan's text; `path` is for messages.
@@ -272,6 +274,12 @@ impl Plan {
     /// The file's text.
     pub fn to_text(&self) -> Result<String, serde_json::Error> {
         canonical::to_text(self)
+    }
+
+    /// Parameters that the plan leaves to train, as its table of costs counts them.
+    pub fn trained_parameters(&self) -> u64 {
+        // Reading has checked that the table holds the frost line; 0 is for a plan put together by hand.
+        self.cost.at(self.decision.frost_line).map_or(0, |cost| cost.trained_parameters)
     }
 
     fn check_seal(&self, path: &Path) -> Result<(), PlanError> {
@@ -338,7 +346,7 @@ impl ModelIdentity {
             ("vocabulary", self.vocabulary.to_string(), other.vocabulary.to_string()),
             ("weights", self.weights.short(), other.weights.short()),
             ("config.json", self.config.short(), other.config.short()),
-            ("tokenizer.json", short(&self.tokenizer), short(&other.tokenizer)),
+            ("tokenizer and chat template", short(&self.tokenizer), short(&other.tokenizer)),
         ];
         let different = pairs.into_iter().filter(|(_, planned, found)| planned != found);
         different.map(|(what, planned, found)| format!("{what}: planned for {planned}, found {found}")).collect()
@@ -350,6 +358,7 @@ fn short(digest: &Option<Digest>) -> String {
 }
 
 impl Gain {
+    /// The gain's name as plans and flags spell it.
     pub fn name(self) -> &'static str {
         match self {
             Gain::PowerLaw => "power-law",

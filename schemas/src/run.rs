@@ -68,6 +68,7 @@ pub struct TrainingSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
+    /// Not multiplied by anything.
     Constant,
     /// Multiplied by `1 − step / steps`, from the first step on.
     Linear,

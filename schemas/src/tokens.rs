@@ -7,9 +7,13 @@ use serde_json::Value as Json;
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::chat::{ChatError, ChatTemplate};
+use crate::files;
 
 /// The tokenizer's file in a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// The largest tokenizer read, in bytes.
+pub(crate) const MAX_TOKENIZER: u64 = 1 << 30;
 
 /// Text that cannot be turned into tokens.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,7 +74,7 @@ impl Encoder {
 fn read_tokenizer(folder: &Path) -> Result<Tokenizer, TokenError> {
     let path = folder.join(TOKENIZER_FILE);
     let failed = |reason: String| TokenError::Tokenizer { path: path.clone(), reason };
-    let text = std::fs::read(&path).map_err(|error| failed(error.to_string()))?;
+    let text = files::read_at_most(&path, MAX_TOKENIZER).map_err(|error| failed(error.to_string()))?;
     let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| failed(error.to_string()))?;
     // Some files carry the settings of the last training run; length and padding are decided here.
     tokenizer.with_padding(None);

@@ -37,6 +37,9 @@ pub enum WeightsError {
     /// The file is cut off or is no safetensors file.
     #[error("{}: not a whole safetensors file: {source}", path.display())]
     Malformed { path: PathBuf, source: safetensors::SafeTensorError },
+    /// Two shards hold a tensor of the same name.
+    #[error("{}: holds tensor `{name}`, which {other} holds too", path.display())]
+    Twice { path: PathBuf, name: String, other: String },
     /// A tensor that the config calls for is not in the files.
     #[error("{}: tensor `{name}` is missing, though config.json calls for it", folder.display())]
     Missing { folder: PathBuf, name: String },
@@ -70,7 +73,9 @@ struct Place {
 /// One tensor, as it lies in the file.
 #[derive(Clone, Copy)]
 pub struct TensorView<'a> {
+    /// The type of the elements.
     pub dtype: Dtype,
+    /// The sizes of its dimensions.
     pub shape: &'a [usize],
     /// Row-major, little-endian.
     pub bytes: &'a [u8],
@@ -96,13 +101,16 @@ impl Weights {
         for name in names {
             weights.add_shard(name)?;
         }
-        match index.weight_map.keys().find(|name| !weights.tensors.contains_key(*name)) {
-            None => Ok(weights),
-            Some(name) => Err(WeightsError::Index {
-                path: folder.join(INDEX_FILE),
-                reason: format!("names tensor `{name}`, which no shard holds"),
-            }),
+        for (name, file) in &index.weight_map {
+            let found = weights.tensors.get(name).map(|place| weights.shards[place.shard].file_name.as_str());
+            let reason = match found {
+                Some(found) if found == file => continue,
+                Some(found) => format!("says that tensor `{name}` is in {file}, but it is in {found}"),
+                None => format!("names tensor `{name}`, which no shard holds"),
+            };
+            return Err(WeightsError::Index { path: folder.join(INDEX_FILE), reason });
         }
+        Ok(weights)
     }
 
     fn add_shard(&mut self, file_name: &str) -> Result<(), WeightsError> {
@@ -119,12 +127,17 @@ impl Weights {
                 shape: info.shape.clone(),
                 bytes: data + info.data_offsets.0..data + info.data_offsets.1,
             };
+            if let Some(other) = self.tensors.get(&name) {
+                let other = self.shards.get(other.shard).map_or_else(String::new, |shard| shard.file_name.clone());
+                return Err(WeightsError::Twice { path, name, other });
+            }
             self.tensors.insert(name, place);
         }
         self.shards.push(Shard { file_name: file_name.into(), map });
         Ok(())
     }
 
+    /// The folder that the files lie in.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -207,19 +220,12 @@ impl Weights {
 
 fn read_index(folder: &Path) -> Result<Index, WeightsError> {
     let path = folder.join(INDEX_FILE);
-    let read = |source| WeightsError::Read { path: path.clone(), source };
     let bad = |reason: String| WeightsError::Index { path: path.clone(), reason };
-    let size = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(WeightsError::NoWeights { folder: folder.into() });
-        }
-        Err(error) => return Err(read(error)),
-    };
-    if size > MAX_INDEX {
-        return Err(bad(format!("{size} bytes are too many for an index")));
-    }
-    let text = std::fs::read(&path).map_err(read)?;
+    let text = files::read_at_most(&path, MAX_INDEX).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => WeightsError::NoWeights { folder: folder.into() },
+        std::io::ErrorKind::InvalidData => bad(source.to_string()),
+        _ => WeightsError::Read { path: path.clone(), source },
+    })?;
     let index: Index = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
     let outside = |file: &&String| Path::new(file).components().count() != 1 || file.contains(['/', '\\']);
     match index.weight_map.values().find(outside) {

@@ -1,11 +1,17 @@
 //! Model folders: config and weights, and each way in which they can be bad.
 
+mod spoil;
+
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::config;
+use frostline_schemas::config::{self, ConfigError};
+use frostline_schemas::cost::{CostTable, StepShape};
+use frostline_schemas::decoder::{Activation, DecoderConfig, RopeScaling};
+use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::weights::{INDEX_FILE, SINGLE_FILE, Weights};
 use proptest::prelude::*;
+use serde_json::json;
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
@@ -189,6 +195,7 @@ fn impossible_sizes_are_refused_by_name() {
         ("vocab_size", serde_json::json!(u64::MAX / 2)),
         ("num_key_value_heads", serde_json::json!(3)),
         ("head_dim", serde_json::json!(7)),
+        ("head_dim", serde_json::json!(1 << 24)),
         ("rms_norm_eps", serde_json::json!(0)),
     ] {
         assert!(refused_with(field, value).contains(&format!("`{field}`")), "{field}");
@@ -216,10 +223,203 @@ fn older_configs_say_the_same_as_newer_ones() {
     assert_eq!(config::read(folder.path()).unwrap(), newer);
 }
 
+/// A case's config with fields set, or taken out where the value is null.
+fn with(name: &str, fields: serde_json::Value) -> Result<DecoderConfig, ConfigError> {
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(case(name).join("config.json")).unwrap()).unwrap();
+    for (field, value) in fields.as_object().unwrap() {
+        match value {
+            serde_json::Value::Null => drop(json.as_object_mut().unwrap().remove(field)),
+            value => json[field] = value.clone(),
+        }
+    }
+    config::parse(Path::new("config.json"), json.to_string().as_bytes())
+}
+
+#[test]
+fn both_spellings_of_the_rope_type_are_read_if_they_agree() {
+    let rope = |old: &str| json!({"rope_parameters": null, "rope_scaling": {"type": old, "rope_type": "linear", "factor": 2.0}});
+    let config = with("llama", rope("linear")).unwrap();
+    assert_eq!(config.layers[0].attention.rope.unwrap().scaling, RopeScaling::Linear { factor: 2.0 });
+    let message = with("llama", rope("dynamic")).unwrap_err().to_string();
+    assert!(message.contains("`rope_type` is linear: `type` says dynamic"), "{message}");
+}
+
+#[test]
+fn older_and_newer_rope_fields_must_agree() {
+    let rope = |factor: f64| {
+        json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+        "rope_scaling": {"type": "linear", "factor": factor}})
+    };
+    with("llama", rope(2.0)).unwrap();
+    assert!(with("llama", rope(4.0)).unwrap_err().to_string().contains("`rope_scaling`"));
+}
+
+#[test]
+fn both_spellings_of_the_window_pattern_are_read_if_they_agree() {
+    let pattern =
+        |old: usize| json!({"layer_types": null, "_sliding_window_pattern": 2, "sliding_window_pattern": old});
+    let config = with("gemma3", pattern(2)).unwrap();
+    let windows: Vec<bool> = config.layers.iter().map(|layer| layer.attention.window.is_some()).collect();
+    assert_eq!(windows, [true, false, true, false]);
+    assert!(with("gemma3", pattern(3)).unwrap_err().to_string().contains("`_sliding_window_pattern` is 2"));
+}
+
+#[test]
+fn gemmas_hidden_activation_wins_over_its_left_over_hidden_act() {
+    let config = with("gemma3", json!({"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"})).unwrap();
+    assert_eq!(config.layers[0].mlp.activation, Activation::GeluTanh);
+    let config = with("gemma3", json!({"hidden_act": "relu", "hidden_activation": "gelu"})).unwrap();
+    assert_eq!(config.layers[0].mlp.activation, Activation::Gelu);
+}
+
+#[test]
+fn both_of_gpt2s_spellings_of_a_size_must_agree() {
+    let hidden = with("gpt2", json!({})).unwrap().hidden;
+    assert_eq!(with("gpt2", json!({"hidden_size": hidden, "n_embd": hidden})).unwrap().hidden, hidden);
+    assert!(with("gpt2", json!({"hidden_size": hidden + 4, "n_embd": hidden})).is_err());
+}
+
+/// As `Gemma3TextConfig` of transformers 5 fills them in.
+#[test]
+fn what_a_gemma3_config_leaves_out_is_what_transformers_takes() {
+    let left_out = [
+        "head_dim",
+        "query_pre_attn_scalar",
+        "rope_parameters",
+        "sliding_window",
+        "rms_norm_eps",
+        "tie_word_embeddings",
+        "num_key_value_heads",
+        "hidden_activation",
+    ];
+    let fields = left_out.into_iter().map(|field| (field.to_owned(), serde_json::Value::Null)).collect();
+    let config = with("gemma3", serde_json::Value::Object(fields)).unwrap();
+    let (sliding, full) = (&config.layers[0].attention, &config.layers[1].attention);
+    assert_eq!((full.kv_heads, full.head_dim, full.scale), (4, 256, 1.0 / 16.0));
+    assert_eq!((full.window, full.rope.unwrap().theta), (None, 1e6));
+    assert_eq!((sliding.window, sliding.rope.unwrap().theta), (Some(4096), 1e4));
+    assert_eq!((config.final_norm.epsilon, config.tied()), (1e-6, true));
+    assert_eq!(config.layers[0].mlp.activation, Activation::GeluTanh);
+}
+
+/// As `LlamaConfig`, `Qwen2Config` and `GPT2Config` of transformers 5 fill them in.
+#[test]
+fn what_other_configs_leave_out_is_what_transformers_takes() {
+    for name in ["llama", "qwen2"] {
+        let config = with(name, json!({"rms_norm_eps": null, "rope_parameters": null, "rope_theta": null})).unwrap();
+        assert_eq!((config.final_norm.epsilon, config.layers[0].attention.rope.unwrap().theta), (1e-6, 1e4), "{name}");
+    }
+    let config = with("gpt2", json!({"layer_norm_epsilon": null, "activation_function": null})).unwrap();
+    assert_eq!((config.final_norm.epsilon, config.layers[0].mlp.activation), (1e-5, Activation::GeluTanh));
+}
+
+#[test]
+fn rope_parameters_that_lack_the_layers_kind_are_refused_by_name() {
+    let one = |kind: &str| json!({"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4}}});
+    let message = |fields| with("gemma3", fields).unwrap_err().to_string();
+    assert!(message(one("full_attention")).contains("`rope_parameters.sliding_attention` is missing"));
+    assert!(message(one("sliding_attention")).contains("`rope_parameters.full_attention` is missing"));
+    let flat = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}});
+    assert!(message(flat).contains("`rope_parameters.sliding_attention` is missing"));
+}
+
+#[test]
+fn a_config_that_is_too_large_is_not_read() {
+    let folder = copy("llama");
+    std::fs::File::create(folder.path().join("config.json")).unwrap().set_len((1 << 24) + 1).unwrap();
+    assert!(refused(&folder).contains("are more than the"));
+}
+
+#[test]
+fn an_index_that_is_too_large_is_not_read() {
+    let folder = copy("llama-sharded");
+    std::fs::File::create(folder.path().join(INDEX_FILE)).unwrap().set_len((1 << 28) + 1).unwrap();
+    assert!(refused(&folder).contains("are more than the"));
+}
+
+#[test]
+fn a_tensor_in_two_shards_is_refused() {
+    let folder = copy("llama-sharded");
+    let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    std::fs::copy(folder.path().join(one), folder.path().join(two)).unwrap();
+    let message = refused(&folder);
+    assert!(message.contains(two) && message.contains(&format!("which {one} holds too")), "{message}");
+}
+
+#[test]
+fn a_tensor_in_another_shard_than_the_index_says_is_refused() {
+    let folder = copy("llama-sharded");
+    edit(&folder, INDEX_FILE, |index| {
+        let shards: Vec<serde_json::Value> = index["weight_map"].as_object().unwrap().values().cloned().collect();
+        let real = index["weight_map"]["model.norm.weight"].clone();
+        index["weight_map"]["model.norm.weight"] = shards.into_iter().find(|shard| *shard != real).unwrap();
+    });
+    let message = refused(&folder);
+    assert!(message.contains("says that tensor `model.norm.weight` is in"), "{message}");
+}
+
+#[test]
+fn the_tokenizers_identity_is_also_that_of_the_chat_template() {
+    let folder = copy("llama");
+    let tokenizer = || ModelFolder::open(folder.path()).unwrap().identity().unwrap().tokenizer;
+    let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    let _ = std::fs::remove_file(folder.path().join("tokenizer_config.json"));
+    write("tokenizer.json", "{}");
+    let alone = tokenizer();
+    assert_eq!(alone, Some(Digest::of(b"{}")));
+    write("tokenizer_config.json", r#"{"chat_template": "a"}"#);
+    let in_config = tokenizer();
+    assert_ne!(in_config, alone);
+    write("chat_template.jinja", "a");
+    assert_eq!(tokenizer(), in_config, "where the template lies does not count");
+    write("chat_template.jinja", "b");
+    assert_ne!(tokenizer(), in_config);
+}
+
+#[test]
+fn examples_are_never_longer_than_the_models_positions() {
+    let model = ModelFolder::open(&case("llama")).unwrap();
+    let positions = model.config.max_positions;
+    let data = tempfile::NamedTempFile::new().unwrap();
+    let ids = vec![1; positions + 5];
+    std::fs::write(data.path(), json!({"input_ids": ids, "labels": ids}).to_string()).unwrap();
+    let read = model.read_examples(data.path(), usize::MAX).unwrap();
+    assert_eq!((read.max_length, read.truncated, read.examples[0].tokens.len()), (positions, vec![1], positions));
+    assert_eq!(model.read_examples(data.path(), 3).unwrap().max_length, 3);
+}
+
 proptest! {
     #[test]
-    fn no_config_panics(text in ".{0,200}") {
-        let _ = config::parse(Path::new("config.json"), text.as_bytes());
+    fn no_changed_byte_of_a_config_panics(name in 0..4usize, changes in spoil::byte_changes()) {
+        let text = std::fs::read(case(["gpt2", "llama", "qwen2", "gemma3"][name]).join("config.json")).unwrap();
+        let _ = config::parse(Path::new("config.json"), &spoil::bytes(&text, &changes));
+    }
+
+    #[test]
+    fn no_changed_value_of_a_config_panics(name in 0..4usize, changes in spoil::value_changes()) {
+        let text = std::fs::read(case(["gpt2", "llama", "qwen2", "gemma3"][name]).join("config.json")).unwrap();
+        let json = spoil::values(serde_json::from_slice(&text).unwrap(), &changes);
+        if let Ok(config) = config::parse(Path::new("config.json"), json.to_string().as_bytes()) {
+            // What is read can be computed with: no size of it is 0, no sum of it overflows.
+            prop_assert!(config.tensors().iter().all(|tensor| tensor.elements() > 0));
+            let step = StepShape { rows: 1, tokens_per_row: 8.0, targets_per_row: 1.0 };
+            prop_assert_eq!(CostTable::new(&config, step).frost_lines.len(), config.layers.len());
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_of_weights_panics(changes in spoil::byte_changes(), header_only: bool) {
+        let bytes = std::fs::read(case("llama").join(SINGLE_FILE)).unwrap();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let spoilt = if header_only {
+            [spoil::bytes(&bytes[..header], &changes), bytes[header..].to_vec()].concat()
+        } else {
+            spoil::bytes(&bytes, &changes)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(SINGLE_FILE), spoilt).unwrap();
+        let _ = Weights::open(folder.path()).map(|weights| weights.digest());
     }
 
     #[test]

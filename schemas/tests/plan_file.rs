@@ -1,9 +1,14 @@
 //! The plan file: what it is bound to, and each way in which it can be bad.
 
+mod spoil;
+
 use std::path::Path;
+use std::sync::LazyLock;
 
 use frostline_schemas::cost::{CostTable, StepShape};
+use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::digest::Digest;
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
     Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError,
     SpaceMeasured, VERSION,
@@ -46,6 +51,7 @@ fn plan() -> Plan {
             aggregate: Aggregate::Median,
             min_trainable_layers: 1,
             budget: None,
+            latent_spaces: None,
         },
         engine: EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() },
         decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2 },
@@ -58,6 +64,12 @@ fn plan() -> Plan {
     plan.seal();
     plan
 }
+
+static SEALED: LazyLock<Plan> = LazyLock::new(plan);
+static MODEL: LazyLock<(ModelIdentity, DecoderConfig)> = LazyLock::new(|| {
+    let llama = ModelFolder::open(&case("llama")).unwrap();
+    (llama.identity().unwrap(), llama.config)
+});
 
 fn parse(text: &str) -> Result<Plan, PlanError> {
     Plan::parse(Path::new("plan.json"), text.as_bytes())
@@ -98,7 +110,8 @@ fn the_id_does_not_depend_on_measured_floats_or_the_engine() {
 
 #[test]
 fn the_id_depends_on_all_that_is_bound_and_decided() {
-    let changes: [fn(&mut Plan); 6] = [
+    let changes: [fn(&mut Plan); 7] = [
+        |plan| plan.method.latent_spaces = Some(vec!["hidden".into()]),
         |plan| plan.model.weights = Digest::of(b"other"),
         |plan| plan.model.tokenizer = Some(Digest::of(b"other")),
         |plan| plan.data.sample = Digest::of(b"other"),
@@ -112,6 +125,30 @@ fn the_id_depends_on_all_that_is_bound_and_decided() {
         other.seal();
         assert_ne!(other.id, plan().id);
     }
+}
+
+#[test]
+fn a_plan_says_how_many_parameters_its_frost_line_leaves_to_train() {
+    let (config, plan) = (config::read(&case("llama")).unwrap(), plan());
+    let wanted = config.tensors().into_iter().filter(|tensor| plan.tensors.contains(&tensor.name));
+    assert_eq!(plan.trained_parameters(), wanted.map(|tensor| tensor.elements()).sum::<u64>());
+}
+
+#[test]
+fn a_share_that_is_only_rounded_to_the_budget_does_not_fit_it() {
+    let mut cost = plan().cost;
+    cost.frost_lines[0].flops = 1_000_000;
+    (cost.frost_lines[2].flops, cost.frost_lines[2].share) = (500_040, 0.5);
+    (cost.frost_lines[3].flops, cost.frost_lines[3].share) = (500_000, 0.5);
+    assert!(!cost.fits(2, 0.5) && cost.fits(3, 0.5) && cost.fits(0, 1.0) && !cost.fits(4, 1.0));
+}
+
+#[test]
+fn a_plan_that_is_too_large_is_not_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len((1 << 26) + 1).unwrap();
+    let error = Plan::read(file.path()).unwrap_err();
+    assert!(matches!(error, PlanError::NotAPlan { .. }) && error.to_string().contains("are more than the"), "{error}");
 }
 
 #[test]
@@ -182,19 +219,37 @@ fn a_plan_that_does_not_name_what_its_frost_line_calls_for_is_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes: Vec<u8>) {
-        let _ = Plan::parse(Path::new("plan.json"), &bytes);
+    fn no_changed_byte_panics(changes in spoil::byte_changes()) {
+        let text = spoil::bytes(SEALED.to_text().unwrap().as_bytes(), &changes);
+        let _ = Plan::parse(Path::new("plan.json"), &text);
+    }
+
+    #[test]
+    fn a_changed_value_is_refused_or_leaves_a_plan_that_can_be_used(changes in spoil::value_changes()) {
+        let json = spoil::values(serde_json::to_value(&*SEALED).unwrap(), &changes);
+        // Sealed anew, so that the checks behind the seal are reached.
+        if let Ok(mut spoilt) = serde_json::from_value::<Plan>(json.clone()) {
+            spoilt.seal();
+            if let Ok(read) = Plan::parse(Path::new("plan.json"), spoilt.to_text().unwrap().as_bytes()) {
+                prop_assert!(read.decision.frost_line < read.model.layers);
+                prop_assert_eq!(Some(read.trained_parameters()), read.cost.at(read.decision.frost_line).map(|cost| cost.trained_parameters));
+                let _ = (read.check_model(&MODEL.0, &MODEL.1), read.cost.fits(read.decision.frost_line, 0.5));
+            }
+        }
+        if let Ok(read) = Plan::parse(Path::new("plan.json"), json.to_string().as_bytes()) {
+            prop_assert_eq!(&read, &*SEALED);
+        }
     }
 
     #[test]
     fn no_single_changed_byte_goes_unnoticed(at in 0.0..1.0f64, byte in 0x21u8..0x7f) {
-        let sealed = plan();
+        let sealed = &*SEALED;
         let mut text = sealed.to_text().unwrap().into_bytes();
         let place = (at * text.len() as f64) as usize;
         prop_assume!(!text[place].is_ascii_whitespace() && text[place] != byte);
         text[place] = byte;
         // A digit far behind the point may name the same float; then nothing has changed.
-        prop_assert!(Plan::parse(Path::new("plan.json"), &text).map_or(true, |read| read == sealed));
+        prop_assert!(Plan::parse(Path::new("plan.json"), &text).map_or(true, |read| read == *sealed));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Rows of JSONL to tokens and targets, and each way in which a row can be bad.
 
+mod spoil;
+
 use std::path::Path;
+use std::sync::LazyLock;
 
 use frostline_schemas::examples::{self, Example, ExampleError, Examples, Reading, Target, sample};
 use frostline_schemas::tokens::Encoder;
@@ -38,7 +41,13 @@ fn model_folder() -> tempfile::TempDir {
     folder
 }
 
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(model_folder);
+
 fn read_with(folder: &Path, rows: &str, max_length: usize) -> Result<Examples, ExampleError> {
+    read_bytes(folder, rows.as_bytes(), max_length)
+}
+
+fn read_bytes(folder: &Path, rows: &[u8], max_length: usize) -> Result<Examples, ExampleError> {
     let data = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(data.path(), rows).unwrap();
     examples::read(data.path(), &Reading { encoder: &Encoder::new(folder), vocabulary: 10, max_length })
@@ -110,6 +119,50 @@ fn a_row_beyond_the_maximum_length_is_cut_and_counted_if_nothing_is_left() {
     let read = read_with(model_folder().path(), rows, 3).unwrap();
     assert_eq!((read.rows, read.examples.len(), read.without_targets), (2, 1, vec![2]));
     assert_eq!(read.examples[0].tokens, [0, 2, 3]);
+}
+
+#[test]
+fn what_was_cut_is_listed_and_marked() {
+    let rows = "{\"text\": \"what is\"}\n{\"text\": \"what is red\"}\n{\"prompt\": \"what is red\", \"completion\": \"blue\"}\n";
+    let read = read_with(model_folder().path(), rows, 3).unwrap();
+    assert_eq!((read.truncated, read.without_targets, read.max_length), (vec![2, 3], vec![3], 3));
+    assert_eq!(read.examples.iter().map(|example| example.cut).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn a_stump_of_a_completion_is_no_completion() {
+    let row = r#"{"prompt": "what is", "completion": "red colour"}"#;
+    let cut = |length| read_with(model_folder().path(), row, length).unwrap().examples.remove(0);
+    assert_eq!(cut(5).completion().unwrap().1, [4, 5]);
+    assert!(cut(4).cut && cut(4).completion().is_none());
+}
+
+#[test]
+fn a_completion_of_which_only_what_follows_was_cut_is_whole() {
+    let row = r#"{"input_ids": [1, 2, 3, 9], "labels": [-100, -100, 3, -100]}"#;
+    let example = read_with(Path::new("."), row, 3).unwrap().examples.remove(0);
+    assert!(example.cut);
+    assert_eq!(example.completion().unwrap(), (&[1, 2][..], &[3][..]));
+}
+
+#[test]
+fn the_digest_of_an_example_does_not_depend_on_what_was_cut_off() {
+    let row = r#"{"input_ids": [1, 2, 3, 9], "labels": [-100, -100, 3, -100]}"#;
+    let cut = read_with(Path::new("."), row, 3).unwrap().examples.remove(0);
+    assert_eq!(cut.digest(), Example::new(9, cut.tokens.clone(), cut.targets.clone()).digest());
+}
+
+#[test]
+fn a_template_that_does_not_compile_names_its_file() {
+    let folder = model_folder();
+    let row = r#"{"messages": [{"role": "user", "content": "what"}]}"#;
+    let config = serde_json::json!({"chat_template": "{% if %}"});
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let message = read_with(folder.path(), row, 512).unwrap_err().to_string();
+    assert!(message.contains("tokenizer_config.json: chat template: "), "{message}");
+    std::fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
+    let message = read_with(folder.path(), row, 512).unwrap_err().to_string();
+    assert!(message.contains("chat_template.jinja: chat template: "), "{message}");
 }
 
 #[test]
@@ -196,10 +249,31 @@ fn a_sample_is_the_same_on_every_machine() {
     assert_eq!(sample(1000, 5, 0), [62, 466, 699, 709, 879]);
 }
 
+/// One row of each form that is read.
+const ROWS: [&str; 4] = [
+    r#"{"prompt": "what is red", "completion": "colour blue"}"#,
+    r#"{"messages": [{"role": "user", "content": "what"}, {"role": "assistant", "content": "red"}], "tools": []}"#,
+    r#"{"text": "red is red"}"#,
+    r#"{"input_ids": [1, 2, 3, 0], "labels": [-100, -100, 3, -100], "attention_mask": [1, 1, 1, 0]}"#,
+];
+
 proptest! {
     #[test]
-    fn no_row_panics(row in ".{0,80}") {
-        let _ = read_with(Path::new("."), &row, 16);
+    fn no_changed_byte_of_a_row_panics(row in 0..ROWS.len(), changes in spoil::byte_changes(), length in 0usize..8) {
+        let text = spoil::bytes(ROWS[row].as_bytes(), &changes);
+        let _ = read_bytes(FOLDER.path(), &text, length);
+    }
+
+    #[test]
+    fn no_changed_value_of_a_row_panics(row in 0..ROWS.len(), changes in spoil::value_changes(), length in 0usize..8) {
+        let json = spoil::values(serde_json::from_str(ROWS[row]).unwrap(), &changes);
+        if let Ok(read) = read_bytes(FOLDER.path(), json.to_string().as_bytes(), length) {
+            for example in &read.examples {
+                prop_assert!(example.tokens.len() <= length && !example.targets.is_empty());
+                prop_assert!(example.targets.iter().all(|target| (target.position as usize) + 1 < example.tokens.len()));
+                let _ = (example.completion(), example.digest());
+            }
+        }
     }
 
     #[test]

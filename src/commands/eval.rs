@@ -15,10 +15,12 @@ use crate::progress::Bar;
 
 pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let model = ModelFolder::open(&arguments.model)?;
-    let examples = super::read_examples(&model, &arguments.data, arguments.max_length)?.examples;
+    let examples = model.read_examples(&arguments.data, arguments.max_length)?.examples;
+    let run = arguments.run.as_deref().map(Run::open).transpose()?;
+    let identity = run.is_some().then(|| model.identity()).transpose()?;
     let (decoder, mut parameters) = Decoder::frozen(model, arguments.compute.device)?;
-    if let Some(run) = &arguments.run {
-        Run::open(run)?.apply(&mut parameters)?;
+    if let (Some(run), Some(identity)) = (&run, &identity) {
+        run.apply(identity, &mut parameters)?;
     }
     let bar = Bar::new(output, "evaluating");
     let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());

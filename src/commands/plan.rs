@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use frostline_planner::{EngineChoice, Progress, Settings, Step};
 use frostline_schemas::device::Device;
-use frostline_schemas::plan::Plan;
 use serde_json::json;
 
 use crate::arguments::{EngineName, PlanArguments};
@@ -24,7 +23,7 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
         "frost_line": plan.decision.frost_line,
         "layers": plan.model.layers,
         "tensors": plan.tensors.len(),
-        "trained_parameters": trained(&plan),
+        "trained_parameters": plan.trained_parameters(),
         "engine": plan.engine,
         "seconds": seconds,
         "tokens_per_second": plan.data.tokens as f64 / seconds,
@@ -37,7 +36,7 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
             plan.decision.frost_line,
             plan.model.layers,
             plan.tensors.len(),
-            count(trained(&plan) as f64),
+            count(plan.trained_parameters() as f64),
             plan.data.examples,
             plan.data.tokens,
             plan.engine.name,
@@ -69,10 +68,6 @@ fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
         budget: arguments.budget,
         latent_spaces: arguments.latent_spaces.clone(),
     })
-}
-
-fn trained(plan: &Plan) -> u64 {
-    plan.cost.at(plan.decision.frost_line).map_or(0, |cost| cost.trained_parameters)
 }
 
 /// Planning's progress as a bar.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use frostline_planner::EngineChoice;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::scope::Scope;
@@ -40,18 +41,21 @@ const STEPS: u64 = 150;
 const LEARNING_RATE: f64 = 3e-3;
 
 pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
-    let temporary = tempfile::tempdir()?;
+    let temporary =
+        tempfile::tempdir().map_err(|error| anyhow!("no temporary folder: {error}; name one with --out"))?;
     let folder = arguments.out.as_deref().unwrap_or(temporary.path());
-    unpack(folder)?;
+    unpack(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let begun = Instant::now();
     let plan = frostline_planner::plan(&plan_settings(folder), &Drawn::new(output))?;
     let planning = begun.elapsed().as_secs_f64();
     plan.write(&folder.join("plan.json"))?;
 
     let layers = plan.model.layers;
-    let ways = [("all layers", 0), ("the plan", plan.decision.frost_line), ("the last layer", layers - 1)];
-    let rows = ways.into_iter().map(|(name, frost_line)| train_one(name, frost_line, folder, output));
-    let rows = rows.collect::<anyhow::Result<Vec<Row>>>()?;
+    let rows = vec![
+        train_one("all layers", |model| Ok(Scope::above(&model.config, 0)?), folder, output)?,
+        train_one("the plan", |model| Ok(Scope::of_plan(&plan, &model.identity()?, &model.config)?), folder, output)?,
+        train_one("the last layer", |model| Ok(Scope::above(&model.config, layers - 1)?), folder, output)?,
+    ];
     let summary = json!({
         "plan": plan.id,
         "frost_line": plan.decision.frost_line,
@@ -62,7 +66,7 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
     output.result(&summary, || text)
 }
 
-fn unpack(folder: &Path) -> anyhow::Result<()> {
+fn unpack(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder.join("model"))?;
     for (name, content) in FILES {
         let path = folder.join(name);
@@ -99,11 +103,17 @@ struct Row {
     evaluation: Evaluation,
 }
 
-fn train_one(name: &'static str, frost_line: usize, folder: &Path, output: &Output) -> anyhow::Result<Row> {
+fn train_one(
+    name: &'static str,
+    scope: impl FnOnce(&ModelFolder) -> anyhow::Result<Scope>,
+    folder: &Path,
+    output: &Output,
+) -> anyhow::Result<Row> {
     let model = ModelFolder::open(&folder.join("model"))?;
-    let read = |file| super::read_examples(&model, &folder.join(file), MAX_LENGTH).map(|read| read.examples);
+    let read = |file| model.read_examples(&folder.join(file), MAX_LENGTH).map(|read| read.examples);
     let (examples, held_out): (Vec<Example>, Vec<Example>) = (read("train.jsonl")?, read("test.jsonl")?);
-    let scope = Scope::above(&model.config, frost_line)?;
+    let scope = scope(&model)?;
+    let frost_line = scope.frost_line(&model.config);
     let base = model.weights.digest();
     let mut watch = Watch::new(output);
     let begun = Instant::now();

@@ -23,9 +23,9 @@ use crate::show::count;
 pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
     let model = ModelFolder::open(&arguments.model)?;
-    let data = super::read_examples(&model, &arguments.data, arguments.max_length)?;
+    let data = model.read_examples(&arguments.data, arguments.max_length)?;
     // Read before training, so that a bad row does not cost a training.
-    let held_out = arguments.eval.as_deref().map(|path| super::read_examples(&model, path, arguments.max_length));
+    let held_out = arguments.eval.as_deref().map(|path| model.read_examples(path, arguments.max_length));
     let held_out = held_out.transpose()?;
     let settings = settings(arguments, data.examples.len())?;
 
@@ -36,7 +36,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         version: run::VERSION,
         plan: plan.id,
         frost_line: plan.decision.frost_line,
-        trained_parameters: plan.cost.at(plan.decision.frost_line).map_or(0, |cost| cost.trained_parameters),
+        trained_parameters: plan.trained_parameters(),
         model: identity,
         model_folder: std::path::absolute(&arguments.model)?,
         data: data.digest,

@@ -31,26 +31,19 @@ pub struct Ort {
 }
 
 impl Ort {
-    /// Takes an edited graph; `ids` is the input that holds token ids. `threads`: `None` for all cores. `library`: where
-    /// the library is, else it is looked for.
-    pub fn new(
-        model: &Model,
-        ids: &str,
-        threads: Option<usize>,
-        library: Option<&Path>,
-        device: Device,
-    ) -> Result<Ort> {
+    /// Takes an edited graph; `ids` is the input that holds token ids. `library`: where the library is, else it is looked
+    /// for. It gets as many threads as the rayon pool has that it is called in.
+    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;
         let bytes = model.proto().encode_to_vec();
-        let session = builder(&library, threads, device, &folder)?.commit_from_memory(&bytes).map_err(failed)?;
+        let session = builder(&library, device, &folder)?.commit_from_memory(&bytes).map_err(failed)?;
         Ok(Ort { session, inputs, version: library.version, device })
     }
 }
 
-fn builder(library: &Library, threads: Option<usize>, device: Device, folder: &Path) -> Result<SessionBuilder> {
-    let threads = threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+fn builder(library: &Library, device: Device, folder: &Path) -> Result<SessionBuilder> {
     let folder = folder.to_str().ok_or_else(|| failed(format!("{}: not a path in UTF-8", folder.display())))?;
     let provider = match device {
         Device::Cpu => ep::CPU::default().build(),
@@ -61,7 +54,7 @@ fn builder(library: &Library, threads: Option<usize>, device: Device, folder: &P
         .map_err(failed)?
         .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(recoverable)?
-        .with_intra_threads(threads)
+        .with_intra_threads(rayon::current_num_threads())
         .map_err(recoverable)?
         .with_config_entry(DATA_FOLDER, folder)
         .map_err(recoverable)?

@@ -30,12 +30,12 @@ pub struct Tract {
     model: Model,
     proto: pb::ModelProto,
     inputs: Vec<Input>,
-    pool: rayon::ThreadPool,
 }
 
 impl Tract {
-    /// Takes an edited graph; `ids` is the input that holds token ids. `threads`: `None` for all cores.
-    pub fn new(model: Model, ids: &str, threads: Option<usize>) -> Result<Tract> {
+    /// Takes an edited graph; `ids` is the input that holds token ids. It runs on the threads of the rayon pool that it
+    /// is called in.
+    pub fn new(model: Model, ids: &str) -> Result<Tract> {
         let inputs = inputs(&model, ids)?;
         let graph = model.graph();
         let mut proto = pb::ModelProto {
@@ -56,9 +56,7 @@ impl Tract {
             ..Default::default()
         };
         model.inline_external(&mut proto)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
-        let pool = pool.map_err(|error| failed("starting threads", error))?;
-        Ok(Tract { model, proto, inputs, pool })
+        Ok(Tract { model, proto, inputs })
     }
 
     fn compile(&self, shape: Shape) -> Result<Arc<Runnable>> {
@@ -119,10 +117,11 @@ impl Engine for Tract {
     fn run(&mut self, shape: Shape, batches: &[Batch], sink: &mut Sink) -> Result<()> {
         let graph = self.compile(shape)?;
         // tract runs a graph on one thread, so as many batches as there are threads run side by side.
-        for (round, batches) in batches.chunks(self.pool.current_num_threads()).enumerate() {
+        let threads = rayon::current_num_threads();
+        for (round, batches) in batches.chunks(threads).enumerate() {
             let run = |batch| self.run_one(&graph, shape, batch);
-            let traces: Vec<Result<Traces>> = self.pool.install(|| batches.par_iter().map(run).collect());
-            let first = round * self.pool.current_num_threads();
+            let traces: Vec<Result<Traces>> = batches.par_iter().map(run).collect();
+            let first = round * threads;
             for (batch, traces) in traces.into_iter().enumerate() {
                 sink(first + batch, traces?)?;
             }

@@ -2,7 +2,7 @@
 
 use tract_onnx::pb::{NodeProto, TensorProto};
 
-use super::constants::{Weight, is_constant, weight};
+use super::constants::{Weight, weight};
 use crate::error::{Error, Result};
 use crate::onnx::{Index, Model};
 
@@ -17,8 +17,6 @@ pub struct Head {
     pub weight: String,
     pub vocabulary: usize,
     pub hidden: usize,
-    /// The graph output that it leads to.
-    pub logits: String,
 }
 
 /// Operators between the LM head and the logits: soft caps, scales, biases, casts, changes of shape.
@@ -59,23 +57,23 @@ fn head_of(index: &Index, output: &str) -> Option<Head> {
         let id = index.producer(at)?;
         let node = index.node(id);
         match node.op_type.as_str() {
-            "MatMul" | "Gemm" => return product(index, id, node, output),
+            "MatMul" | "Gemm" => return product(index, id, node),
             op if AFTER.contains(&op) => {
-                at = node.input.iter().find(|name| !name.is_empty() && !is_constant(index, name))?
+                at = node.input.iter().find(|name| !name.is_empty() && !index.is_constant(name))?
             }
             _ => return None,
         }
     }
 }
 
-fn product(index: &Index, id: usize, node: &NodeProto, logits: &str) -> Option<Head> {
+fn product(index: &Index, id: usize, node: &NodeProto) -> Option<Head> {
     let [input, matrix, ..] = node.input.as_slice() else { return None };
     let weight = weight(index, matrix)?;
     let [rows, columns] = dims(weight.tensor)?;
     let turned = weight.transposed ^ is_set(node, "transB");
     let (hidden, vocabulary) = if turned { (columns, rows) } else { (rows, columns) };
     let Weight { name, .. } = weight;
-    Some(Head { node: id, input: input.clone(), weight: name.into(), vocabulary, hidden, logits: logits.into() })
+    Some(Head { node: id, input: input.clone(), weight: name.into(), vocabulary, hidden })
 }
 
 fn is_set(node: &NodeProto, attribute: &str) -> bool {

@@ -35,8 +35,8 @@ pub struct LatentSpaces {
 pub struct Layer {
     /// How the exporter calls it (`layers.3`), where the names of its weights or nodes say so.
     pub label: Option<String>,
-    /// Nodes between the layer's two latent spaces.
-    pub nodes: usize,
+    /// Nodes between the layer's two latent spaces, in order.
+    pub nodes: Vec<usize>,
     /// Residual adds: two if attention and MLP come one after the other, one if they lie side by side.
     pub residual_adds: usize,
 }
@@ -48,11 +48,12 @@ impl LatentSpaces {
         let head = head::find(model, &index)?;
         let embedding = embedding::find(model, &index, &head)?;
         let (spaces, layers) = match named {
-            Some(names) => (by_hand(model, &index, names)?, Vec::new()),
+            Some(names) => (by_hand(model, &index, names, &embedding, &head)?, Vec::new()),
             None => stream::find(model, &index, &embedding, &head)?,
         };
         let Some(last) = spaces.last() else {
-            return Err(Error::NoLatentSpaces { path: model.path().into(), seen: "no space at all".into() });
+            let (seen, candidates) = ("no space at all".into(), stream::candidates(&index, &embedding, &head));
+            return Err(Error::NoLatentSpaces { path: model.path().into(), seen, candidates });
         };
         let norm = norm::find(model, &index, last, &head)?;
         Ok(LatentSpaces { embedding, spaces, layers, norm, head })
@@ -64,8 +65,9 @@ impl LatentSpaces {
     }
 }
 
-fn by_hand(model: &Model, index: &Index, names: &[String]) -> Result<Vec<String>> {
-    let bad = |reason: String| Error::NamedSpace { path: model.path().into(), reason };
+fn by_hand(model: &Model, index: &Index, names: &[String], embedding: &Embedding, head: &Head) -> Result<Vec<String>> {
+    let candidates = || stream::candidates(index, embedding, head);
+    let bad = |reason: String| Error::NamedSpace { path: model.path().into(), reason, candidates: candidates() };
     if names.len() < 2 {
         return Err(bad("at least two tensors are needed, the embedding's output and one layer's".into()));
     }

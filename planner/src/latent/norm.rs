@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::Head;
-use super::constants::is_constant;
 use crate::error::{Error, Result};
 use crate::onnx::{Index, Model};
 
@@ -35,7 +34,7 @@ pub fn find(model: &Model, index: &Index, space: &str, head: &Head) -> Result<Fi
             continue;
         }
         let own = |name: &str| name == space || index.producer(name).is_some_and(|id| after.contains(&id));
-        if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !own(name) && !is_constant(index, name)) {
+        if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !own(name) && !index.is_constant(name)) {
             return Err(failed(format!("{}(…, `{name}`) depends on more than the hidden state", node.op_type)));
         }
         norm.nodes.push(id);

@@ -7,7 +7,7 @@ use tract_onnx::pb::NodeProto;
 use super::constants::RESHAPING;
 use super::{Embedding, Head, Layer};
 use crate::error::{Error, Result};
-use crate::onnx::{Index, Model, reads};
+use crate::onnx::{Index, Model};
 
 /// Operators that read a tensor's shape, not its numbers: no data flows through them.
 const METADATA: [&str; 3] = ["Shape", "Size", "ConstantOfShape"];
@@ -15,7 +15,11 @@ const METADATA: [&str; 3] = ["Shape", "Size", "ConstantOfShape"];
 /// The residual stream's tensors, the embedding's output first, and what makes up each layer.
 pub fn find(model: &Model, index: &Index, embedding: &Embedding, head: &Head) -> Result<(Vec<String>, Vec<Layer>)> {
     let between = Between::new(index, embedding, head);
-    let failed = |seen: String| Error::NoLatentSpaces { path: model.path().into(), seen };
+    let failed = |seen: String| Error::NoLatentSpaces {
+        path: model.path().into(),
+        seen,
+        candidates: candidates(index, embedding, head),
+    };
     let chain = between.dominators(index, embedding, head);
     if chain.is_empty() {
         return Err(failed(format!("no path leads from `{}` to {}", embedding.output, index.history(&head.input, 4))));
@@ -39,6 +43,31 @@ pub fn find(model: &Model, index: &Index, embedding: &Embedding, head: &Head) ->
     Ok((spaces, described))
 }
 
+/// Tensors named in a message.
+const CANDIDATES: usize = 12;
+
+/// Tensors that may be latent spaces, for a person to choose from: outputs of residual adds, or else of any addition
+/// that every path runs through, or else of any at all.
+pub fn candidates(index: &Index, embedding: &Embedding, head: &Head) -> String {
+    let between = Between::new(index, embedding, head);
+    let chain = between.dominators(index, embedding, head);
+    let adds = residual_adds(index, &between, &chain);
+    let residual = adds.first().map(|add| add.stream).into_iter().chain(adds.iter().map(|add| add.output));
+    let additions = |ids: &mut dyn Iterator<Item = usize>| -> Vec<&str> {
+        let nodes = ids.map(|id| index.node(id)).filter(|node| node.op_type == "Add");
+        nodes.filter_map(|node| node.output.first()).map(String::as_str).collect()
+    };
+    let choices =
+        [residual.collect(), additions(&mut chain.iter().copied()), additions(&mut (0..index.graph.node.len()))];
+    let names = choices.into_iter().find(|names| !names.is_empty()).unwrap_or_default();
+    let listed: Vec<String> = names.iter().take(CANDIDATES).map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => "the graph adds nothing up, so there is no residual stream".into(),
+        all if all > listed.len() => format!("candidates are {} and {} more", listed.join(", "), all - listed.len()),
+        _ => format!("candidates are {}", listed.join(", ")),
+    }
+}
+
 /// The nodes through which data flows from the embedding to the LM head's input, in the graph's order.
 struct Between {
     nodes: Vec<usize>,
@@ -50,7 +79,7 @@ impl Between {
         let mut reached = HashSet::from([embedding.node]);
         for (id, node) in index.graph.node.iter().enumerate().skip(embedding.node + 1) {
             let from_reached = |name: &str| index.producer(name).is_some_and(|id| reached.contains(&id));
-            if !METADATA.contains(&node.op_type.as_str()) && reads(node).into_iter().any(from_reached) {
+            if !METADATA.contains(&node.op_type.as_str()) && index.reads(id).iter().copied().any(from_reached) {
                 reached.insert(id);
             }
         }
@@ -58,7 +87,7 @@ impl Between {
         let mut open: Vec<usize> = index.producer(&head.input).into_iter().collect();
         while let Some(id) = open.pop() {
             if reached.contains(&id) && members.insert(id) && id != embedding.node {
-                open.extend(reads(index.node(id)).into_iter().filter_map(|name| index.producer(name)));
+                open.extend(index.reads(id).iter().filter_map(|name| index.producer(name)));
             }
         }
         let mut nodes: Vec<usize> = members.iter().copied().collect();
@@ -72,7 +101,7 @@ impl Between {
     }
 
     fn predecessors(&self, index: &Index, id: usize) -> Vec<usize> {
-        reads(index.node(id)).into_iter().filter_map(|name| self.producer(index, name)).collect()
+        index.reads(id).iter().filter_map(|name| self.producer(index, name)).collect()
     }
 
     /// The nodes that every path from the embedding to the head runs through, the embedding first; empty if there is no path.
@@ -173,19 +202,27 @@ fn is_attention(index: &Index, between: &Between, id: usize) -> bool {
     if node.op_type != "Softmax" {
         return false;
     }
-    let mut open: Vec<&str> = node.output.iter().map(String::as_str).collect();
-    while let Some(tensor) = open.pop() {
-        for reader in index.consumers(tensor).iter().map(|&id| index.node(id)) {
-            let dynamic = || reader.input.iter().all(|name| between.producer(index, name).is_some());
-            match reader.op_type.as_str() {
-                "MatMul" | "Einsum" if dynamic() => return true,
-                "Slice" | "Where" | "Mul" => open.extend(reader.output.iter().map(String::as_str)),
-                op if RESHAPING.contains(&op) => open.extend(reader.output.iter().map(String::as_str)),
-                _ => {}
+    let dynamic = |id: usize| index.node(id).input.iter().all(|name| between.producer(index, name).is_some());
+    let product = |id: usize| matches!(index.node(id).op_type.as_str(), "MatMul" | "Einsum");
+    readers(index, id).into_iter().any(|reader| product(reader) && dynamic(reader))
+}
+
+/// The nodes that read what a node makes, directly or after a change of shape, a mask or a scale; each once.
+fn readers(index: &Index, id: usize) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open = vec![id];
+    while let Some(id) = open.pop() {
+        for &reader in index.node(id).output.iter().flat_map(|name| index.consumers(name)) {
+            if seen.insert(reader) {
+                found.push(reader);
+                let op = index.node(reader).op_type.as_str();
+                let hands_on = RESHAPING.contains(&op) || ["Slice", "Where", "Mul"].contains(&op);
+                open.extend(hands_on.then_some(reader));
             }
         }
     }
-    false
+    found
 }
 
 /// Layers as (first block, last block): each begins with a block that holds attention and takes those without it that
@@ -207,9 +244,12 @@ fn describe(index: &Index, blocks: &[Block]) -> Layer {
     let nodes: Vec<usize> = blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
     let names = nodes.iter().flat_map(|&id| {
         let node = index.node(id);
-        std::iter::once(node.name.as_str()).chain(reads(node)).chain(node.output.iter().map(String::as_str))
+        std::iter::once(node.name.as_str())
+            .chain(index.reads(id).iter().copied())
+            .chain(node.output.iter().map(String::as_str))
     });
-    Layer { label: names.into_iter().find_map(label), nodes: nodes.len(), residual_adds: blocks.len() }
+    let label = names.into_iter().find_map(label);
+    Layer { label, nodes, residual_adds: blocks.len() }
 }
 
 /// `layers.3` out of a name such as `model.layers.3.mlp.up_proj.weight`.
@@ -226,6 +266,8 @@ fn label(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tract_onnx::pb::GraphProto;
+
     use super::*;
 
     #[test]
@@ -233,6 +275,37 @@ mod tests {
         assert_eq!(label("/model/model/layers.3/mlp/act_fn/Mul_output_0").as_deref(), Some("layers.3"));
         assert_eq!(label("model.transformer.h.11.ln_2.weight").as_deref(), Some("h.11"));
         assert_eq!(label("node_linear_12"), None);
+    }
+
+    fn node(op: &str, inputs: [String; 2], output: String) -> NodeProto {
+        let op_type = op.into();
+        NodeProto { op_type, input: inputs.into(), output: vec![output], ..Default::default() }
+    }
+
+    /// A chain of 40 diamonds after a node that makes `0`: 2⁴⁰ paths.
+    fn diamonds(first: NodeProto) -> GraphProto {
+        let mut graph = GraphProto { node: vec![first], ..Default::default() };
+        for i in 0..40 {
+            let at = |name: &str| format!("{i}{name}");
+            graph.node.push(node("Mul", [at(""), at("")], at("a")));
+            graph.node.push(node("Slice", [at(""), at("")], at("b")));
+            graph.node.push(node("Mul", [at("a"), at("b")], (i + 1).to_string()));
+        }
+        graph
+    }
+
+    #[test]
+    fn each_node_is_looked_at_once_however_many_paths_lead_to_it() {
+        let softmax = node("Softmax", ["x".into(), "x".into()], "0".into());
+        let graph = diamonds(softmax);
+        let index = Index::new(&graph);
+        assert_eq!(readers(&index, 0).len(), 120);
+        assert!(!index.is_constant("40"));
+        let nowhere = Between { nodes: Vec::new(), members: HashSet::new() };
+        assert!(!is_attention(&index, &nowhere, 0));
+
+        let constant = NodeProto { op_type: "Constant".into(), output: vec!["0".into()], ..Default::default() };
+        assert!(Index::new(&diamonds(constant)).is_constant("40"));
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl ExternalFiles {
         &self.folder
     }
 
+    /// Whether all weights lie inside the ONNX file.
     pub fn is_empty(&self) -> bool {
         self.maps.is_empty()
     }

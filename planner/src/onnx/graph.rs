@@ -10,15 +10,21 @@ pub struct Index<'a> {
     producers: HashMap<&'a str, usize>,
     consumers: HashMap<&'a str, Vec<usize>>,
     initializers: HashMap<&'a str, usize>,
+    /// What each node reads, as [`reads`] says.
+    reads: Vec<Vec<&'a str>>,
+    /// Whether a node depends on no input of the graph.
+    constant: Vec<bool>,
 }
 
 impl<'a> Index<'a> {
+    /// Looks through a graph once. It need not be sorted.
     pub fn new(graph: &'a GraphProto) -> Index<'a> {
         let mut producers = HashMap::new();
+        let reads: Vec<Vec<&str>> = graph.node.iter().map(reads).collect();
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (id, node) in graph.node.iter().enumerate() {
             producers.extend(node.output.iter().filter(|name| !name.is_empty()).map(|name| (name.as_str(), id)));
-            for name in reads(node) {
+            for &name in &reads[id] {
                 let readers = consumers.entry(name).or_default();
                 if readers.last() != Some(&id) {
                     readers.push(id);
@@ -27,7 +33,26 @@ impl<'a> Index<'a> {
         }
         let initializers =
             graph.initializer.iter().enumerate().map(|(id, tensor)| (tensor.name.as_str(), id)).collect();
-        Index { graph, producers, consumers, initializers }
+        let mut index = Index { graph, producers, consumers, initializers, reads, constant: Vec::new() };
+        for id in 0..graph.node.len() {
+            let constant = index.computes_constant(id);
+            index.constant.push(constant);
+        }
+        index
+    }
+
+    /// Whether a node depends on no input of the graph, by what is known of the nodes before it.
+    fn computes_constant(&self, id: usize) -> bool {
+        match self.reads(id) {
+            [] => self.node(id).op_type == "Constant",
+            names => names.iter().all(|name| self.is_constant(name)),
+        }
+    }
+
+    /// Whether a tensor depends on no input of the graph.
+    pub fn is_constant(&self, tensor: &str) -> bool {
+        let computed = |id: usize| self.constant.get(id).copied().unwrap_or(false);
+        self.producer(tensor).is_some_and(computed) || self.constant(tensor).is_some()
     }
 
     /// Checks that every name is defined once and before it is read, so that the graph has no cycles and its nodes can be
@@ -57,6 +82,7 @@ impl<'a> Index<'a> {
         }
     }
 
+    /// A node by its place in the graph.
     pub fn node(&self, id: usize) -> &'a NodeProto {
         &self.graph.node[id]
     }
@@ -64,6 +90,11 @@ impl<'a> Index<'a> {
     /// The node that makes a tensor.
     pub fn producer(&self, tensor: &str) -> Option<usize> {
         self.producers.get(tensor).copied()
+    }
+
+    /// All names that a node reads, those inside its subgraphs included.
+    pub fn reads(&self, id: usize) -> &[&'a str] {
+        &self.reads[id]
     }
 
     /// The nodes that read a tensor, in order.

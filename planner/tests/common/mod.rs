@@ -31,6 +31,11 @@ pub struct Expected {
     pub sequence: usize,
     /// [spaces, targets].
     pub deviation: Vec<f32>,
+    /// [vocabulary, hidden].
+    pub basis: Vec<f32>,
+    /// Each latent space's [rows, sequence, hidden] after the final norm.
+    pub normed: Vec<Vec<f32>>,
+    pub hidden: usize,
 }
 
 impl Expected {
@@ -44,9 +49,12 @@ impl Expected {
         let names = ["input_ids", "attention_mask", "positions", "targets"];
         let integers = names.map(|name| (name.to_owned(), integers(file.tensor(name).unwrap().data())));
         let sequence = file.tensor("input_ids").unwrap().shape()[1];
-        let deviation = file.tensor("deviation").unwrap().data().chunks_exact(4);
-        let deviation = deviation.map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
-        Expected { integers: integers.into(), sequence, deviation }
+        let floats = |name: &str| floats(file.tensor(name).unwrap().data());
+        let hidden = file.tensor("basis").unwrap().shape()[1];
+        let spaces = file.tensor("deviation").unwrap().shape()[0];
+        let normed = (0..spaces).map(|space| floats(&format!("normed.{space}"))).collect();
+        let (deviation, basis) = (floats("deviation"), floats("basis"));
+        Expected { integers: integers.into(), sequence, deviation, basis, normed, hidden }
     }
 
     pub fn targets(&self) -> usize {
@@ -64,13 +72,16 @@ impl Expected {
         let positions = self.integers["positions"].chunks_exact(2);
         positions
             .zip(&self.integers["targets"])
-            .map(|(at, &token)| Example {
-                line: 1,
-                tokens: rows[at[0] as usize].clone(),
-                targets: vec![Target { position: at[1] as u32, token: token as u32 }],
+            .map(|(at, &token)| {
+                let target = Target { position: at[1] as u32, token: token as u32 };
+                Example::new(1, rows[at[0] as usize].clone(), vec![target])
             })
             .collect()
     }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
 }
 
 fn integers(bytes: &[u8]) -> Vec<i64> {
@@ -93,12 +104,11 @@ pub fn ort_is_here() -> bool {
 }
 
 pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
-    Box::new(Tract::new(surgery::trace(model, spaces), &spaces.embedding.ids, Some(2)).unwrap())
+    Box::new(Tract::new(surgery::trace(model, spaces), &spaces.embedding.ids).unwrap())
 }
 
 pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
-    let ids = &spaces.embedding.ids;
-    Box::new(Ort::new(&surgery::trace(model, spaces), ids, Some(2), None, Device::Cpu).unwrap())
+    Box::new(Ort::new(&surgery::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
 }
 
 /// The traces of a case's targets, through an engine.
@@ -112,7 +122,7 @@ pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener,
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted).unwrap();
     let mut engine = engine(model, &spaces);
     let limits = Limits { tokens, length: folder.config.max_positions };
-    plan::example_traces(engine.as_mut(), &examples, limits, &basis, &Silent).unwrap()
+    plan::example_traces(engine.as_mut(), &examples, limits, &basis, Path::new("data.jsonl"), &Silent).unwrap()
 }
 
 /// The largest difference between traces and `deviation`.

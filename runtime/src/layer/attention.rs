@@ -11,6 +11,7 @@ use crate::ops::{attention, residual, rope};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
+/// Attention as one layer has it: an operation, its modules and what of them is trained.
 #[derive(Clone, Debug)]
 pub struct Attention {
     heads: usize,
@@ -43,6 +44,7 @@ pub struct Saved {
 }
 
 impl Attention {
+    /// An attention of which the scope's tensors are trained.
     pub fn new(spec: &AttentionSpec, scope: &Scope) -> Attention {
         let linear = |spec| Linear::new(spec, scope);
         Attention {

@@ -11,6 +11,7 @@ use crate::ops::{activation, residual};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
+/// A feed-forward network as one layer has it; `gate` is there where it is gated.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     gate: Option<Linear>,
@@ -28,6 +29,7 @@ pub struct Saved {
 }
 
 impl Mlp {
+    /// A feed-forward network of which the scope's tensors are trained.
     pub fn new(spec: &MlpSpec, scope: &Scope) -> Mlp {
         Mlp {
             gate: spec.gate.as_ref().map(|gate| Linear::new(gate, scope)),

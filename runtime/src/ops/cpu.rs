@@ -3,6 +3,8 @@
 //! Each function here is the CPU half of the operation whose name it bears; the formulas stand there. Sums over rows
 //! are taken chunk by chunk in a fixed order, so that the number of threads changes no bit of a result.
 
+use std::cell::Cell;
+
 use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use frostline_schemas::decoder::{Activation, NormKind};
 use rayon::prelude::*;
@@ -29,14 +31,20 @@ fn slice<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// Changes a CPU tensor that nobody else holds.
-pub fn in_place(tensor: &Tensor, f: impl Fn(&mut [f32])) -> Result<()> {
-    tensor.inplace_op1(&InPlace(f))
+/// Changes a CPU tensor that nobody else holds; returns what `f` does.
+pub fn in_place<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let operation = InPlace { work: Cell::new(Some(f)), result: Cell::new(None) };
+    tensor.inplace_op1(&operation)?;
+    operation.result.take().ok_or_else(|| Error::Msg("an operation in place was not run".into()))
 }
 
-struct InPlace<F>(F);
+/// Work that is done once, through the shared reference that candle gives.
+struct InPlace<F, R> {
+    work: Cell<Option<F>>,
+    result: Cell<Option<R>>,
+}
 
-impl<F: Fn(&mut [f32])> InplaceOp1 for InPlace<F> {
+impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for InPlace<F, R> {
     fn name(&self) -> &'static str {
         "in-place"
     }
@@ -44,7 +52,8 @@ impl<F: Fn(&mut [f32])> InplaceOp1 for InPlace<F> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         match (storage, layout.contiguous_offsets()) {
             (CpuStorage::F32(values), Some((start, end))) => {
-                (self.0)(&mut values[start..end]);
+                let work = self.work.take().ok_or_else(|| Error::Msg("an operation in place was run twice".into()))?;
+                self.result.set(Some(work(&mut values[start..end])));
                 Ok(())
             }
             _ => Err(Error::Msg("expected contiguous f32".into())),
@@ -164,6 +173,11 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     })
 }
 
+/// Whether no element is infinite or not a number.
+pub fn is_finite(x: &Tensor) -> Result<bool> {
+    with_slices([x], |[x]| x.par_chunks(CHUNK).all(|chunk| chunk.iter().all(|x| x.is_finite())))
+}
+
 /// Mean that is subtracted (0 but for LayerNorm), and what the rest is multiplied by.
 #[inline(always)]
 fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
@@ -173,6 +187,7 @@ fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
     (mean, (square + epsilon).sqrt().recip())
 }
 
+/// Norm over the last dimension of `x` [.., width]; `gain` [width] has the one of an offset added already.
 pub fn norm(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let width = gain.elem_count();
     let zeros = gain.zeros_like()?;
@@ -193,6 +208,7 @@ pub fn norm(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Optio
     Tensor::from_vec(out, x.shape(), x.device())
 }
 
+/// Gradients of [`norm`]; the weight's is the gain's.
 pub fn norm_backward(
     dy: &Tensor,
     x: &Tensor,
@@ -301,6 +317,7 @@ fn maximum(row: &[f32]) -> f32 {
     lanes.into_iter().fold(rest, f32::max)
 }
 
+/// `p (dp − Σ dp p)` over the last dimension.
 pub fn softmax_backward(dp: &Tensor, p: &Tensor) -> Result<Tensor> {
     let width = p.dim(candle_core::D::Minus1)?;
     let size = whole_rows(width);
@@ -324,9 +341,8 @@ pub fn softmax_backward(dp: &Tensor, p: &Tensor) -> Result<Tensor> {
 pub fn softmax_minus_onehot(logits: Tensor, targets: &[u32], scale: f32) -> Result<(Vec<f32>, Tensor)> {
     let width = logits.dim(1)?;
     check_targets(targets, width)?;
-    let losses = std::sync::Mutex::new(vec![0.0; targets.len()]);
-    in_place(&logits, |logits| {
-        let values: Vec<f32> = logits
+    let losses = in_place(&logits, |logits| {
+        logits
             .par_chunks_mut(width)
             .zip(targets)
             .map(|(row, &target)| {
@@ -335,12 +351,9 @@ pub fn softmax_minus_onehot(logits: Tensor, targets: &[u32], scale: f32) -> Resu
                 row[target as usize] -= scale;
                 total - logit
             })
-            .collect();
-        if let Ok(mut losses) = losses.lock() {
-            *losses = values;
-        }
+            .collect()
     })?;
-    Ok((losses.into_inner().unwrap_or_default(), logits))
+    Ok((losses, logits))
 }
 
 /// −ln softmax(logits)[target] for logits [targets, vocabulary].
@@ -390,6 +403,7 @@ macro_rules! with_activation {
     };
 }
 
+/// `f(x)`, elementwise.
 pub fn activation(x: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(x, [x], |[x], out| {
         for (out, &x) in out.iter_mut().zip(x) {
@@ -398,6 +412,7 @@ pub fn activation(x: &Tensor, kind: Activation) -> Result<Tensor> {
     }))
 }
 
+/// `dy · f′(x)`, elementwise.
 pub fn activation_backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(x, [dy, x], |[dy, x], out| {
         for ((out, dy), &x) in out.iter_mut().zip(dy).zip(x) {
@@ -406,6 +421,7 @@ pub fn activation_backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<
     }))
 }
 
+/// `f(gate) · up`, elementwise.
 pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(gate, [gate, up], |[gate, up], out| {
         for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
@@ -414,6 +430,7 @@ pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
     }))
 }
 
+/// `(dy · up · f′(gate), dy · f(gate))`, elementwise.
 pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
     let mut dgate = vec![0.0; gate.elem_count()];
     let mut dup = vec![0.0; up.elem_count()];

@@ -24,15 +24,23 @@ pub struct Case {
     pub expected: HashMap<String, Tensor>,
 }
 
-/// The folder of a case; `FROSTLINE_CASES` may name another folder of cases.
+/// The folder of a case.
 pub fn folder(name: &str) -> PathBuf {
-    let ours = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cases");
-    std::env::var_os("FROSTLINE_CASES").map_or_else(ours, PathBuf::from).join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
+}
+
+/// The project's other references, which do not travel with the repository: those in `FROSTLINE_GOLDEN`.
+pub fn golden() -> Vec<Case> {
+    let golden = PathBuf::from(std::env::var_os("FROSTLINE_GOLDEN").expect("FROSTLINE_GOLDEN names a folder"));
+    FAMILIES.into_iter().map(|name| Case::open_in(golden.join(name), name)).collect()
 }
 
 impl Case {
     pub fn open(name: &'static str) -> Case {
-        let folder = folder(name);
+        Case::open_in(folder(name), name)
+    }
+
+    fn open_in(folder: PathBuf, name: &'static str) -> Case {
         let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &device()).unwrap();
         Case { name, config: config::read(&folder).unwrap(), folder, expected }
     }
@@ -49,13 +57,9 @@ impl Case {
         rows.map(|(row, ((ids, mask), labels))| {
             let length = mask.iter().filter(|&&seen| seen == 1).count();
             let wanted = labels.iter().enumerate().filter(|(_, label)| **label >= 0);
-            Example {
-                line: row as u64 + 1,
-                tokens: ids[..length].iter().map(|&id| id as u32).collect(),
-                targets: wanted
-                    .map(|(place, &label)| Target { position: place as u32 - 1, token: label as u32 })
-                    .collect(),
-            }
+            let target = |(place, &label): (usize, &i64)| Target { position: place as u32 - 1, token: label as u32 };
+            let tokens = ids[..length].iter().map(|&id| id as u32).collect();
+            Example::new(row as u64 + 1, tokens, wanted.map(target).collect())
         })
         .collect()
     }

@@ -1,0 +1,58 @@
+//! The cost table against sums done by hand.
+
+use std::path::Path;
+
+use frostline_schemas::config;
+use frostline_schemas::cost::{CostTable, StepShape};
+
+/// The case `llama`: 4 layers, hidden 32, 4 heads of 8, 2 key/value heads, intermediate 64, vocabulary 61, untied.
+fn table() -> CostTable {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/llama");
+    let step = StepShape { rows: 2, tokens_per_row: 10.0, targets_per_row: 3.0 };
+    CostTable::new(&config::read(&folder).unwrap(), step)
+}
+
+/// Queries 32 × 32, keys and values 16 × 32 each, output 32 × 32, three MLP matrices of 64 × 32.
+const MATRICES: u64 = 32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 64 * 32;
+/// Two norms of 32 beside the matrices.
+const LAYER: u64 = MATRICES + 2 * 32;
+/// Forward FLOPs of one layer for 20 tokens: two for each weight, and scores and values over 10 places.
+const FORWARD: u64 = 20 * (2 * MATRICES + 4 * 32 * 10);
+/// Forward and gradient of inputs for 6 targets.
+const HEAD: u64 = 6 * 2 * 2 * 61 * 32;
+
+#[test]
+fn a_frozen_layer_costs_its_forward_a_trained_one_three_times_that() {
+    for cost in &table().frost_lines {
+        let frozen = cost.frost_line as u64;
+        assert_eq!(cost.flops, (frozen + 3 * (4 - frozen)) * FORWARD + HEAD);
+    }
+}
+
+#[test]
+fn a_cache_takes_the_frozen_layers_away() {
+    for cost in &table().frost_lines {
+        let trained = 4 - cost.frost_line as u64;
+        assert_eq!(cost.cached_flops, 3 * trained * FORWARD + HEAD);
+        // The head and the final norm stay; the token embedding is not read either.
+        assert_eq!(cost.cached_weight_bytes, 4 * (trained * LAYER + 32 + 61 * 32));
+    }
+}
+
+#[test]
+fn what_is_trained_has_a_gradient_and_two_moments() {
+    for cost in &table().frost_lines {
+        let trained = (4 - cost.frost_line as u64) * LAYER + 32;
+        assert_eq!(cost.trained_parameters, trained);
+        assert_eq!((cost.gradient_bytes, cost.optimizer_bytes), (4 * trained, 8 * trained));
+        assert_eq!(cost.weight_bytes, 4 * (4 * LAYER + 32 + 2 * 61 * 32));
+    }
+}
+
+#[test]
+fn shares_fall_with_the_frost_line() {
+    let table = table();
+    assert_eq!(table.frost_lines[0].share, 1.0);
+    assert!(table.frost_lines.windows(2).all(|pair| pair[1].share < pair[0].share));
+    assert!(table.frost_lines.windows(2).all(|pair| pair[1].activation_bytes < pair[0].activation_bytes));
+}
