@@ -18,6 +18,7 @@ use frostline_schemas::scope;
 use crate::basis::Basis;
 use crate::batches::{self, Limits};
 use crate::engine::ort::Ort;
+use crate::engine::ort_library;
 use crate::engine::tract::Tract;
 use crate::engine::{Engine, Traces};
 use crate::error::{Error, Result};
@@ -102,6 +103,10 @@ impl Progress for Silent {
 /// Makes a plan.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
+    if let EngineChoice::Ort { library, .. } = &settings.engine {
+        // Looked for before anything large is read; the engine then finds it loaded.
+        ort_library::load(library.as_deref())?;
+    }
     let no_threads = |reason: String| Error::Setting(format!("no threads to plan on: {reason}"));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads.unwrap_or(0)).stack_size(STACK).build();
     let pool = pool.map_err(|error| no_threads(error.to_string()))?;
