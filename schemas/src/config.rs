@@ -3,11 +3,14 @@
 //! Each family is a [`Dialect`]: which names its tensors have and which of a decoder's parts it uses. What a config asks
 //! for and the runtime does not do is refused here, by name, rather than computed wrongly.
 
+mod dialect;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use self::dialect::{Dialect, HEAD};
 use crate::decoder::*;
 use crate::files;
 
@@ -118,198 +121,6 @@ struct RawRope {
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
     partial_rotary_factor: Option<f64>,
-}
-
-/// What sets one family apart from the others.
-struct Dialect {
-    family: Family,
-    norm: NormKind,
-    norm_bias: bool,
-    tied_by_default: bool,
-    activation: &'static str,
-    /// What transformers takes for fields that a config leaves out.
-    defaults: Defaults,
-    layout: LinearLayout,
-    /// Whether positions are a learned embedding, rather than rotary.
-    learned_positions: bool,
-    /// Whether embeddings are multiplied by √hidden.
-    scaled_embedding: bool,
-    query_key_norms: bool,
-    query_key_value_bias: Presence,
-    output_bias: Presence,
-    mlp_bias: Presence,
-    names: Names,
-}
-
-/// What transformers' config class takes for fields that are left out, where it is neither an error nor worked out
-/// from other fields. Sizes that say which model it is (`hidden_size` and the like) have no default here.
-#[derive(Clone, Copy)]
-struct Defaults {
-    epsilon: f64,
-    /// As many as there are attention heads where `None`.
-    kv_heads: Option<usize>,
-    /// `hidden_size / num_attention_heads` where `None`.
-    head_dim: Option<usize>,
-    /// `head_dim` where `None`.
-    query_scalar: Option<f64>,
-    rope_theta: f64,
-    /// Of layers with a sliding window.
-    local_rope_theta: f64,
-    /// An error to leave out where `None` and a layer has one.
-    sliding_window: Option<usize>,
-}
-
-/// Of `LlamaConfig`, and of `Qwen2Config` but for a number of key and value heads (32) that would only be refused, as
-/// the tensors' shapes say otherwise.
-const LLAMA_DEFAULTS: Defaults = Defaults {
-    epsilon: 1e-6,
-    kv_heads: None,
-    head_dim: None,
-    query_scalar: None,
-    rope_theta: 1e4,
-    local_rope_theta: 1e4,
-    sliding_window: None,
-};
-
-/// Of `Gemma3TextConfig`.
-const GEMMA3_DEFAULTS: Defaults = Defaults {
-    kv_heads: Some(4),
-    head_dim: Some(256),
-    query_scalar: Some(256.0),
-    rope_theta: 1e6,
-    sliding_window: Some(4096),
-    ..LLAMA_DEFAULTS
-};
-
-/// Whether a family has a tensor.
-#[derive(Clone, Copy)]
-enum Presence {
-    Always,
-    Never,
-    /// As the config says, `false` unless said.
-    Configured,
-}
-
-/// Names of tensors: those of a layer stand behind `{layers}.{index}.`.
-struct Names {
-    embedding: &'static str,
-    positions: &'static str,
-    layers: &'static str,
-    final_norm: &'static str,
-    attention_norm: &'static str,
-    projection: &'static [&'static str],
-    output: &'static str,
-    attention_out_norm: Option<&'static str>,
-    mlp_norm: &'static str,
-    gate: Option<&'static str>,
-    up: &'static str,
-    down: &'static str,
-    mlp_out_norm: Option<&'static str>,
-}
-
-const LLAMA_NAMES: Names = Names {
-    embedding: "model.embed_tokens.weight",
-    positions: "",
-    layers: "model.layers",
-    final_norm: "model.norm",
-    attention_norm: "input_layernorm",
-    projection: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    output: "self_attn.o_proj",
-    attention_out_norm: None,
-    mlp_norm: "post_attention_layernorm",
-    gate: Some("mlp.gate_proj"),
-    up: "mlp.up_proj",
-    down: "mlp.down_proj",
-    mlp_out_norm: None,
-};
-
-const LLAMA: Dialect = Dialect {
-    family: Family::Llama,
-    norm: NormKind::Rms,
-    norm_bias: false,
-    tied_by_default: false,
-    activation: "silu",
-    defaults: LLAMA_DEFAULTS,
-    layout: LinearLayout::OutputsFirst,
-    learned_positions: false,
-    scaled_embedding: false,
-    query_key_norms: false,
-    query_key_value_bias: Presence::Configured,
-    output_bias: Presence::Configured,
-    mlp_bias: Presence::Configured,
-    names: LLAMA_NAMES,
-};
-
-const QWEN2: Dialect = Dialect {
-    family: Family::Qwen2,
-    query_key_value_bias: Presence::Always,
-    output_bias: Presence::Never,
-    mlp_bias: Presence::Never,
-    ..LLAMA
-};
-
-const GEMMA3: Dialect = Dialect {
-    family: Family::Gemma3,
-    norm: NormKind::RmsUnitOffset,
-    tied_by_default: true,
-    activation: "gelu_pytorch_tanh",
-    defaults: GEMMA3_DEFAULTS,
-    scaled_embedding: true,
-    query_key_norms: true,
-    mlp_bias: Presence::Never,
-    names: Names {
-        attention_out_norm: Some("post_attention_layernorm"),
-        mlp_norm: "pre_feedforward_layernorm",
-        mlp_out_norm: Some("post_feedforward_layernorm"),
-        ..LLAMA_NAMES
-    },
-    ..LLAMA
-};
-
-const GPT2: Dialect = Dialect {
-    family: Family::Gpt2,
-    norm: NormKind::Layer,
-    norm_bias: true,
-    tied_by_default: true,
-    activation: "gelu_new",
-    // Of `GPT2Config`.
-    defaults: Defaults { epsilon: 1e-5, ..LLAMA_DEFAULTS },
-    layout: LinearLayout::InputsFirst,
-    learned_positions: true,
-    scaled_embedding: false,
-    query_key_norms: false,
-    query_key_value_bias: Presence::Always,
-    output_bias: Presence::Always,
-    mlp_bias: Presence::Always,
-    names: Names {
-        embedding: "transformer.wte.weight",
-        positions: "transformer.wpe.weight",
-        layers: "transformer.h",
-        final_norm: "transformer.ln_f",
-        attention_norm: "ln_1",
-        projection: &["attn.c_attn"],
-        output: "attn.c_proj",
-        attention_out_norm: None,
-        mlp_norm: "ln_2",
-        gate: None,
-        up: "mlp.c_fc",
-        down: "mlp.c_proj",
-        mlp_out_norm: None,
-    },
-};
-
-const HEAD: &str = "lm_head.weight";
-
-impl Dialect {
-    fn of(model_type: &str) -> Option<&'static Dialect> {
-        match model_type {
-            "llama" => Some(&LLAMA),
-            "qwen2" => Some(&QWEN2),
-            "gemma3_text" => Some(&GEMMA3),
-            "gpt2" => Some(&GPT2),
-            _ => None,
-        }
-    }
 }
 
 /// The widths that all layers share.
@@ -662,16 +473,6 @@ impl Reader<'_> {
 
     fn bad(&self, field: &'static str, value: impl ToString, reason: impl Into<String>) -> ConfigError {
         ConfigError::Value { path: self.path.into(), field, value: value.to_string(), reason: reason.into() }
-    }
-}
-
-impl Presence {
-    fn resolve(self, configured: Option<bool>) -> bool {
-        match self {
-            Presence::Always => true,
-            Presence::Never => false,
-            Presence::Configured => configured.unwrap_or(false),
-        }
     }
 }
 
