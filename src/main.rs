@@ -24,7 +24,7 @@ const FAILED: u8 = 2;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json, arguments.quiet);
-    match log_to_stderr(arguments.quiet).and_then(|()| run(arguments.command, &output)) {
+    match log_to_stderr(output.quiet).and_then(|()| run(arguments.command, &output)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -1,19 +1,26 @@
 //! Results on stdout, as text for people or as JSON for machines.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
 /// How a command answers.
 pub struct Output {
     json: bool,
-    /// Whether anybody watches.
-    pub watched: bool,
+    /// Whether progress and all logs but warnings are unwanted.
+    pub quiet: bool,
 }
 
 impl Output {
     pub fn new(json: bool, quiet: bool) -> Output {
-        Output { json, watched: !quiet && io::stderr().is_terminal() }
+        Output { json, quiet }
+    }
+
+    /// Whether anybody watches stderr and wants to see progress.
+    #[cfg(any(feature = "plan", feature = "train"))]
+    pub fn watched(&self) -> bool {
+        use io::IsTerminal;
+        !self.quiet && io::stderr().is_terminal()
     }
 
     /// Writes a result: `value` for machines, `text` for people.

@@ -12,7 +12,7 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar of unknown length that does nothing yet; nothing is drawn where nobody watches.
     pub fn new(output: &Output, what: &'static str) -> Bar {
-        let target = if output.watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if output.watched() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target).with_message(what);
         let style = ProgressStyle::with_template("{msg:>12} {wide_bar} {pos}/{len} {prefix} {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -28,6 +28,7 @@ impl Bar {
     }
 
     /// What is being done now.
+    #[cfg(feature = "plan")]
     pub fn say(&self, what: &'static str) {
         self.0.set_message(what);
     }
