@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 
 /// Writes `path` so that a reader sees either the old file or the whole new one, whatever happens in between:
 /// to a temporary file beside it, fsync, rename.
+///
+/// A link is followed, and what is no file (a pipe, a device) is written into: a rename would take its place.
 pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let mut writer = BufWriter::new(std::fs::OpenOptions::new().write(true).open(path)?);
+        content(&mut writer)?;
+        return writer.flush();
+    }
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let temporary = temporary_beside(path)?;
     let written = File::create_new(&temporary).and_then(|file| {
         let mut writer = BufWriter::with_capacity(1 << 20, file);
@@ -77,6 +85,24 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_followed_and_devices_left_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("plan.json"), folder.path().join("link.json"));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_bytes(&link, b"new").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(link.is_symlink());
+
+        let device = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        write_bytes(&device, b"gone").unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+        assert!(write_bytes(folder.path(), b"a folder").is_err());
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
