@@ -193,7 +193,7 @@ pub struct TrainingLength {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
     /// Passes over the data; a fraction will do.
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = epochs)]
     pub epochs: Option<f64>,
 }
 
@@ -205,7 +205,7 @@ pub struct ComputeArguments {
     #[arg(long, default_value = "cpu")]
     pub device: frostline_schemas::device::Device,
     /// Threads to compute with [default: all cores].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
 }
 
@@ -303,9 +303,20 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, Str
     text.parse().ok().filter(|&number| fits(number)).ok_or_else(|| format!("must be a number {what}"))
 }
 
+#[cfg(any(feature = "plan", feature = "train"))]
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    at_least_one(text).and_then(|n| if n <= MOST { Ok(n) } else { Err(format!("must be at most {MOST}")) })
+}
+
 #[cfg(feature = "plan")]
 fn share(text: &str) -> Result<f64, String> {
     number(text, |share| share > 0.0 && share <= 1.0, "above 0 and at most 1")
+}
+
+#[cfg(feature = "train")]
+fn epochs(text: &str) -> Result<f64, String> {
+    number(text, |epochs| epochs > 0.0 && epochs <= 1e6, "above 0 and at most a million")
 }
 
 #[cfg(feature = "train")]

@@ -214,6 +214,18 @@ fn training_with_a_plan_for_another_model_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_plan_is_not_written_over_other_files() {
+    let desk = Desk::new();
+    let (model, onnx, data) = (case("llama"), case("llama") + "/model.dynamo.onnx", desk.path("train.jsonl"));
+    let before = std::fs::read(&data).unwrap();
+    let plan = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", "train.jsonl"];
+    assert!(desk.fails(&plan).contains("train.jsonl: is there already and is no plan"));
+    assert_eq!(std::fs::read(&data).unwrap(), before);
+    desk.plan_two();
+    desk.plan_two();
+}
+
+#[test]
 fn an_edited_plan_is_refused() {
     let desk = Desk::new();
     desk.plan_two();
@@ -302,6 +314,8 @@ fn flags_that_make_no_sense_are_refused() {
     desk.plan_two();
     let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "0"]].concat());
     assert!(said.contains("--steps"), "{said}");
+    let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--epochs", "1e300"]].concat());
+    assert!(said.contains("--epochs"), "{said}");
     let said = desk.fails(&["eval", "--model", &case("llama"), "--data", "test.jsonl", "--device", "tpu"]);
     assert!(said.contains("tpu"), "{said}");
 }

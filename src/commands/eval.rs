@@ -28,6 +28,13 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
         evaluate(&decoder, &parameters, &examples, arguments.batch_size, &mut progress)
     })??;
     drop(bar);
+    if !evaluation.loss.is_finite() {
+        let folder = arguments.model.display();
+        anyhow::bail!(
+            "{folder}: the loss is {}: the weights hold or lead to numbers that are not finite",
+            evaluation.loss
+        );
+    }
     output.result(&to_json(&evaluation), || to_text(&evaluation))
 }
 

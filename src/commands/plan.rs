@@ -1,10 +1,12 @@
 //! `frostline plan`.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::{EngineChoice, Progress, Settings, Step};
 use frostline_schemas::device::Device;
+use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
 use crate::arguments::{EngineName, PlanArguments};
@@ -13,6 +15,7 @@ use crate::progress::Bar;
 use crate::show::count;
 
 pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
+    refuse_to_write_over(&arguments.out)?;
     let begun = Instant::now();
     let plan = frostline_planner::plan(&settings(arguments)?, &Drawn::new(output))?;
     plan.write(&arguments.out)?;
@@ -44,6 +47,14 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
             plan.id
         )
     })
+}
+
+/// A plan may take the place of a plan, not of data, a config or weights.
+fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
+    if out.is_file() && matches!(Plan::read(out), Err(PlanError::NotAPlan { .. })) {
+        anyhow::bail!("{}: is there already and is no plan; name another place or remove it", out.display());
+    }
+    Ok(())
 }
 
 fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
