@@ -1,5 +1,8 @@
 //! Examples into batches: which rows a step takes, and how they lie side by side.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use frostline_schemas::examples::Example;
 use frostline_schemas::run::Order;
 use rand::SeedableRng;
@@ -7,24 +10,20 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
+use crate::ops::sequences::{Sequences, Span};
 
-/// What stands at padded places. Any token does: causal attention hides what comes after a row's last token.
-const PADDING: u32 = 0;
-
-/// Rows side by side, padded on the right.
+/// Rows one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Number of rows.
-    pub rows: usize,
-    /// Places of each row: the length of the longest.
-    pub sequence: usize,
-    /// [rows · sequence], row by row.
+    /// [places].
     pub tokens: Vec<u32>,
-    /// Where targets are predicted: row · sequence + position, row by row.
+    /// Which places belong together.
+    pub sequences: Sequences,
+    /// The places at which something is predicted, rising.
     pub places: Vec<u32>,
-    /// The tokens to predict there.
-    pub targets: Vec<u32>,
-    /// The row of each target.
+    /// The tokens to predict: (which of `places`, token).
+    pub targets: Vec<(u32, u32)>,
+    /// The row of each target; where completions are ranked, the completion.
     pub target_rows: Vec<u32>,
     /// Line of the longest row in its file, to name it by; 0 without rows.
     pub longest: u64,
@@ -50,30 +49,93 @@ pub fn check_size(rows: usize, examples: &[Example]) -> Result<(), Error> {
 }
 
 impl Batch {
-    /// Lays examples side by side.
+    /// Lays examples one after the other.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Batch {
-        let examples: Vec<&Example> = examples.into_iter().collect();
-        let longest = examples.iter().max_by_key(|example| example.tokens.len());
-        let (sequence, longest) = longest.map_or((0, 0), |example| (example.tokens.len(), example.line));
-        let mut batch = Batch {
-            rows: examples.len(),
-            sequence,
-            tokens: Vec::with_capacity(examples.len() * sequence),
-            places: Vec::new(),
-            targets: Vec::new(),
-            target_rows: Vec::new(),
-            longest,
-        };
-        for (row, example) in examples.iter().enumerate() {
-            batch.tokens.extend(&example.tokens);
-            batch.tokens.resize((row + 1) * sequence, PADDING);
+        let mut builder = Builder::default();
+        for (row, example) in examples.into_iter().enumerate() {
+            let start = builder.sequence(&example.tokens, 0, None, example.line);
             for target in &example.targets {
-                batch.places.push((row * sequence) as u32 + target.position);
-                batch.targets.push(target.token);
-                batch.target_rows.push(row as u32);
+                builder.target(start + target.position, target.token, row as u32);
             }
         }
-        batch
+        builder.finish()
+    }
+
+    /// The token to predict at each of `places`; `None` where there is not just one at each.
+    pub fn one_target_a_place(&self) -> Option<Vec<u32>> {
+        let one = self.targets.iter().enumerate().all(|(k, (place, _))| *place as usize == k);
+        let all = self.targets.len() == self.places.len();
+        (one && all).then(|| self.targets.iter().map(|&(_, token)| token).collect())
+    }
+
+    /// Lays prompts one after the other, each followed by all completions as branches of it: what prompt and completions
+    /// have in common is there once. The targets are all tokens of all completions after each prompt, prompt by prompt.
+    pub fn ranking<'a>(prompts: impl IntoIterator<Item = (u64, &'a [u32])>, completions: &[&[u32]]) -> Batch {
+        let mut builder = Builder::default();
+        let mut row = 0;
+        for (line, prompt) in prompts {
+            let start = builder.sequence(prompt, 0, None, line);
+            let last = start + (prompt.len() as u32).saturating_sub(1);
+            let whole = start as usize..start as usize + prompt.len();
+            for completion in completions {
+                // The last token predicts nothing.
+                let read = &completion[..completion.len().saturating_sub(1)];
+                let branch = builder.sequence(read, prompt.len(), Some(whole.clone()), line);
+                for (k, &token) in completion.iter().enumerate() {
+                    builder.target(if k == 0 { last } else { branch + k as u32 - 1 }, token, row);
+                }
+                row += 1;
+            }
+        }
+        builder.finish()
+    }
+}
+
+/// A batch that is being laid.
+#[derive(Default)]
+struct Builder {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    spans: Vec<Span>,
+    places: BTreeSet<u32>,
+    /// Place, token, row.
+    targets: Vec<(u32, u32, u32)>,
+    longest: (usize, u64),
+}
+
+impl Builder {
+    /// Lays tokens at positions from `position` on; they see themselves and what lies in `before`. Returns the place of
+    /// the first.
+    fn sequence(&mut self, tokens: &[u32], position: usize, before: Option<Range<usize>>, line: u64) -> u32 {
+        let start = self.tokens.len();
+        if position + tokens.len() > self.longest.0 {
+            self.longest = (position + tokens.len(), line);
+        }
+        self.tokens.extend(tokens);
+        self.positions.extend((position..position + tokens.len()).map(|position| position as u32));
+        let own = start..self.tokens.len();
+        if !tokens.is_empty() {
+            self.spans.push(Span { queries: own.clone(), keys: before.into_iter().chain([own]).collect() });
+        }
+        start as u32
+    }
+
+    fn target(&mut self, place: u32, token: u32, row: u32) {
+        self.places.insert(place);
+        self.targets.push((place, token, row));
+    }
+
+    fn finish(self) -> Batch {
+        let places: Vec<u32> = self.places.into_iter().collect();
+        let which = |place: u32| places.partition_point(|&before| before < place) as u32;
+        Batch {
+            targets: self.targets.iter().map(|&(place, token, _)| (which(place), token)).collect(),
+            target_rows: self.targets.iter().map(|&(_, _, row)| row).collect(),
+            tokens: self.tokens,
+            sequences: Sequences::new(self.spans, self.positions),
+            places,
+            longest: self.longest.1,
+        }
     }
 }
 
@@ -126,11 +188,23 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_padded_on_the_right() {
+    fn rows_lie_one_after_the_other() {
         let batch = Batch::new([&example(&[5, 6, 7], &[1]), &example(&[8, 9], &[0])]);
-        assert_eq!((batch.rows, batch.sequence, batch.longest), (2, 3, 1));
-        assert_eq!(batch.tokens, [5, 6, 7, 8, 9, PADDING]);
-        assert_eq!((batch.places, batch.targets, batch.target_rows), (vec![1, 3], vec![7, 9], vec![0, 1]));
+        assert_eq!((batch.tokens, batch.longest), (vec![5, 6, 7, 8, 9], 1));
+        assert_eq!(batch.sequences.positions(), [0, 1, 2, 0, 1]);
+        assert_eq!((batch.places, batch.targets, batch.target_rows), (vec![1, 3], vec![(0, 7), (1, 9)], vec![0, 1]));
+    }
+
+    #[test]
+    fn completions_branch_off_their_prompt() {
+        let prompts: [(u64, &[u32]); 2] = [(1, &[5, 6]), (2, &[7])];
+        let batch = Batch::ranking(prompts, &[&[1], &[2, 3]]);
+        assert_eq!(batch.tokens, [5, 6, 2, 7, 2]);
+        assert_eq!(batch.sequences.positions(), [0, 1, 2, 0, 1]);
+        assert_eq!(batch.sequences.spans()[1], Span { queries: 2..3, keys: vec![0..2, 2..3] });
+        assert_eq!(batch.places, [1, 2, 3, 4]);
+        assert_eq!(batch.targets, [(0, 1), (0, 2), (1, 3), (2, 1), (2, 2), (3, 3)]);
+        assert_eq!(batch.target_rows, [0, 1, 1, 2, 3, 3]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The decoder: embed → prefix → suffix → final norm and head at the targets → loss, and back to the frost line.
 
 use candle_core::Tensor;
-use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::decoder::{DecoderConfig, LinearLayout};
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 
@@ -9,10 +9,11 @@ use crate::batches::Batch;
 use crate::device::{self, Device};
 use crate::error::Error;
 use crate::gradients::Gradients;
-use crate::layer::{self, Context, Layer};
+use crate::layer::{self, Context, Layer, Places};
 use crate::modules::Norm;
-use crate::ops::{embedding, loss};
-use crate::parameters::Parameters;
+use crate::ops::cpu::product::Matrix;
+use crate::ops::{embedding, linear, loss, on_kernels, residual};
+use crate::parameters::{Parameters, Precision};
 use crate::scope::Scope;
 
 /// A decoder of which the scope's tensors are trained.
@@ -23,7 +24,24 @@ pub struct Decoder {
     layers: Vec<Layer>,
     final_norm: Norm,
     frost_line: usize,
+    recomputes: bool,
 }
+
+/// Hears of a step's loss and gradients as they come. An error stops the step.
+pub trait Listener {
+    /// The loss is known, Σ −ln p(target) in nats, and no gradient computed yet.
+    fn loss(&mut self, _loss: f64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A layer's gradients are there, and its tensors are not read any more in this pass.
+    fn layer_done(&mut self, _parameters: &mut Parameters, _gradients: &mut Gradients) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Hears nothing.
+impl Listener for () {}
 
 impl Decoder {
     /// The decoder that `config` describes.
@@ -32,6 +50,7 @@ impl Decoder {
             layers: config.layers.iter().map(|spec| Layer::new(spec, &scope)).collect(),
             final_norm: Norm::new(&config.final_norm, &scope),
             frost_line: scope.frost_line(&config),
+            recomputes: false,
             config,
             scope,
         }
@@ -41,11 +60,27 @@ impl Decoder {
     ///
     /// # Errors
     /// As for [`Parameters::new`] and [`device::open`].
-    pub fn frozen(model: ModelFolder, device: Device) -> Result<(Decoder, Parameters), Error> {
+    pub fn frozen(
+        model: ModelFolder,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<(Decoder, Parameters), Error> {
         let ModelFolder { config, weights, .. } = model;
         let scope = Scope::nothing();
-        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?)?;
+        let precision = precision.unwrap_or(Precision::of(device));
+        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
         Ok((Decoder::new(config, scope), parameters))
+    }
+
+    /// Keeps of each layer its input alone, and computes the rest again when its gradients are wanted: less memory, a
+    /// forward pass more.
+    pub fn recomputing(self, recomputes: bool) -> Decoder {
+        Decoder { recomputes, ..self }
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
     }
 
     /// What is trained.
@@ -87,10 +122,16 @@ impl Decoder {
         }
     }
 
-    /// The state at the frost line, [rows, sequence, hidden]: it depends on nothing that is trained, unless an
-    /// embedding is.
+    /// The state at the frost line, [places, hidden]: it depends on nothing that is trained, unless an embedding is.
+    ///
+    /// What it is for one row does not depend, bit for bit, on the rows beside it.
     pub fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        self.run(parameters, batch, self.embed(parameters, batch)?, 0..self.frost_line)
+        let context = self.context(parameters, batch)?;
+        let mut hidden = self.embed(parameters, batch)?;
+        for layer in &self.layers[..self.frost_line] {
+            hidden = layer.forward(parameters, &context, &hidden, Places::All)?;
+        }
+        Ok(hidden)
     }
 
     /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
@@ -98,68 +139,74 @@ impl Decoder {
     /// Returns Σ −ln p(target) in nats; the gradients are those of `scale` times it.
     pub fn loss_and_gradients(
         &self,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         batch: &Batch,
         boundary: Tensor,
         scale: f64,
         gradients: &mut Gradients,
+        listener: &mut dyn Listener,
     ) -> Result<f64, Error> {
-        let context = Context::new(&self.config, batch.sequence, parameters.device())?;
-        let (hidden, saved) = self.suffix(parameters, &context, boundary)?;
-        let shape = hidden.dims().to_vec();
-        let (loss, at_targets) = self.loss_at_targets(parameters, batch, hidden, scale, gradients)?;
-        let Some(at_targets) = at_targets else { return Ok(loss) };
-        let dy = embedding::backward(&at_targets, &self.places(parameters, batch)?, shape[0] * shape[1])?;
-        self.suffix_backward(parameters, &context, batch, saved, dy.reshape(shape)?, gradients)?;
+        let context = self.context(parameters, batch)?;
+        let (states, saved) = self.suffix(parameters, &context, boundary)?;
+        let (loss, dnormed) = self.loss(parameters, batch, &states, scale, gradients)?;
+        listener.loss(loss)?;
+        let wants_states = self.frost_line < self.layers.len();
+        let normed = self.final_norm.backward(parameters, &states, &dnormed, wants_states, gradients)?;
+        drop(states);
+        if let Some(dy) = normed {
+            self.suffix_backward(parameters, &context, batch, saved, dy, (gradients, listener))?;
+        }
         Ok(loss)
     }
 
     /// ln p of each target of the batch, in nats, in the batch's order.
     pub fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let hidden = self.hidden(parameters, batch)?;
-        let normed = self.final_norm.forward(parameters, &self.at_targets(parameters, batch, &hidden)?)?;
-        Ok(loss::log_probabilities(&normed, parameters.get(&self.config.head)?, &batch.targets)?)
+        let states = self.states(parameters, batch, Places::Targets)?;
+        let normed = self.final_norm.forward(parameters, &states)?;
+        Ok(loss::log_probabilities(&normed, &parameters.matrix(&self.config.head)?, &batch.targets)?)
     }
 
-    /// Logits at every place, [rows, sequence, vocabulary]: for comparison with other implementations.
+    /// Logits at every place, [places, vocabulary]: for comparison with other implementations.
     pub fn logits(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        let normed = self.final_norm.forward(parameters, &self.hidden(parameters, batch)?)?;
-        Ok(normed.broadcast_matmul(&parameters.get(&self.config.head)?.t()?)?)
+        let normed = self.final_norm.forward(parameters, &self.states(parameters, batch, Places::All)?)?;
+        Ok(linear::forward(&normed, &parameters.matrix(&self.config.head)?, None, LinearLayout::OutputsFirst)?)
     }
 
-    /// The last latent space, before the final norm, [rows, sequence, hidden].
-    fn hidden(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        self.run(parameters, batch, self.embed(parameters, batch)?, 0..self.layers.len())
-    }
-
-    /// Layers forward only.
-    fn run(
-        &self,
-        parameters: &Parameters,
-        batch: &Batch,
-        mut hidden: Tensor,
-        layers: std::ops::Range<usize>,
-    ) -> Result<Tensor, Error> {
-        let context = Context::new(&self.config, batch.sequence, parameters.device())?;
-        for layer in &self.layers[layers] {
-            hidden = layer.forward(parameters, &context, &hidden)?;
+    /// The last latent space, before the final norm, at the places wanted, [places, hidden].
+    fn states(&self, parameters: &Parameters, batch: &Batch, places: Places) -> Result<Tensor, Error> {
+        let context = self.context(parameters, batch)?;
+        let mut hidden = self.embed(parameters, batch)?;
+        for (layer, places) in self.layers.iter().zip(self.places(places)) {
+            hidden = layer.forward(parameters, &context, &hidden, places)?;
         }
         Ok(hidden)
     }
 
-    /// Latent space 0, [rows, sequence, hidden].
+    /// The places at which each layer's output is wanted, given those of the last.
+    fn places(&self, last: Places) -> impl DoubleEndedIterator<Item = Places> + ExactSizeIterator {
+        let count = self.layers.len();
+        (0..count).map(move |layer| if layer + 1 == count { last } else { Places::All })
+    }
+
+    fn context(&self, parameters: &Parameters, batch: &Batch) -> Result<Context, Error> {
+        self.check_length(batch.longest, batch.sequences.longest())?;
+        Context::new(&self.config, batch, parameters.device())
+    }
+
+    /// Latent space 0, [places, hidden].
     fn embed(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        self.check_length(batch.longest, batch.sequence)?;
-        let shape = (batch.rows, batch.sequence, self.config.hidden);
-        let mut hidden = parameters.rows(&self.config.embedding, &batch.tokens)?.reshape(shape)?;
+        let mut hidden = parameters.rows(&self.config.embedding, &batch.tokens)?;
         if let Some(scale) = self.config.embedding_scale {
             hidden = (hidden * scale)?;
         }
         if let Some(spec) = &self.config.position_embedding {
-            let places: Vec<u32> = (0..batch.sequence as u32).collect();
-            hidden = hidden.broadcast_add(&parameters.rows(spec, &places)?)?;
+            hidden = residual::add(hidden, &parameters.rows(spec, batch.sequences.positions())?)?;
         }
         Ok(hidden)
+    }
+
+    fn trains_embeddings(&self) -> bool {
+        self.scope.holds(&self.config.embedding) || self.scope.holds_any(&self.config.position_embedding)
     }
 
     /// Gradients of the embeddings from that of latent space 0.
@@ -180,79 +227,85 @@ impl Decoder {
             gradients.add(&table.name, embedding::backward(&dy, &tokens, table.shape[0])?)?;
         }
         if let Some(spec) = self.config.position_embedding.as_ref().filter(|spec| self.scope.holds(spec)) {
-            let unread = spec.shape[0] - batch.sequence;
-            gradients.add(&spec.name, dy.sum(0)?.pad_with_zeros(0, 0, unread)?)?;
+            let positions = batch.sequences.positions();
+            let positions = Tensor::from_slice(positions, positions.len(), parameters.device())?;
+            gradients.add(&spec.name, embedding::backward(dy, &positions, spec.shape[0])?)?;
         }
         Ok(())
     }
 
-    /// The layers above the frost line, with what each keeps.
+    /// The layers above the frost line, with what each keeps; the last latent space at targets, [targets, hidden].
     fn suffix(
         &self,
         parameters: &Parameters,
         context: &Context,
         mut hidden: Tensor,
     ) -> Result<(Tensor, Vec<layer::Saved>), Error> {
+        if self.frost_line == self.layers.len() {
+            return Ok((context.select(&hidden, Places::Targets)?, Vec::new()));
+        }
         let mut all = Vec::new();
-        for layer in &self.layers[self.frost_line..] {
-            let (y, saved) = layer.forward_saved(parameters, context, &hidden)?;
-            hidden = y;
-            all.push(saved);
+        for (layer, places) in self.layers.iter().zip(self.places(Places::Targets)).skip(self.frost_line) {
+            if self.recomputes {
+                all.push(layer::Saved::Input(hidden.clone()));
+                hidden = layer.forward(parameters, context, &hidden, places)?;
+            } else {
+                let (y, saved) = layer.forward_saved(parameters, context, &hidden, places)?;
+                hidden = y;
+                all.push(saved);
+            }
         }
         Ok((hidden, all))
     }
 
-    /// Final norm, head and loss; returns the gradient of the hidden states at targets, [targets, hidden], where
-    /// anything below is trained.
-    fn loss_at_targets(
+    /// Head and loss; the gradient of the normed states, [targets, hidden].
+    fn loss(
         &self,
         parameters: &Parameters,
         batch: &Batch,
-        hidden: Tensor,
+        states: &Tensor,
         scale: f64,
         gradients: &mut Gradients,
-    ) -> Result<(f64, Option<Tensor>), Error> {
-        let states = self.at_targets(parameters, batch, &hidden)?;
-        let (normed, saved) = self.final_norm.forward_saved(parameters, &states)?;
+    ) -> Result<(f64, Tensor), Error> {
+        let normed = self.final_norm.forward(parameters, states)?;
+        let targets = batch.one_target_a_place().ok_or(Error::Internal("one target at each place"))?;
         let spec = &self.config.head;
-        let head = parameters.get(spec)?;
-        let outcome = loss::cross_entropy(&normed, head, &batch.targets, scale, self.scope.holds(spec))?;
-        if let Some(gradient) = outcome.head {
-            gradients.add(&spec.name, gradient)?;
-        }
-        let wants_input = self.frost_line < self.layers.len();
-        let dy = self.final_norm.backward(parameters, &saved, &outcome.hidden, wants_input, gradients)?;
-        Ok((outcome.loss, dy))
+        let head = parameters.matrix(spec)?;
+        let outcome = match &head {
+            _ if !self.scope.holds(spec) => loss::cross_entropy(&normed, &head, &targets, scale, None)?,
+            Matrix::Tensor(tensor) if !on_kernels(&normed) => {
+                gradients.add(&spec.name, loss::head_gradient_composed(&normed, tensor, &targets, scale)?)?;
+                loss::cross_entropy(&normed, &head, &targets, scale, None)?
+            }
+            _ => gradients.in_place(&spec.name, &spec.shape, |gradient, into| {
+                Ok(loss::cross_entropy(&normed, &head, &targets, scale, Some((gradient, into)))?)
+            })?,
+        };
+        Ok((outcome.loss, outcome.hidden))
     }
 
     /// Back through the layers above the frost line, each layer's saved tensors freed as it is done.
     fn suffix_backward(
         &self,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         context: &Context,
         batch: &Batch,
         mut saved: Vec<layer::Saved>,
         mut dy: Tensor,
-        gradients: &mut Gradients,
+        (gradients, listener): (&mut Gradients, &mut dyn Listener),
     ) -> Result<(), Error> {
-        let wants_embedding =
-            self.scope.holds(&self.config.embedding) || self.scope.holds_any(&self.config.position_embedding);
-        for (k, layer) in self.layers[self.frost_line..].iter().enumerate().rev() {
+        let wants_embedding = self.trains_embeddings();
+        let layers = self.layers.iter().zip(self.places(Places::Targets)).skip(self.frost_line);
+        for (k, (layer, places)) in layers.enumerate().rev() {
             let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
-            match layer.backward(parameters, context, saved, dy, k > 0 || wants_embedding, gradients)? {
+            let wants = (places, k > 0 || wants_embedding);
+            let dx = layer.backward(parameters, context, saved, dy, wants, gradients)?;
+            listener.layer_done(parameters, gradients)?;
+            match dx {
                 Some(dx) => dy = dx,
                 None => return Ok(()),
             }
         }
         self.embed_backward(parameters, batch, &dy, gradients)
-    }
-
-    /// Rows of [rows, sequence, hidden] where targets are predicted, [targets, hidden].
-    fn at_targets(&self, parameters: &Parameters, batch: &Batch, hidden: &Tensor) -> Result<Tensor, Error> {
-        Ok(hidden.flatten_to(1)?.index_select(&self.places(parameters, batch)?, 0)?)
-    }
-
-    fn places(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        Ok(Tensor::from_slice(&batch.places, batch.places.len(), parameters.device())?)
     }
 }

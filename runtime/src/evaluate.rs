@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use frostline_schemas::examples::{Example, Target};
+use frostline_schemas::examples::Example;
 
 use crate::batches::{Batch, check_size};
 use crate::decoder::Decoder;
@@ -41,10 +41,10 @@ pub struct Ranking {
     pub macro_f1: f64,
 }
 
-/// Evaluates with `batch_size` sequences at a time; `progress` hears how many examples of all are done.
+/// Evaluates with `batch_size` examples at a time; `progress` hears how many examples of all are done.
 ///
 /// Completions are ranked by the sum of their tokens' log-probabilities given the prompt; of equals the first in the
-/// order of their tokens wins.
+/// order of their tokens wins. All completions of an example are computed together, their prompt once.
 ///
 /// # Errors
 /// [`Error::Setting`] for a size that makes no sense, [`Error::Token`], [`Error::TooLong`] and [`Error::RankingTooLong`]
@@ -63,8 +63,8 @@ pub fn evaluate(
     decoder.check(examples)?;
     let targets = examples.iter().map(|example| example.targets.len()).sum();
     let candidates = candidates(examples);
-    let sequences = examples.len().saturating_mul(candidates.as_ref().map_or(1, Vec::len));
-    check_size(batch_size.min(sequences), examples)?;
+    let completions = candidates.as_ref().map_or(1, Vec::len);
+    check_size(batch_size.min(examples.len()).saturating_mul(completions), examples)?;
     let (sum, ranking) = match &candidates {
         Some(candidates) => {
             let (sum, ranking) = rank(decoder, parameters, examples, candidates, batch_size, progress)?;
@@ -117,16 +117,15 @@ fn rank(
     check_lengths(decoder, examples, candidates)?;
     let mut sum = 0.0;
     let mut counts = Counts::new(candidates.len());
-    let prompts_at_a_time = (batch_size / candidates.len()).max(1);
-    for (k, chunk) in examples.chunks(prompts_at_a_time).enumerate() {
-        let scores = scores(decoder, parameters, chunk, candidates, batch_size)?;
+    for (k, chunk) in examples.chunks(batch_size).enumerate() {
+        let scores = scores(decoder, parameters, chunk, candidates)?;
         for (example, scores) in chunk.iter().zip(scores.chunks(candidates.len())) {
             let own = example.completion().and_then(|(_, own)| candidates.iter().position(|c| *c == own));
             let own = own.ok_or(Error::Internal("a completion that is no candidate"))?;
             sum += scores[own];
             counts.add(own, first_largest(scores));
         }
-        progress(k * prompts_at_a_time + chunk.len(), examples.len());
+        progress(k * batch_size + chunk.len(), examples.len());
     }
     Ok((sum, counts.ranking()))
 }
@@ -150,29 +149,14 @@ fn scores(
     parameters: &Parameters,
     examples: &[Example],
     candidates: &[&[u32]],
-    batch_size: usize,
 ) -> Result<Vec<f64>, Error> {
     let prompts = examples.iter().filter_map(|example| Some((example.line, example.completion()?.0)));
-    let sequences: Vec<Example> = prompts
-        .flat_map(|(line, prompt)| candidates.iter().map(move |candidate| sequence(line, prompt, candidate)))
-        .collect();
-    let mut scores = Vec::with_capacity(sequences.len());
-    for chunk in sequences.chunks(batch_size) {
-        let batch = Batch::new(chunk);
-        let mut sums = vec![0.0; chunk.len()];
-        let log_probabilities = decoder.log_probabilities(parameters, &batch)?;
-        for (&row, score) in batch.target_rows.iter().zip(log_probabilities) {
-            sums[row as usize] += f64::from(score);
-        }
-        scores.extend(sums);
+    let batch = Batch::ranking(prompts, candidates);
+    let mut scores = vec![0.0; examples.len() * candidates.len()];
+    for (&row, score) in batch.target_rows.iter().zip(decoder.log_probabilities(parameters, &batch)?) {
+        scores[row as usize] += f64::from(score);
     }
     Ok(scores)
-}
-
-fn sequence(line: u64, prompt: &[u32], candidate: &[u32]) -> Example {
-    let targets = candidate.iter().enumerate();
-    let targets = targets.map(|(k, &token)| Target { position: (prompt.len() + k - 1) as u32, token });
-    Example::new(line, [prompt, candidate].concat(), targets.collect())
 }
 
 fn first_largest(scores: &[f64]) -> usize {
@@ -217,6 +201,13 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frostline_schemas::examples::Target;
+
+    fn sequence(line: u64, prompt: &[u32], completion: &[u32]) -> Example {
+        let targets = completion.iter().enumerate();
+        let targets = targets.map(|(k, &token)| Target { position: (prompt.len() + k - 1) as u32, token });
+        Example::new(line, [prompt, completion].concat(), targets.collect())
+    }
 
     /// Class 0: 2 of 3 right, chosen 3 times: F1 = 4/6. Class 1: 1 of 2 right, chosen twice: F1 = 2/4.
     #[test]

@@ -2,27 +2,73 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use frostline_schemas::decoder::LinearSpec;
 
 use crate::error::Error;
-use crate::ops::{cpu, residual};
+use crate::ops::cpu::product::Into;
+use crate::ops::{cpu, linear, on_kernels, residual};
 use crate::scope::Scope;
 
 /// Gradients by the name of their tensor. Holds an entry only for what a backward pass was asked for.
+///
+/// The memory of gradients that were done with is used again for others of the same size.
 #[derive(Debug, Default)]
 pub struct Gradients {
     by_name: BTreeMap<String, Tensor>,
+    spare: Vec<Tensor>,
 }
 
+/// Sum of squares of each tensor's gradient, by name.
+pub type Squares = BTreeMap<String, f64>;
+
 impl Gradients {
-    /// Adds to a tensor's gradient.
+    /// Adds to a tensor's gradient, which is kept in f32.
     pub fn add(&mut self, name: &str, gradient: Tensor) -> Result<(), Error> {
+        let gradient = gradient.to_dtype(DType::F32)?;
         let sum = match self.by_name.remove(name) {
-            Some(before) => residual::add(&before, &gradient)?,
+            Some(before) => residual::add(before, &gradient)?,
             None => gradient,
         };
         self.by_name.insert(name.to_owned(), sum);
         Ok(())
+    }
+
+    /// Adds the gradient of a linear layer's weight, given its input and the gradient of its output.
+    pub fn add_weight(&mut self, spec: &LinearSpec, x: &Tensor, dy: &Tensor) -> Result<(), Error> {
+        let name = &spec.weight.name;
+        if !on_kernels(dy) {
+            return self.add(name, linear::weight_gradient_composed(dy, x, spec.layout)?);
+        }
+        self.in_place(name, &spec.weight.shape, |gradient, into| {
+            Ok(linear::weight_gradient(dy, x, spec.layout, gradient, into)?)
+        })
+    }
+
+    /// Lets `f` write a CPU tensor's gradient, or add to what is there.
+    pub fn in_place<R>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        f: impl FnOnce(&Tensor, Into) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        if let Some(gradient) = self.by_name.get(name) {
+            return f(gradient, Into::Add);
+        }
+        let elements: usize = shape.iter().product();
+        let gradient = match self.spare.iter().position(|spare| spare.elem_count() == elements) {
+            Some(k) => self.spare.swap_remove(k).reshape(shape)?,
+            None => Tensor::zeros(shape, DType::F32, &candle_core::Device::Cpu)?,
+        };
+        let result = f(&gradient, Into::Replace)?;
+        self.by_name.insert(name.to_owned(), gradient);
+        Ok(result)
+    }
+
+    /// Forgets all gradients and keeps their memory for the next.
+    pub fn clear(&mut self) {
+        let done = std::mem::take(&mut self.by_name).into_values();
+        self.spare.extend(done.filter(on_kernels));
     }
 
     /// Names of the tensors that received a gradient, sorted.
@@ -35,32 +81,33 @@ impl Gradients {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), gradient))
     }
 
-    /// The Euclidean norm of all gradients together.
-    pub fn norm(&self) -> Result<f64, Error> {
-        let squares = self.by_name.values().map(sum_of_squares).collect::<Result<Vec<f64>, Error>>()?;
-        Ok(squares.iter().sum::<f64>().sqrt())
+    /// The sum of squares of each gradient.
+    pub fn squares(&self) -> Result<Squares, Error> {
+        self.iter().map(|(name, gradient)| Ok((name.to_owned(), sum_of_squares(gradient)?))).collect()
     }
+}
 
-    /// Proves that exactly the tensors of the scope received a gradient, and that all of it is finite. Returns the
-    /// names of those whose gradient is zero everywhere, which is odd but can be right.
-    ///
-    /// # Errors
-    /// [`Error::Unproved`] with the names.
-    pub fn prove(&self, scope: &Scope) -> Result<Vec<String>, Error> {
-        let missing = scope.names().filter(|name| !self.by_name.contains_key(*name)).map(str::to_owned).collect();
-        let planned: std::collections::BTreeSet<&str> = scope.names().collect();
-        let unplanned = self.names().filter(|name| !planned.contains(name)).map(str::to_owned).collect();
-        let (mut infinite, mut zero) = (Vec::new(), Vec::new());
-        for (name, gradient) in self.iter() {
-            match sum_of_squares(gradient)? {
-                sum if !sum.is_finite() => infinite.push(name.to_owned()),
-                0.0 => zero.push(name.to_owned()),
-                _ => (),
-            }
-        }
-        let proof = Unproved { missing, unplanned, infinite };
-        if proof.is_empty() { Ok(zero) } else { Err(Error::Unproved(proof)) }
-    }
+/// The Euclidean norm of all gradients together.
+pub fn norm(squares: &Squares) -> f64 {
+    squares.values().sum::<f64>().sqrt()
+}
+
+/// Proves that exactly the tensors of the scope received a gradient, and that all of it is finite. Returns the names of
+/// those whose gradient is zero everywhere, which is odd but can be right.
+///
+/// # Errors
+/// [`Error::Unproved`] with the names.
+pub fn prove(squares: &Squares, scope: &Scope) -> Result<Vec<String>, Error> {
+    let planned: std::collections::BTreeSet<&str> = scope.names().collect();
+    let names = |keep: &dyn Fn(&str, f64) -> bool| -> Vec<String> {
+        squares.iter().filter(|(name, square)| keep(name, **square)).map(|(name, _)| name.clone()).collect()
+    };
+    let proof = Unproved {
+        missing: planned.iter().filter(|name| !squares.contains_key(**name)).map(|name| (*name).to_owned()).collect(),
+        unplanned: names(&|name, _| !planned.contains(name)),
+        infinite: names(&|_, square| !square.is_finite()),
+    };
+    if proof.is_empty() { Ok(names(&|_, square| square == 0.0)) } else { Err(Error::Unproved(proof)) }
 }
 
 /// What keeps a step's gradients from being proved.
@@ -94,7 +141,7 @@ impl std::fmt::Display for Unproved {
 }
 
 fn sum_of_squares(tensor: &Tensor) -> Result<f64, Error> {
-    if tensor.device().is_cpu() {
+    if on_kernels(tensor) {
         return Ok(cpu::sum_of_squares(tensor)?);
     }
     Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))

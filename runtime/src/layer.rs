@@ -2,7 +2,8 @@
 //!
 //! A layer has three passes: forward alone, which keeps nothing; forward that keeps what backward needs; and backward,
 //! which computes the gradients of the tensors that are trained and, where asked, that of the layer's input. Nothing
-//! below the lowest trained tensor is visited.
+//! below the lowest trained tensor is visited. What is cheap to compute again (norms, rotations, activations) is not
+//! kept.
 
 mod attention;
 mod mlp;
@@ -12,9 +13,12 @@ use frostline_schemas::decoder::{DecoderConfig, LayerSpec, NormSpec, RopeSpec};
 
 use self::attention::Attention;
 use self::mlp::Mlp;
+use crate::batches::Batch;
 use crate::error::Error;
 use crate::gradients::Gradients;
-use crate::modules::{self, Norm};
+use crate::modules::Norm;
+use crate::ops::select::{self, Selection};
+use crate::ops::sequences::Sequences;
 use crate::ops::{residual, rope};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
@@ -28,25 +32,51 @@ pub struct Layer {
 
 /// What backward needs of a layer's forward pass.
 #[derive(Debug)]
-pub struct Saved {
+pub enum Saved {
+    /// All but what is cheap to compute again.
+    Whole(Box<Kept>),
+    /// The layer's input alone, [places, hidden].
+    Input(Tensor),
+}
+
+/// What the two halves of a layer keep.
+#[derive(Debug)]
+pub struct Kept {
     attention: BranchSaved<attention::Saved>,
     mlp: BranchSaved<mlp::Saved>,
 }
 
-/// What all layers share for sequences of one length: the tables of their rotary embeddings.
+/// The places at which a layer's output is wanted. Keys and values are needed at all places either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    All,
+    /// Where targets are predicted: of the last layer nothing else is read.
+    Targets,
+}
+
+/// What all layers share for one batch.
 #[derive(Debug)]
 pub struct Context {
+    all: Sequences,
+    at_targets: Sequences,
+    targets: Selection,
+    /// The tables of the rotary embeddings.
     tables: Vec<(RopeSpec, usize, rope::Table)>,
 }
 
 impl Context {
-    /// Tables for sequences of `sequence` places.
-    pub fn new(config: &DecoderConfig, sequence: usize, device: &Device) -> Result<Context, Error> {
-        let mut context = Context { tables: Vec::new() };
+    /// The context of a batch.
+    pub fn new(config: &DecoderConfig, batch: &Batch, device: &Device) -> Result<Context, Error> {
+        let mut context = Context {
+            all: batch.sequences.clone(),
+            at_targets: batch.sequences.at(&batch.places),
+            targets: Selection::new(batch.places.clone(), device)?,
+            tables: Vec::new(),
+        };
         for layer in &config.layers {
             let (Some(spec), head_dim) = (layer.attention.rope, layer.attention.head_dim) else { continue };
             if context.table(&spec, head_dim).is_none() {
-                let table = rope::Table::new(&spec, head_dim, sequence, device)?;
+                let table = rope::Table::new(&spec, head_dim, batch.sequences.longest(), device)?;
                 context.tables.push((spec, head_dim, table));
             }
         }
@@ -55,6 +85,29 @@ impl Context {
 
     fn table(&self, spec: &RopeSpec, head_dim: usize) -> Option<&rope::Table> {
         self.tables.iter().find(|(s, d, _)| s == spec && *d == head_dim).map(|(_, _, table)| table)
+    }
+
+    fn sequences(&self, places: Places) -> &Sequences {
+        match places {
+            Places::All => &self.all,
+            Places::Targets => &self.at_targets,
+        }
+    }
+
+    /// Of rows for all places those that are wanted.
+    pub fn select(&self, x: &Tensor, places: Places) -> Result<Tensor, Error> {
+        match places {
+            Places::All => Ok(x.clone()),
+            Places::Targets => Ok(select::forward(x, &self.targets)?),
+        }
+    }
+
+    /// Adds the gradient of wanted rows to that of all rows, `sum`, which nobody else holds.
+    pub fn select_backward(&self, dy: &Tensor, places: Places, sum: Tensor) -> Result<Tensor, Error> {
+        match places {
+            Places::All => Ok(residual::add(sum, dy)?),
+            Places::Targets => Ok(select::backward(dy, &self.targets, sum)?),
+        }
     }
 }
 
@@ -69,10 +122,16 @@ impl Layer {
         }
     }
 
-    /// [batch, sequence, hidden] → the same shape; keeps nothing.
-    pub fn forward(&self, parameters: &Parameters, context: &Context, hidden: &Tensor) -> Result<Tensor, Error> {
-        let hidden = self.attention.forward(parameters, context, hidden)?;
-        self.mlp.forward(parameters, context, &hidden)
+    /// [places, hidden] → the same width, at the places wanted; keeps nothing.
+    pub fn forward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        hidden: &Tensor,
+        places: Places,
+    ) -> Result<Tensor, Error> {
+        let hidden = self.attention.forward(parameters, context, hidden, places)?;
+        self.mlp.forward(parameters, context, &hidden, Places::All)
     }
 
     /// As [`forward`](Layer::forward), keeping what [`backward`](Layer::backward) needs.
@@ -81,26 +140,35 @@ impl Layer {
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
+        places: Places,
     ) -> Result<(Tensor, Saved), Error> {
-        let (hidden, attention) = self.attention.forward_saved(parameters, context, hidden)?;
-        let (hidden, mlp) = self.mlp.forward_saved(parameters, context, &hidden)?;
-        Ok((hidden, Saved { attention, mlp }))
+        let (middle, attention) = self.attention.forward_saved(parameters, context, hidden, places)?;
+        let (y, mlp) = self.mlp.forward_saved(parameters, context, &middle, Places::All)?;
+        Ok((y, Saved::Whole(Box::new(Kept { attention, mlp }))))
     }
 
-    /// Adds the gradients of the trained tensors; returns the input's where it is wanted, [batch, sequence, hidden].
+    /// Adds the gradients of the trained tensors; returns the input's where it is wanted, [places, hidden].
     pub fn backward(
         &self,
         parameters: &Parameters,
         context: &Context,
         saved: Saved,
         dy: Tensor,
-        wants_input: bool,
+        (places, wants_input): (Places, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
+        let kept = match saved {
+            Saved::Whole(kept) => kept,
+            Saved::Input(hidden) => match self.forward_saved(parameters, context, &hidden, places)?.1 {
+                Saved::Whole(kept) => kept,
+                Saved::Input(_) => return Err(Error::Internal("a layer that keeps its input alone")),
+            },
+        };
+        let Kept { attention, mlp } = *kept;
         let wants_middle = wants_input || self.attention.is_trained();
-        let dy = self.mlp.backward(parameters, context, saved.mlp, dy, wants_middle, gradients)?;
+        let dy = self.mlp.backward(parameters, context, mlp, dy, (Places::All, wants_middle), gradients)?;
         match dy {
-            Some(dy) => self.attention.backward(parameters, context, saved.attention, dy, wants_input, gradients),
+            Some(dy) => self.attention.backward(parameters, context, attention, dy, (places, wants_input), gradients),
             None => Ok(None),
         }
     }
@@ -111,22 +179,38 @@ trait Inner {
     type Saved;
 
     fn is_trained(&self) -> bool;
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor) -> Result<Tensor, Error>;
+
+    /// [places, hidden] → the same width, at the places wanted.
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error>;
+
     fn forward_saved(
         &self,
         parameters: &Parameters,
         context: &Context,
         x: &Tensor,
+        places: Places,
     ) -> Result<(Tensor, Self::Saved), Error>;
+
+    /// Adds the gradients of the trained tensors, given the input `x` of the forward pass; returns that of `x` where it
+    /// is wanted.
     fn backward(
         &self,
         parameters: &Parameters,
         context: &Context,
         saved: Self::Saved,
-        dy: &Tensor,
-        wants_input: bool,
+        passed: Passed,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error>;
+}
+
+/// What passes through a branch's inner part on the way back.
+struct Passed<'a> {
+    /// Input of the forward pass.
+    x: &'a Tensor,
+    /// Gradient of its output.
+    dy: &'a Tensor,
+    places: Places,
+    wants_input: bool,
 }
 
 /// One branch off the residual stream: `h + out_norm(inner(norm(h)))`.
@@ -139,9 +223,11 @@ struct Branch<T> {
 
 #[derive(Debug)]
 struct BranchSaved<S> {
-    norm: modules::Saved,
+    /// Input of the branch.
+    hidden: Tensor,
     inner: S,
-    out_norm: Option<modules::Saved>,
+    /// Input of the norm at its end.
+    added: Option<Tensor>,
 }
 
 impl<T: Inner> Branch<T> {
@@ -153,13 +239,19 @@ impl<T: Inner> Branch<T> {
         self.norm.is_trained() || self.inner.is_trained() || self.out_norm.as_ref().is_some_and(Norm::is_trained)
     }
 
-    fn forward(&self, parameters: &Parameters, context: &Context, hidden: &Tensor) -> Result<Tensor, Error> {
+    fn forward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        hidden: &Tensor,
+        places: Places,
+    ) -> Result<Tensor, Error> {
         let normed = self.norm.forward(parameters, hidden)?;
-        let mut added = self.inner.forward(parameters, context, &normed)?;
+        let mut added = self.inner.forward(parameters, context, &normed, places)?;
         if let Some(norm) = &self.out_norm {
             added = norm.forward(parameters, &added)?;
         }
-        Ok(residual::add(hidden, &added)?)
+        Ok(residual::add(added, &context.select(hidden, places)?)?)
     }
 
     fn forward_saved(
@@ -167,15 +259,17 @@ impl<T: Inner> Branch<T> {
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
+        places: Places,
     ) -> Result<(Tensor, BranchSaved<T::Saved>), Error> {
-        let (normed, norm) = self.norm.forward_saved(parameters, hidden)?;
-        let (mut added, inner) = self.inner.forward_saved(parameters, context, &normed)?;
-        let mut out_norm = None;
+        let normed = self.norm.forward(parameters, hidden)?;
+        let (mut y, inner) = self.inner.forward_saved(parameters, context, &normed, places)?;
+        let mut added = None;
         if let Some(norm) = &self.out_norm {
-            let (normed, saved) = norm.forward_saved(parameters, &added)?;
-            (added, out_norm) = (normed, Some(saved));
+            let normed = norm.forward(parameters, &y)?;
+            added = Some(std::mem::replace(&mut y, normed));
         }
-        Ok((residual::add(hidden, &added)?, BranchSaved { norm, inner, out_norm }))
+        let y = residual::add(y, &context.select(hidden, places)?)?;
+        Ok((y, BranchSaved { hidden: hidden.clone(), inner, added }))
     }
 
     fn backward(
@@ -184,20 +278,23 @@ impl<T: Inner> Branch<T> {
         context: &Context,
         saved: BranchSaved<T::Saved>,
         dy: Tensor,
-        wants_input: bool,
+        (places, wants_input): (Places, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let wants_normed = wants_input || self.norm.is_trained();
         let wants_added = wants_normed || self.inner.is_trained();
-        let added = match (&self.out_norm, &saved.out_norm) {
-            (Some(norm), Some(saved)) => norm.backward(parameters, saved, &dy, wants_added, gradients)?,
+        let added = match (&self.out_norm, &saved.added) {
+            (Some(norm), Some(added)) => norm.backward(parameters, added, &dy, wants_added, gradients)?,
             _ => wants_added.then(|| dy.clone()),
         };
         let Some(added) = added else { return Ok(None) };
-        let normed = self.inner.backward(parameters, context, saved.inner, &added, wants_normed, gradients)?;
-        let Some(normed) = normed else { return Ok(None) };
-        match self.norm.backward(parameters, &saved.norm, &normed, wants_input, gradients)? {
-            Some(dx) => Ok(Some(residual::add(&dy, &dx)?)),
+        let x = self.norm.forward(parameters, &saved.hidden)?;
+        let passed = Passed { x: &x, dy: &added, places, wants_input: wants_normed };
+        let Some(normed) = self.inner.backward(parameters, context, saved.inner, passed, gradients)? else {
+            return Ok(None);
+        };
+        match self.norm.backward(parameters, &saved.hidden, &normed, wants_input, gradients)? {
+            Some(dx) => Ok(Some(context.select_backward(&dy, places, dx)?)),
             None => Ok(None),
         }
     }

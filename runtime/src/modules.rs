@@ -5,139 +5,123 @@ use frostline_schemas::decoder::{LinearSpec, NormSpec, TensorSpec};
 
 use crate::error::Error;
 use crate::gradients::Gradients;
-use crate::ops::{self, Wanted, linear, norm};
+use crate::ops::{Wanted, linear, norm};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
-/// A linear layer.
+/// An operation with a weight and perhaps a bias, of which the scope's tensors are trained.
 #[derive(Clone, Debug)]
-pub struct Linear {
-    spec: LinearSpec,
-    trained: Trained,
+pub struct Module<S> {
+    spec: S,
+    trains_weight: bool,
+    trains_bias: bool,
 }
+
+/// A linear layer.
+pub type Linear = Module<LinearSpec>;
 
 /// A norm.
-#[derive(Clone, Debug)]
-pub struct Norm {
-    spec: NormSpec,
-    trained: Trained,
+pub type Norm = Module<NormSpec>;
+
+/// What linear layers and norms have alike.
+pub trait Spec: Clone {
+    fn weight(&self) -> &TensorSpec;
+    fn bias(&self) -> Option<&TensorSpec>;
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Trained {
-    weight: bool,
-    bias: bool,
-}
-
-/// What a module's backward pass needs of its forward pass: its input, where anything needs it.
-#[derive(Debug)]
-pub struct Saved(Option<Tensor>);
-
-impl Trained {
-    fn new(weight: &TensorSpec, bias: Option<&TensorSpec>, scope: &Scope) -> Trained {
-        Trained { weight: scope.holds(weight), bias: scope.holds_any(bias) }
+impl Spec for LinearSpec {
+    fn weight(&self) -> &TensorSpec {
+        &self.weight
     }
 
-    fn wanted(self, input: bool) -> Wanted {
-        Wanted { input, weight: self.weight, bias: self.bias }
+    fn bias(&self) -> Option<&TensorSpec> {
+        self.bias.as_ref()
+    }
+}
+
+impl Spec for NormSpec {
+    fn weight(&self) -> &TensorSpec {
+        &self.weight
+    }
+
+    fn bias(&self) -> Option<&TensorSpec> {
+        self.bias.as_ref()
+    }
+}
+
+impl<S: Spec> Module<S> {
+    /// A module of which the scope's tensors are trained.
+    pub fn new(spec: &S, scope: &Scope) -> Module<S> {
+        Module {
+            trains_weight: scope.holds(spec.weight()),
+            trains_bias: scope.holds_any(spec.bias()),
+            spec: spec.clone(),
+        }
+    }
+
+    /// Whether weight or bias is trained.
+    pub fn is_trained(&self) -> bool {
+        self.trains_weight || self.trains_bias
+    }
+
+    fn bias<'a>(&self, parameters: &'a Parameters) -> Result<Option<&'a Tensor>, Error> {
+        self.spec.bias().map(|bias| parameters.vector(bias)).transpose()
     }
 }
 
 impl Linear {
-    /// A linear layer of which the scope's tensors are trained.
-    pub fn new(spec: &LinearSpec, scope: &Scope) -> Linear {
-        Linear { spec: spec.clone(), trained: Trained::new(&spec.weight, spec.bias.as_ref(), scope) }
-    }
-
-    /// Whether weight or bias is trained.
-    pub fn is_trained(&self) -> bool {
-        self.trained.weight || self.trained.bias
-    }
-
-    /// [.., inputs] → [.., outputs].
+    /// [rows, inputs] → [rows, outputs].
     pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
-        let bias = self.spec.bias.as_ref().map(|bias| parameters.get(bias)).transpose()?;
-        Ok(linear::forward(x, parameters.get(&self.spec.weight)?, bias, self.spec.layout)?)
+        let weight = parameters.matrix(&self.spec.weight)?;
+        Ok(linear::forward(x, &weight, self.bias(parameters)?, self.spec.layout)?)
     }
 
-    /// As [`forward`](Linear::forward); keeps the input where the weight is trained.
-    pub fn forward_saved(&self, parameters: &Parameters, x: &Tensor) -> Result<(Tensor, Saved), Error> {
-        let saved = Saved(self.trained.weight.then(|| x.clone()));
-        Ok((self.forward(parameters, x)?, saved))
-    }
-
-    /// Adds the gradients of what is trained; returns the input's where it is wanted.
-    pub fn backward(
-        &self,
-        parameters: &Parameters,
-        saved: &Saved,
-        dy: &Tensor,
-        wants_input: bool,
-        gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>, Error> {
-        let wanted = self.trained.wanted(wants_input);
-        if !wanted.any() {
-            return Ok(None);
+    /// Adds the gradients of what is trained; `x` is the input of the forward pass.
+    pub fn collect(&self, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
+        if self.trains_weight {
+            gradients.add_weight(&self.spec, x, dy)?;
         }
-        let weight = parameters.get(&self.spec.weight)?;
-        let computed = linear::backward(dy, saved.0.as_ref(), weight, self.spec.layout, wanted)?;
-        collect(computed, &self.spec.weight, self.spec.bias.as_ref(), gradients)
+        match &self.spec.bias {
+            Some(bias) if self.trains_bias => gradients.add(&bias.name, linear::bias_gradient(dy)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gradient of the input, added to `sum` where there is one, which nobody else holds.
+    pub fn input_gradient(&self, parameters: &Parameters, dy: &Tensor, sum: Option<Tensor>) -> Result<Tensor, Error> {
+        let weight = parameters.matrix(&self.spec.weight)?;
+        Ok(linear::input_gradient(dy, &weight, self.spec.layout, sum)?)
     }
 }
 
 impl Norm {
-    /// A norm of which the scope's tensors are trained.
-    pub fn new(spec: &NormSpec, scope: &Scope) -> Norm {
-        Norm { spec: spec.clone(), trained: Trained::new(&spec.weight, spec.bias.as_ref(), scope) }
-    }
-
-    /// Whether weight or bias is trained.
-    pub fn is_trained(&self) -> bool {
-        self.trained.weight || self.trained.bias
-    }
-
     /// [.., width] → the same shape.
     pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
-        let bias = self.spec.bias.as_ref().map(|bias| parameters.get(bias)).transpose()?;
-        Ok(norm::forward(x, self.spec.kind, self.spec.epsilon, parameters.get(&self.spec.weight)?, bias)?)
+        let weight = parameters.vector(&self.spec.weight)?;
+        Ok(norm::forward(x, self.spec.kind, self.spec.epsilon, weight, self.bias(parameters)?)?)
     }
 
-    /// As [`forward`](Norm::forward); keeps the input.
-    pub fn forward_saved(&self, parameters: &Parameters, x: &Tensor) -> Result<(Tensor, Saved), Error> {
-        Ok((self.forward(parameters, x)?, Saved(Some(x.clone()))))
-    }
-
-    /// Adds the gradients of what is trained; returns the input's where it is wanted.
+    /// Adds the gradients of what is trained; returns that of the input, `x`, where it is wanted.
     pub fn backward(
         &self,
         parameters: &Parameters,
-        saved: &Saved,
+        x: &Tensor,
         dy: &Tensor,
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wanted = self.trained.wanted(wants_input);
-        let Some(x) = saved.0.as_ref().filter(|_| wanted.any()) else {
+        let wanted = Wanted { input: wants_input, weight: self.trains_weight, bias: self.trains_bias };
+        if !wanted.any() {
             return Ok(None);
-        };
-        let weight = parameters.get(&self.spec.weight)?;
+        }
+        let weight = parameters.vector(&self.spec.weight)?;
         let computed = norm::backward(dy, x, self.spec.kind, self.spec.epsilon, weight, wanted)?;
-        collect(computed, &self.spec.weight, self.spec.bias.as_ref(), gradients)
+        if let Some(gradient) = computed.weight {
+            gradients.add(&self.spec.weight.name, gradient)?;
+        }
+        if let (Some(gradient), Some(bias)) = (computed.bias, &self.spec.bias) {
+            gradients.add(&bias.name, gradient)?;
+        }
+        Ok(computed.input)
     }
-}
-
-/// Files gradients under the names of their tensors; returns the input's.
-fn collect(
-    computed: ops::Gradients,
-    weight: &TensorSpec,
-    bias: Option<&TensorSpec>,
-    gradients: &mut Gradients,
-) -> Result<Option<Tensor>, Error> {
-    if let Some(gradient) = computed.weight {
-        gradients.add(&weight.name, gradient)?;
-    }
-    if let (Some(gradient), Some(bias)) = (computed.bias, bias) {
-        gradients.add(&bias.name, gradient)?;
-    }
-    Ok(computed.input)
 }

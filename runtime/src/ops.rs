@@ -13,8 +13,12 @@ pub mod loss;
 pub mod norm;
 pub mod residual;
 pub mod rope;
+pub mod select;
+pub mod sequences;
 
-use candle_core::{Result, Tensor};
+pub use cpu::product;
+
+use candle_core::{DType, Tensor};
 
 /// Which gradients a backward pass shall compute, for an operation with an input, a weight and a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +43,9 @@ pub struct Gradients {
     pub bias: Option<Tensor>,
 }
 
-/// Sees [.., width] as [rows, width].
-pub(crate) fn rows(x: &Tensor) -> Result<Tensor> {
-    let width = x.dim(candle_core::D::Minus1)?;
-    x.reshape(((), width))
+/// Whether the one-pass kernels for f32 on the CPU compute with this tensor.
+pub(crate) fn on_kernels(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ enum Moments {
 }
 
 /// The numbers of one step.
-#[derive(Clone, Copy)]
-struct Rates {
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
     /// What gradients are multiplied by.
     clip: f32,
     /// What parameters are multiplied by: 1 − learning rate · weight decay.
@@ -52,23 +52,14 @@ impl AdamW {
         AdamW { weight_decay, steps: 0, moments: BTreeMap::new() }
     }
 
-    /// Updates every tensor that has a gradient, in place.
-    ///
-    /// `clip` is what gradients are multiplied by first, 1 for none.
-    pub fn step(
-        &mut self,
-        parameters: &mut Parameters,
-        gradients: &Gradients,
-        learning_rate: f64,
-        clip: f64,
-    ) -> Result<(), Error> {
+    /// Begins a step; `clip` is what gradients are multiplied by first, 1 for none.
+    pub fn begin(&mut self, learning_rate: f64, clip: f64) -> Rates {
         self.steps = self.steps.saturating_add(1);
-        let rates = Rates {
-            clip: clip as f32,
-            decay: (1.0 - learning_rate * self.weight_decay) as f32,
-            size: (learning_rate / (1.0 - BETA_1.powi(self.steps))) as f32,
-            correction: (1.0 - BETA_2.powi(self.steps)).sqrt().recip() as f32,
-        };
+        Rates::new(self.steps, learning_rate, self.weight_decay, clip)
+    }
+
+    /// Updates every tensor that has a gradient, in place.
+    pub fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Result<(), Error> {
         for (name, gradient) in gradients.iter() {
             let parameter = parameters.trained_tensor(name)?.clone();
             if !self.moments.contains_key(name) {
@@ -76,7 +67,10 @@ impl AdamW {
             }
             let moments = self.moments.get_mut(name).ok_or(Error::Internal("moments were just made"))?;
             match moments {
-                Moments::Host(first, second) => update_in_place(&parameter, gradient, (first, second), rates)?,
+                Moments::Host(first, second) => {
+                    update_in_place(&parameter, gradient, (first, second), rates)?;
+                    parameters.changed(name);
+                }
                 Moments::Device(first, second) => {
                     let updated = update(&parameter, gradient, (first, second), rates)?;
                     parameters.replace(name, updated)?;
@@ -84,6 +78,17 @@ impl AdamW {
             }
         }
         Ok(())
+    }
+}
+
+impl Rates {
+    fn new(step: i32, learning_rate: f64, weight_decay: f64, clip: f64) -> Rates {
+        Rates {
+            clip: clip as f32,
+            decay: (1.0 - learning_rate * weight_decay) as f32,
+            size: (learning_rate / (1.0 - BETA_1.powi(step))) as f32,
+            correction: (1.0 - BETA_2.powi(step)).sqrt().recip() as f32,
+        }
     }
 }
 
@@ -165,13 +170,7 @@ mod tests {
         let (mut m, mut v) = (vec![0.0; 2], vec![0.0; 2]);
         let (mut first, mut second) = (parameter.zeros_like().unwrap(), parameter.zeros_like().unwrap());
         for (step, gradient) in [[0.5f32, -0.25], [0.1, 0.3]].iter().enumerate() {
-            let step = step as i32 + 1;
-            let rates = Rates {
-                clip: 1.0,
-                decay: 1.0 - 0.1 * 0.01,
-                size: (0.1 / (1.0 - BETA_1.powi(step))) as f32,
-                correction: (1.0 - BETA_2.powi(step)).sqrt().recip() as f32,
-            };
+            let rates = Rates::new(step as i32 + 1, 0.1, 0.01, 1.0);
             let gradient = Tensor::new(gradient, &Device::Cpu).unwrap();
             update_in_place(&parameter, &gradient, (&mut m, &mut v), rates).unwrap();
             on_device = update(&on_device, &gradient, (&mut first, &mut second), rates).unwrap();

@@ -3,28 +3,60 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
 use frostline_schemas::weights::Weights;
 
 use crate::error::Error;
-use crate::ops::cpu;
+use crate::ops::cpu::product::Matrix;
+use crate::ops::{cpu, on_kernels};
 use crate::scope::Scope;
 
-/// Every tensor of a model, in f32 on one device.
+/// In which precision to compute. Trained tensors, their gradients and the optimiser's moments, losses and norms are in
+/// f32 either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    /// Products and what lies between them in bf16.
+    Bf16,
+}
+
+impl Precision {
+    /// What is usual on a device: f32 on the CPU, bf16 on a GPU.
+    pub fn of(device: crate::device::Device) -> Precision {
+        match device {
+            crate::device::Device::Cpu => Precision::F32,
+            crate::device::Device::Cuda(_) => Precision::Bf16,
+        }
+    }
+
+    fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// Every tensor of a model, on one device.
 ///
-/// A frozen tensor is read from the memory map when it is first asked for, so that what is never used (the prefix,
-/// where its output is known) costs nothing. Of a frozen embedding only the rows in use are read, unless it is tied: the head needs it whole.
+/// A frozen tensor is read when it is first asked for, so that what is never used (the prefix, where its output is known)
+/// costs nothing. On the CPU in f32 a frozen matrix is not even copied: products read it from the memory map. Of a
+/// frozen embedding only the rows in use are read.
 pub struct Parameters {
     weights: Weights,
     device: Device,
+    precision: Precision,
     slots: BTreeMap<String, Slot>,
 }
 
 struct Slot {
     spec: TensorSpec,
     trained: bool,
+    /// In f32 where it is trained or a vector, else in the precision of products.
     value: OnceLock<Tensor>,
+    /// A trained matrix in the precision of products, where that is another.
+    rounded: OnceLock<Tensor>,
 }
 
 impl Parameters {
@@ -32,13 +64,20 @@ impl Parameters {
     ///
     /// # Errors
     /// [`Error::Weights`] where a tensor of the config is missing, has another shape or is no float.
-    pub fn new(config: &DecoderConfig, weights: Weights, scope: &Scope, device: Device) -> Result<Parameters, Error> {
+    pub fn new(
+        config: &DecoderConfig,
+        weights: Weights,
+        scope: &Scope,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Parameters, Error> {
         weights.check(config)?;
         let slot = |spec: &TensorSpec| {
-            (spec.name.clone(), Slot { spec: spec.clone(), trained: scope.holds(spec), value: OnceLock::new() })
+            let (value, rounded) = (OnceLock::new(), OnceLock::new());
+            (spec.name.clone(), Slot { spec: spec.clone(), trained: scope.holds(spec), value, rounded })
         };
         let slots = config.tensors().into_iter().map(slot).collect();
-        Ok(Parameters { weights, device, slots })
+        Ok(Parameters { weights, device, precision, slots })
     }
 
     /// The device on which all tensors lie.
@@ -46,21 +85,49 @@ impl Parameters {
         &self.device
     }
 
-    /// A tensor in its config's shape.
-    pub fn get(&self, spec: &TensorSpec) -> Result<&Tensor, Error> {
+    /// The type of hidden states.
+    pub fn dtype(&self) -> DType {
+        self.precision.dtype()
+    }
+
+    /// A norm's weight or a bias, in f32.
+    pub fn vector(&self, spec: &TensorSpec) -> Result<&Tensor, Error> {
+        self.value(self.slot(&spec.name)?)
+    }
+
+    /// A weight in its config's shape, in the precision of products.
+    pub fn matrix(&self, spec: &TensorSpec) -> Result<Matrix<'_>, Error> {
         let slot = self.slot(&spec.name)?;
+        if !slot.trained && self.device.is_cpu() && self.precision == Precision::F32 {
+            return Ok(Matrix::Mapped(self.weights.require(&spec.name)?));
+        }
+        let value = self.value(slot)?;
+        if value.dtype() == self.dtype() {
+            return Ok(Matrix::Tensor(value));
+        }
+        if let Some(rounded) = slot.rounded.get() {
+            return Ok(Matrix::Tensor(rounded));
+        }
+        let rounded = value.to_dtype(self.dtype())?;
+        Ok(Matrix::Tensor(slot.rounded.get_or_init(|| rounded)))
+    }
+
+    fn value<'a>(&self, slot: &'a Slot) -> Result<&'a Tensor, Error> {
         if let Some(value) = slot.value.get() {
             return Ok(value);
         }
-        let loaded = self.load(&slot.spec)?;
+        let mut loaded = self.load(&slot.spec)?;
+        if !slot.trained && slot.spec.shape.len() > 1 {
+            loaded = loaded.to_dtype(self.dtype())?;
+        }
         Ok(slot.value.get_or_init(|| loaded))
     }
 
-    /// Rows of a table [rows, width] by index → [indices, width]. Of a frozen table only these rows are read.
+    /// Rows of a table [rows, width] by index → [indices, width], in the precision of products. Of a frozen table only these rows are read.
     pub fn rows(&self, spec: &TensorSpec, indices: &[u32]) -> Result<Tensor, Error> {
         if self.slot(&spec.name)?.trained {
             let indices = Tensor::from_slice(indices, indices.len(), &self.device)?;
-            return Ok(self.get(spec)?.index_select(&indices, 0)?);
+            return Ok(self.value(self.slot(&spec.name)?)?.index_select(&indices, 0)?.to_dtype(self.dtype())?);
         }
         let view = self.weights.require(&spec.name)?;
         let width: usize = spec.shape[1..].iter().product();
@@ -70,13 +137,13 @@ impl Parameters {
                 return Err(Error::Index { table: spec.name.clone(), index, rows: spec.shape[0] });
             }
         }
-        Ok(Tensor::from_vec(values, (indices.len(), width), &self.device)?)
+        Ok(Tensor::from_vec(values, (indices.len(), width), &self.device)?.to_dtype(self.dtype())?)
     }
 
     /// The trained tensors by name, sorted.
     pub fn trained(&self) -> impl Iterator<Item = (&str, Result<&Tensor, Error>)> {
         let trained = self.slots.iter().filter(|(_, slot)| slot.trained);
-        trained.map(|(name, slot)| (name.as_str(), self.get(&slot.spec)))
+        trained.map(|(name, slot)| (name.as_str(), self.value(slot)))
     }
 
     /// Checks that every trained tensor is finite.
@@ -100,7 +167,7 @@ impl Parameters {
     pub fn trained_tensor(&self, name: &str) -> Result<&Tensor, Error> {
         let slot = self.slot(name)?;
         match slot.trained {
-            true => self.get(&slot.spec),
+            true => self.value(slot),
             false => Err(Error::UnknownTensors { names: vec![name.to_owned()] }),
         }
     }
@@ -121,8 +188,15 @@ impl Parameters {
             });
         }
         slot.trained = true;
-        slot.value = OnceLock::from(value);
+        (slot.value, slot.rounded) = (OnceLock::from(value), OnceLock::new());
         Ok(())
+    }
+
+    /// To be called when a trained tensor was changed in place.
+    pub fn changed(&mut self, name: &str) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.rounded = OnceLock::new();
+        }
     }
 
     fn slot(&self, name: &str) -> Result<&Slot, Error> {
@@ -137,7 +211,7 @@ impl Parameters {
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool, Error> {
-    if tensor.device().is_cpu() {
+    if on_kernels(tensor) {
         return Ok(cpu::is_finite(tensor)?);
     }
     // 0 · x is 0 for every number and NaN for all else.

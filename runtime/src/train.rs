@@ -9,12 +9,12 @@ use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
 use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Listener};
 use crate::device::{self, Device};
 use crate::error::Error;
-use crate::gradients::Gradients;
-use crate::optimizer::{AdamW, clip_factor};
-use crate::parameters::Parameters;
+use crate::gradients::{self, Gradients, Squares};
+use crate::optimizer::{AdamW, Rates, clip_factor};
+use crate::parameters::{Parameters, Precision};
 use crate::schedule;
 use crate::scope::Scope;
 
@@ -23,6 +23,10 @@ use crate::scope::Scope;
 pub struct Settings {
     pub training: TrainingSettings,
     pub device: Device,
+    /// What is usual on the device where `None`.
+    pub precision: Option<Precision>,
+    /// Whether to keep of each layer its input alone, and compute the rest again.
+    pub recompute: bool,
     /// Threads for the arithmetic; all that the machine has where `None`.
     pub threads: Option<usize>,
 }
@@ -103,8 +107,9 @@ pub fn train(
     check(&settings.training, examples)?;
     let ModelFolder { config, weights, .. } = model;
     warn(&config, examples, settings.training.batch_size);
-    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?)?;
-    let decoder = Decoder::new(config, scope);
+    let precision = settings.precision.unwrap_or(Precision::of(settings.device));
+    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?, precision)?;
+    let decoder = Decoder::new(config, scope).recomputing(settings.recompute);
     decoder.check(examples)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone(), examples);
@@ -168,6 +173,7 @@ struct Trainer<'a> {
     decoder: Decoder,
     parameters: Parameters,
     optimizer: AdamW,
+    gradients: Gradients,
     settings: TrainingSettings,
     examples: &'a [Example],
     rows: Rows,
@@ -182,6 +188,7 @@ impl<'a> Trainer<'a> {
     ) -> Trainer<'a> {
         Trainer {
             optimizer: AdamW::new(settings.weight_decay),
+            gradients: Gradients::default(),
             rows: Rows::new(examples.len(), settings.order, settings.seed),
             decoder,
             parameters,
@@ -203,56 +210,120 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    /// Whether a layer can be updated as soon as its gradients are there, so that those of all layers need not stand in
+    /// memory together: where nothing needs them together, neither a norm to clip by nor a further micro-batch.
+    fn updates_at_once(&self) -> bool {
+        let config = self.decoder.config();
+        self.settings.gradient_clip.is_none()
+            && self.settings.accumulation == 1
+            && !self.decoder.scope().holds(&config.embedding)
+    }
+
     /// One step, counted from 0.
     fn step(&mut self, step: u64) -> Result<StepMetrics, Error> {
         let begun = Instant::now();
         let rows = self.rows.take(self.settings.batch_size * self.settings.accumulation);
         let examples: Vec<&Example> = rows.iter().map(|&row| &self.examples[row]).collect();
         let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
-        let (loss, gradients) = self.loss_and_gradients(&examples, targets)?;
-        if !loss.is_finite() {
-            return Err(Error::Loss { step: step + 1, loss });
-        }
-        if step == 0 {
-            self.prove(&gradients)?;
-        }
-        let gradient_norm = gradients.norm()?;
-        if !gradient_norm.is_finite() {
-            return Err(Error::Gradient { step: step + 1 });
-        }
         let learning_rate = schedule::learning_rate(&self.settings, step);
-        let clip = clip_factor(gradient_norm, self.settings.gradient_clip);
-        self.optimizer.step(&mut self.parameters, &gradients, learning_rate, clip)?;
+        let (loss, squares) = match self.updates_at_once() {
+            true => self.update_layer_by_layer(step, &examples, targets, learning_rate)?,
+            false => self.update_at_the_end(step, &examples, targets, learning_rate)?,
+        };
+        if step == 0 {
+            let zero = gradients::prove(&squares, self.decoder.scope())?;
+            if !zero.is_empty() {
+                tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
+            }
+        }
         Ok(StepMetrics {
             step: step + 1,
             loss,
             learning_rate,
-            gradient_norm,
+            gradient_norm: gradients::norm(&squares),
             tokens: examples.iter().map(|example| example.tokens.len() as u64).sum(),
             targets: targets as u64,
             seconds: begun.elapsed().as_secs_f64(),
         })
     }
 
-    /// Mean loss over all targets of the step, and its gradients, one micro-batch after the other.
-    fn loss_and_gradients(&self, examples: &[&Example], targets: usize) -> Result<(f64, Gradients), Error> {
+    /// Mean loss over all targets of the step and the squares of its gradients, each layer updated when it is done.
+    fn update_layer_by_layer(
+        &mut self,
+        step: u64,
+        examples: &[&Example],
+        targets: usize,
+        learning_rate: f64,
+    ) -> Result<(f64, Squares), Error> {
         let scale = 1.0 / targets.max(1) as f64;
-        let mut gradients = Gradients::default();
-        let mut loss = 0.0;
-        for examples in examples.chunks(self.settings.batch_size) {
-            let batch = Batch::new(examples.iter().copied());
-            let (decoder, parameters) = (&self.decoder, &self.parameters);
-            let boundary = decoder.prefix(parameters, &batch)?;
-            loss += decoder.loss_and_gradients(parameters, &batch, boundary, scale, &mut gradients)?;
-        }
-        Ok((loss * scale, gradients))
+        let batch = Batch::new(examples.iter().copied());
+        let boundary = self.decoder.prefix(&self.parameters, &batch)?;
+        let rates = self.optimizer.begin(learning_rate, 1.0);
+        let mut updating = Updating { step, scale, rates, optimizer: &mut self.optimizer, squares: Squares::new() };
+        let (parameters, gradients) = (&mut self.parameters, &mut self.gradients);
+        let loss = self.decoder.loss_and_gradients(parameters, &batch, boundary, scale, gradients, &mut updating)?;
+        // What is above the layers, where no layer is trained.
+        updating.layer_done(parameters, gradients)?;
+        Ok((loss * scale, updating.squares))
     }
 
-    fn prove(&self, gradients: &Gradients) -> Result<(), Error> {
-        let zero = gradients.prove(self.decoder.scope())?;
-        if !zero.is_empty() {
-            tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
+    /// The same, with one update when all micro-batches are done.
+    fn update_at_the_end(
+        &mut self,
+        step: u64,
+        examples: &[&Example],
+        targets: usize,
+        learning_rate: f64,
+    ) -> Result<(f64, Squares), Error> {
+        let scale = 1.0 / targets.max(1) as f64;
+        let mut loss = 0.0;
+        self.gradients.clear();
+        for examples in examples.chunks(self.settings.batch_size) {
+            let batch = Batch::new(examples.iter().copied());
+            let (parameters, gradients) = (&mut self.parameters, &mut self.gradients);
+            let boundary = self.decoder.prefix(parameters, &batch)?;
+            loss += self.decoder.loss_and_gradients(parameters, &batch, boundary, scale, gradients, &mut ())?;
         }
+        check_loss(step, loss * scale)?;
+        let squares = self.gradients.squares()?;
+        check_squares(step, &squares)?;
+        let clip = clip_factor(gradients::norm(&squares), self.settings.gradient_clip);
+        let rates = self.optimizer.begin(learning_rate, clip);
+        self.optimizer.update(&mut self.parameters, &self.gradients, rates)?;
+        Ok((loss * scale, squares))
+    }
+}
+
+/// Updates each layer when its gradients are there.
+struct Updating<'a> {
+    step: u64,
+    scale: f64,
+    rates: Rates,
+    optimizer: &'a mut AdamW,
+    squares: Squares,
+}
+
+impl Listener for Updating<'_> {
+    fn loss(&mut self, loss: f64) -> Result<(), Error> {
+        check_loss(self.step, loss * self.scale)
+    }
+
+    fn layer_done(&mut self, parameters: &mut Parameters, gradients: &mut Gradients) -> Result<(), Error> {
+        let squares = gradients.squares()?;
+        check_squares(self.step, &squares)?;
+        self.optimizer.update(parameters, gradients, self.rates)?;
+        gradients.clear();
+        self.squares.extend(squares);
         Ok(())
     }
+}
+
+fn check_loss(step: u64, loss: f64) -> Result<(), Error> {
+    if loss.is_finite() { Ok(()) } else { Err(Error::Loss { step: step + 1, loss }) }
+}
+
+/// The first step is left to the proof, which names the tensors.
+fn check_squares(step: u64, squares: &Squares) -> Result<(), Error> {
+    let finite = squares.values().all(|square| square.is_finite());
+    if finite || step == 0 { Ok(()) } else { Err(Error::Gradient { step: step + 1 }) }
 }

@@ -1,6 +1,9 @@
 //! The derivative of each operation: written out where it can be, and against finite differences.
 
 use candle_core::{Device, Tensor};
+use frostline_runtime::ops::product::{Into, Matrix};
+use frostline_runtime::ops::select::{self, Selection};
+use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{Wanted, activation, attention, embedding, linear, loss, norm, residual, rope};
 use frostline_schemas::decoder::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
@@ -45,42 +48,88 @@ fn assert_derivative(x: &Tensor, dy: &Tensor, gradient: &Tensor, f: impl Fn(&Ten
     }
 }
 
+/// The sequences of a batch whose rows have these lengths.
+fn sequences(lengths: &[usize]) -> Sequences {
+    let (mut spans, mut positions) = (Vec::new(), Vec::new());
+    for &length in lengths {
+        let range = positions.len()..positions.len() + length;
+        spans.push(Span { queries: range.clone(), keys: vec![range] });
+        positions.extend(0..length as u32);
+    }
+    Sequences::new(spans, positions)
+}
+
+struct LinearGradients {
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+fn linear_backward(dy: &Tensor, x: &Tensor, weight: &Tensor, layout: LinearLayout) -> LinearGradients {
+    let gradient = weight.zeros_like().unwrap();
+    linear::weight_gradient(dy, x, layout, &gradient, Into::Replace).unwrap();
+    close(&gradient, &linear::weight_gradient_composed(dy, x, layout).unwrap());
+    LinearGradients {
+        input: linear::input_gradient(dy, &Matrix::Tensor(weight), layout, None).unwrap(),
+        weight: gradient,
+        bias: linear::bias_gradient(dy).unwrap(),
+    }
+}
+
+fn close(a: &Tensor, b: &Tensor) {
+    assert_close(a, &values(b));
+}
+
 #[test]
 fn linear_gradients() {
     let x = tensor(&[1.0, 2.0, 3.0, 4.0], &[2, 2]);
     let weight = tensor(&[1.0, -1.0, 0.5, 2.0, 0.0, 3.0], &[3, 2]);
     let bias = tensor(&[0.1, 0.2, 0.3], &[3]);
     let layout = LinearLayout::OutputsFirst;
-    assert_close(&linear::forward(&x, &weight, Some(&bias), layout).unwrap(), &[-0.9, 4.7, 6.3, -0.9, 9.7, 12.3]);
+    let y = linear::forward(&x, &Matrix::Tensor(&weight), Some(&bias), layout).unwrap();
+    assert_close(&y, &[-0.9, 4.7, 6.3, -0.9, 9.7, 12.3]);
     let dy = tensor(&[1.0, 0.0, 2.0, 0.0, 1.0, -1.0], &[2, 3]);
-    let got = linear::backward(&dy, Some(&x), &weight, layout, ALL).unwrap();
-    assert_close(&got.input.unwrap(), &[1.0, 5.0, 0.5, -1.0]); // dy W
-    assert_close(&got.weight.unwrap(), &[1.0, 2.0, 3.0, 4.0, -1.0, 0.0]); // dyᵀ x
-    assert_close(&got.bias.unwrap(), &[1.0, 1.0, 1.0]); // Σ dy
+    let got = linear_backward(&dy, &x, &weight, layout);
+    assert_close(&got.input, &[1.0, 5.0, 0.5, -1.0]); // dy W
+    assert_close(&got.weight, &[1.0, 2.0, 3.0, 4.0, -1.0, 0.0]); // dyᵀ x
+    assert_close(&got.bias, &[1.0, 1.0, 1.0]); // Σ dy
+    let sum = tensor(&[1.0, 1.0, 1.0, 1.0], &[2, 2]);
+    let sum = linear::input_gradient(&dy, &Matrix::Tensor(&weight), layout, Some(sum)).unwrap();
+    assert_close(&sum, &[2.0, 6.0, 1.5, 0.0]);
+    linear::weight_gradient(&dy, &x, layout, &got.weight, Into::Add).unwrap();
+    assert_close(&got.weight, &[2.0, 4.0, 6.0, 8.0, -2.0, 0.0]);
 }
 
 #[test]
 fn linear_with_inputs_first_is_the_transpose() {
-    let (x, dy) = (random(&[2, 3, 4], 1), random(&[2, 3, 5], 2));
+    let (x, dy) = (random(&[6, 4], 1), random(&[6, 5], 2));
     let weight = random(&[4, 5], 3);
     let transposed = weight.t().unwrap().contiguous().unwrap();
     let (first, last) = (LinearLayout::InputsFirst, LinearLayout::OutputsFirst);
-    let y = linear::forward(&x, &weight, None, first).unwrap();
-    assert_close(&y, &values(&linear::forward(&x, &transposed, None, last).unwrap()));
-    let got = linear::backward(&dy, Some(&x), &weight, first, ALL).unwrap();
-    let expected = linear::backward(&dy, Some(&x), &transposed, last, ALL).unwrap();
-    assert_close(&got.input.unwrap(), &values(&expected.input.unwrap()));
-    assert_close(&got.weight.unwrap(), &values(&expected.weight.unwrap().t().unwrap()));
+    let y = linear::forward(&x, &Matrix::Tensor(&weight), None, first).unwrap();
+    close(&y, &linear::forward(&x, &Matrix::Tensor(&transposed), None, last).unwrap());
+    let got = linear_backward(&dy, &x, &weight, first);
+    let expected = linear_backward(&dy, &x, &transposed, last);
+    close(&got.input, &expected.input);
+    close(&got.weight, &expected.weight.t().unwrap());
 }
 
 #[test]
 fn what_is_not_wanted_is_not_computed() {
     let wanted = Wanted { input: true, weight: false, bias: false };
-    let (dy, weight) = (random(&[2, 3], 1), random(&[3, 4], 2));
-    let got = linear::backward(&dy, None, &weight, LinearLayout::OutputsFirst, wanted).unwrap();
-    assert!(got.input.is_some() && got.weight.is_none() && got.bias.is_none());
+    let dy = random(&[2, 3], 1);
     let got = norm::backward(&dy, &dy, NormKind::Layer, 1e-5, &random(&[3], 3), wanted).unwrap();
     assert!(got.input.is_some() && got.weight.is_none() && got.bias.is_none());
+}
+
+#[test]
+fn selected_rows_get_their_gradient_back() {
+    let selection = Selection::new(vec![2, 0], &Device::Cpu).unwrap();
+    let x = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2]);
+    assert_close(&select::forward(&x, &selection).unwrap(), &[5.0, 6.0, 1.0, 2.0]);
+    let dy = tensor(&[10.0, 20.0, 30.0, 40.0], &[2, 2]);
+    let sum = select::backward(&dy, &selection, x.copy().unwrap()).unwrap();
+    assert_close(&sum, &[31.0, 42.0, 3.0, 4.0, 15.0, 26.0]);
 }
 
 #[test]
@@ -116,45 +165,65 @@ fn norm_of_a_vector() {
 fn rope_gradients() {
     let spec = RopeSpec { theta: 100.0, scaling: RopeScaling::None };
     let table = rope::Table::new(&spec, 4, 3, &Device::Cpu).unwrap();
-    let x = random(&[2, 3, 2, 4], 1);
-    let y = rope::forward(&x, &table).unwrap();
+    let positions = [0, 1, 2, 0, 1, 2];
+    let x = random(&[6, 2, 4], 1);
+    let y = rope::forward(&x, &table, &positions).unwrap();
     // Place 1 turns dimension 0 with 2 by 1 radian, and 1 with 3 by 100^(−1/2) = 0.1.
     let (x1, y1) = (values(&x)[8..12].to_vec(), values(&y)[8..12].to_vec());
     let ((s, c), (s1, c1)) = (1f32.sin_cos(), 0.1f32.sin_cos());
     let expected = [x1[0] * c - x1[2] * s, x1[1] * c1 - x1[3] * s1, x1[2] * c + x1[0] * s, x1[3] * c1 + x1[1] * s1];
     assert_close(&tensor(&y1, &[4]), &expected);
-    assert_close(&rope::backward(&y, &table).unwrap(), &values(&x)); // The rotation's transpose undoes it.
-    let dy = random(&[2, 3, 2, 4], 2);
-    assert_derivative(&x, &dy, &rope::backward(&dy, &table).unwrap(), |x| rope::forward(x, &table).unwrap());
+    close(&rope::backward(&y, &table, &positions).unwrap(), &x); // The rotation's transpose undoes it.
+    let dy = random(&[6, 2, 4], 2);
+    let gradient = rope::backward(&dy, &table, &positions).unwrap();
+    assert_derivative(&x, &dy, &gradient, |x| rope::forward(x, &table, &positions).unwrap());
 }
 
 #[test]
 fn attention_gradients() {
-    for (kv_heads, window) in [(1, None), (2, Some(2)), (4, Some(3))] {
-        let shape = attention::Shape { scale: 0.7, window };
-        let q = random(&[2, 5, 4, 3], 1);
-        let (k, v) = (random(&[2, 5, kv_heads, 3], 2), random(&[2, 5, kv_heads, 3], 3));
-        let dy = random(&[2, 5, 12], 4);
-        let f = |q: &Tensor, k: &Tensor, v: &Tensor| attention::forward(q, k, v, shape).unwrap();
-        let (_, saved) = f(&q, &k, &v);
-        let (dq, dk, dv) = attention::backward(&dy, &saved, shape).unwrap();
-        assert_derivative(&q, &dy, &dq, |q| f(q, &k, &v).0);
-        assert_derivative(&k, &dy, &dk, |k| f(&q, k, &v).0);
-        assert_derivative(&v, &dy, &dv, |v| f(&q, &k, v).0);
+    let all = sequences(&[5, 3]);
+    for (sequences, queries) in [(all.clone(), 8), (all.at(&[2, 4, 7]), 3)] {
+        for (kv_heads, window) in [(1, None), (2, Some(2)), (4, Some(3))] {
+            let shape = attention::Shape { scale: 0.7, window };
+            let q = random(&[queries, 4, 3], 1);
+            let (k, v) = (random(&[8, kv_heads, 3], 2), random(&[8, kv_heads, 3], 3));
+            let dy = random(&[queries, 12], 4);
+            let f = |q: &Tensor, k: &Tensor, v: &Tensor| attention::forward(q, k, v, shape, &sequences).unwrap();
+            let saved = f(&q, &k, &v);
+            let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, shape, &sequences).unwrap();
+            assert_derivative(&q, &dy, &dq, |q| f(q, &k, &v).output);
+            assert_derivative(&k, &dy, &dk, |k| f(&q, k, &v).output);
+            assert_derivative(&v, &dy, &dv, |v| f(&q, &k, v).output);
+        }
     }
 }
 
 #[test]
 fn a_window_of_one_sees_itself_alone() {
     let shape = attention::Shape { scale: 1.0, window: Some(1) };
-    let (q, k, v) = (random(&[1, 4, 2, 3], 1), random(&[1, 4, 2, 3], 2), random(&[1, 4, 2, 3], 3));
-    let (y, saved) = attention::forward(&q, &k, &v, shape).unwrap();
-    assert_close(&y, &values(&v));
-    let dy = random(&[1, 4, 6], 4);
-    let (dq, dk, dv) = attention::backward(&dy, &saved, shape).unwrap();
-    assert_close(&dv, &values(&dy)); // y = v
+    let sequences = sequences(&[4]);
+    let (q, k, v) = (random(&[4, 2, 3], 1), random(&[4, 2, 3], 2), random(&[4, 2, 3], 3));
+    let saved = attention::forward(&q, &k, &v, shape, &sequences).unwrap();
+    close(&saved.output, &v);
+    let dy = random(&[4, 6], 4);
+    let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, shape, &sequences).unwrap();
+    close(&dv, &dy); // y = v
     assert_close(&dq, &[0.0; 24]); // A softmax over one place is constant.
     assert_close(&dk, &[0.0; 24]);
+}
+
+/// More queries than are computed at a time.
+#[test]
+fn blocks_of_queries_change_nothing() {
+    let sequences = sequences(&[150]);
+    let shape = attention::Shape { scale: 0.7, window: Some(90) };
+    let (q, k, v) = (random(&[150, 2, 3], 1), random(&[150, 1, 3], 2), random(&[150, 1, 3], 3));
+    let all = attention::forward(&q, &k, &v, shape, &sequences).unwrap().output;
+    for place in [0u32, 63, 64, 149] {
+        let one = q.narrow(0, place as usize, 1).unwrap();
+        let one = attention::forward(&one, &k, &v, shape, &sequences.at(&[place])).unwrap().output;
+        close(&one, &all.narrow(0, place as usize, 1).unwrap());
+    }
 }
 
 #[test]
@@ -190,80 +259,101 @@ fn gated_activation_gradients() {
 #[test]
 fn residual_sum() {
     let (x, z) = (random(&[3, 5], 1), random(&[3, 5], 2));
-    assert_close(&residual::add(&x, &z).unwrap(), &values(&(&x + &z).unwrap()));
+    close(&residual::add(x.copy().unwrap(), &z).unwrap(), &(&x + &z).unwrap());
 }
 
 #[test]
 fn embedding_gradients_add_up_where_a_row_was_read_twice() {
-    let ids = Tensor::new(&[[2u32, 0, 2]], &Device::Cpu).unwrap();
-    let dy = tensor(&[1.0, 2.0, 3.0, 4.0, 10.0, 20.0], &[1, 3, 2]);
+    let ids = Tensor::new(&[2u32, 0, 2], &Device::Cpu).unwrap();
+    let dy = tensor(&[1.0, 2.0, 3.0, 4.0, 10.0, 20.0], &[3, 2]);
     let got = embedding::backward(&dy, &ids, 3).unwrap();
     assert_close(&got, &[3.0, 4.0, 0.0, 0.0, 11.0, 22.0]);
+}
+
+/// Loss, gradient of the hidden states, gradient of the head.
+fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> (f64, Tensor, Tensor) {
+    let gradient = head.zeros_like().unwrap();
+    let into = Some((&gradient, Into::Replace));
+    let got = loss::cross_entropy(hidden, &Matrix::Tensor(head), targets, scale, into).unwrap();
+    (got.loss, got.hidden, gradient)
 }
 
 #[test]
 fn cross_entropy_of_equal_logits() {
     let (hidden, head) = (tensor(&[1.0, 2.0], &[1, 2]), tensor(&[0.0; 8], &[4, 2]));
-    let got = loss::cross_entropy(&hidden, &head, &[3], 0.5, true).unwrap();
-    assert!((got.loss - 4f64.ln()).abs() < 1e-6);
-    assert_close(&got.hidden, &[0.0, 0.0]);
+    let (loss, dhidden, dhead) = cross_entropy(&hidden, &head, &[3], 0.5);
+    assert!((loss - 4f64.ln()).abs() < 1e-6);
+    assert_close(&dhidden, &[0.0, 0.0]);
     // ½ (softmax − onehot)ᵀ h
-    assert_close(&got.head.unwrap(), &[0.125, 0.25, 0.125, 0.25, 0.125, 0.25, -0.375, -0.75]);
+    assert_close(&dhead, &[0.125, 0.25, 0.125, 0.25, 0.125, 0.25, -0.375, -0.75]);
 }
 
 #[test]
 fn cross_entropy_gradients() {
     let (hidden, head, targets) = (random(&[3, 5], 1), random(&[7, 5], 2), [6, 0, 3]);
     let loss = |hidden: &Tensor, head: &Tensor| {
-        let sum = loss::cross_entropy(hidden, head, &targets, 1.0, false).unwrap().loss;
+        let sum = loss::cross_entropy(hidden, &Matrix::Tensor(head), &targets, 1.0, None).unwrap().loss;
         tensor(&[sum as f32], &[1])
     };
-    let got = loss::cross_entropy(&hidden, &head, &targets, 1.0, true).unwrap();
+    let (sum, dhidden, dhead) = cross_entropy(&hidden, &head, &targets, 1.0);
     let one = tensor(&[1.0], &[1]);
-    assert_derivative(&hidden, &one, &got.hidden, |hidden| loss(hidden, &head));
-    assert_derivative(&head, &one, &got.head.unwrap(), |head| loss(&hidden, head));
-    let scores: f32 = loss::log_probabilities(&hidden, &head, &targets).unwrap().iter().sum();
-    assert!((f64::from(scores) + got.loss).abs() < 1e-5);
+    assert_derivative(&hidden, &one, &dhidden, |hidden| loss(hidden, &head));
+    assert_derivative(&head, &one, &dhead, |head| loss(&hidden, head));
+    let pairs = [(0, 6), (1, 0), (2, 3)];
+    let scores: f32 = loss::log_probabilities(&hidden, &Matrix::Tensor(&head), &pairs).unwrap().iter().sum();
+    assert!((f64::from(scores) + sum).abs() < 1e-5);
 }
 
-/// A vocabulary so large that two targets' logits fill a chunk.
+/// More targets than are taken at a time, and a vocabulary of many blocks.
 #[test]
-fn chunks_of_targets_change_nothing() {
-    const VOCABULARY: usize = 6_000_000;
-    let (hidden, head) = (random(&[5, 1], 1), random(&[VOCABULARY, 1], 2));
-    let targets = [0, VOCABULARY as u32 - 1, 17, 3_000_000, 5];
-    let all = loss::cross_entropy(&hidden, &head, &targets, 1.0, true).unwrap();
-    let mut alone = 0.0;
+fn pieces_of_targets_and_vocabulary_change_nothing() {
+    const VOCABULARY: usize = 9000;
+    const TARGETS: usize = 700;
+    let (hidden, head) = ((random(&[TARGETS, 4], 1) * 8.0).unwrap(), random(&[VOCABULARY, 4], 2));
+    let targets: Vec<u32> = (0..TARGETS as u32).map(|k| k * 12 + 7).collect();
+    let (loss, dhidden, dhead) = cross_entropy(&hidden, &head, &targets, 1.0);
+    let (mut alone, mut dhead_alone) = (0.0, head.zeros_like().unwrap());
     for (k, target) in targets.iter().enumerate() {
-        let one = loss::cross_entropy(&hidden.narrow(0, k, 1).unwrap(), &head, &[*target], 1.0, false).unwrap();
-        alone += one.loss;
-        assert_close(&all.hidden.get(k).unwrap(), &values(&one.hidden));
+        let (one, d, dh) = cross_entropy(&hidden.narrow(0, k, 1).unwrap(), &head, &[*target], 1.0);
+        alone += one;
+        close(&dhidden.get(k).unwrap(), &d.get(0).unwrap());
+        dhead_alone = (dhead_alone + dh).unwrap();
     }
-    assert!((all.loss - alone).abs() < 1e-6);
-    assert_eq!(all.head.unwrap().dims(), [VOCABULARY, 1]);
+    assert!((loss / alone - 1.0).abs() < 1e-6, "{loss} {alone}");
+    for (a, b) in values(&dhead).iter().zip(values(&dhead_alone)) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
 }
 
 #[test]
 fn a_target_outside_the_vocabulary_is_an_error() {
     let (hidden, head) = (random(&[1, 2], 1), random(&[3, 2], 2));
-    let error = loss::cross_entropy(&hidden, &head, &[3], 1.0, false).unwrap_err();
+    let error = loss::cross_entropy(&hidden, &Matrix::Tensor(&head), &[3], 1.0, None).unwrap_err();
     assert!(error.to_string().contains("target token 3 is outside the vocabulary of 3"), "{error}");
 }
 
 /// In matrices large enough for threads to share.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let (x, weight, dy) = (random(&[300, 200], 1), random(&[700, 200], 2), random(&[300, 700], 3));
-    let targets: Vec<u32> = (0..300).map(|k| k * 2).collect();
-    let results = |threads| {
-        let compute = || {
-            let backward = linear::backward(&dy, Some(&x), &weight, LinearLayout::OutputsFirst, ALL).unwrap();
-            let loss = loss::cross_entropy(&x, &weight, &targets, 0.5, true).unwrap();
-            let all = [backward.input, backward.weight, backward.bias, Some(loss.hidden), loss.head];
-            (loss.loss, all.map(|tensor| values(&tensor.unwrap())))
+    for rows in [300, 1100] {
+        let (x, weight, dy) = (random(&[rows, 200], 1), random(&[700, 200], 2), random(&[rows, 700], 3));
+        let targets: Vec<u32> = (0..rows as u32).map(|k| k % 700).collect();
+        let q = random(&[rows, 5, 40], 4);
+        let k = random(&[rows, 1, 40], 5);
+        let sequences = sequences(&[rows - 10, 10]);
+        let shape = attention::Shape { scale: 0.2, window: None };
+        let results = |threads| {
+            let compute = || {
+                let linear = linear_backward(&dy, &x, &weight, LinearLayout::OutputsFirst);
+                let (loss, dhidden, dhead) = cross_entropy(&x, &weight, &targets, 0.5);
+                let saved = attention::forward(&q, &k, &k, shape, &sequences).unwrap();
+                let [dq, dk, dv] = attention::backward(&x, [&q, &k, &k], &saved, shape, &sequences).unwrap();
+                let all = [linear.input, linear.weight, linear.bias, dhidden, dhead, saved.output, dq, dk, dv];
+                (loss, all.map(|tensor| values(&tensor)))
+            };
+            frostline_runtime::device::on_threads(Some(threads), compute).unwrap()
         };
-        frostline_runtime::device::on_threads(Some(threads), compute).unwrap()
-    };
-    let one = results(1);
-    assert!([2, 3, 8].into_iter().all(|threads| results(threads) == one));
+        let one = results(1);
+        assert!([2, 3, 8].into_iter().all(|threads| results(threads) == one), "{rows} rows");
+    }
 }

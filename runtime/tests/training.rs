@@ -11,8 +11,9 @@ use frostline_runtime::batches::Batch;
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::device::Device;
 use frostline_runtime::evaluate::evaluate;
+use frostline_runtime::gradients::prove;
 use frostline_runtime::merge::{Types, merge};
-use frostline_runtime::parameters::Parameters;
+use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::run_folder::{Run, RunWriter};
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
@@ -37,7 +38,7 @@ fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
         order: Order::Shuffle,
         seed: 3,
     };
-    Settings { training, device: Device::Cpu, threads: Some(2) }
+    Settings { training, device: Device::Cpu, precision: None, recompute: false, threads: Some(2) }
 }
 
 #[derive(Default)]
@@ -94,7 +95,7 @@ fn logits_of(model: &Path) -> Tensor {
     let config = config::read(model).unwrap();
     let scope = Scope::everything(&config);
     let weights = Weights::open(model).unwrap();
-    let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu).unwrap();
+    let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu, Precision::F32).unwrap();
     logits(&Decoder::new(config, scope), &parameters)
 }
 
@@ -161,7 +162,8 @@ fn a_run_holds_the_trained_tensors_and_nothing_else() {
 
     let model = ModelFolder::open(&folder("llama")).unwrap();
     let scope = Scope::everything(&model.config);
-    let mut parameters = Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu).unwrap();
+    let mut parameters =
+        Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu, Precision::F32).unwrap();
     run.apply(&identity(&folder("llama")), &mut parameters).unwrap();
     let reloaded = logits(&trained.decoder, &parameters);
     assert_eq!(largest_difference(&reloaded, &logits(&trained.decoder, &trained.parameters)), 0.0);
@@ -332,18 +334,18 @@ fn a_run_that_did_not_end_is_told_apart() {
 fn gradients_that_do_not_match_the_scope_are_named() {
     let case = Case::open("llama");
     let (_, mut gradients) = case.step(Scope::above(&case.config, 3).unwrap());
-    let error = gradients.prove(&Scope::above(&case.config, 2).unwrap()).unwrap_err();
+    let error = prove(&gradients.squares().unwrap(), &Scope::above(&case.config, 2).unwrap()).unwrap_err();
     let Error::Unproved(unproved) = error else { panic!("{error}") };
     assert!(unproved.missing.iter().all(|name| name.starts_with("model.layers.2.")) && unproved.missing.len() == 9);
     assert!(unproved.unplanned.is_empty() && unproved.infinite.is_empty());
 
     let norm = Scope::of_names(&case.config, ["model.norm.weight"]).unwrap();
-    let Err(Error::Unproved(unproved)) = gradients.prove(&norm) else { panic!("proved") };
+    let Err(Error::Unproved(unproved)) = prove(&gradients.squares().unwrap(), &norm) else { panic!("proved") };
     assert_eq!(unproved.unplanned.len(), 9);
 
     let nan = Tensor::full(f32::NAN, case.config.hidden, &TensorDevice::Cpu).unwrap();
     gradients.add("model.norm.weight", nan).unwrap();
-    let error = gradients.prove(&Scope::above(&case.config, 3).unwrap()).unwrap_err();
+    let error = prove(&gradients.squares().unwrap(), &Scope::above(&case.config, 3).unwrap()).unwrap_err();
     assert!(error.to_string().ends_with("not finite: model.norm.weight; no weights were written"), "{error}");
 }
 

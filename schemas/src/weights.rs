@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use rayon::prelude::*;
 pub use safetensors::Dtype;
 use safetensors::SafeTensors;
@@ -235,12 +235,22 @@ fn read_index(folder: &Path) -> Result<Index, WeightsError> {
     }
 }
 
-impl TensorView<'_> {
+impl<'a> TensorView<'a> {
     /// The elements as f32, exactly; `None` where the type is not F32, BF16 or F16.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
+        const CHUNK: usize = 1 << 16;
         let width = float_width(self.dtype)?;
         let mut out = vec![0.0; self.bytes.len() / width];
-        self.read_f32(0, &mut out).then_some(out)
+        let read = |(k, part): (usize, &mut [f32])| self.read_f32(k * CHUNK, part);
+        out.par_chunks_mut(CHUNK).enumerate().all(read).then_some(out)
+    }
+
+    /// The elements as they lie in memory, where they are F32 and aligned; `None` where they have to be read.
+    pub fn as_f32(&self) -> Option<&'a [f32]> {
+        match self.dtype {
+            Dtype::F32 if cfg!(target_endian = "little") => bytemuck::try_cast_slice(self.bytes).ok(),
+            _ => None,
+        }
     }
 
     /// Fills `out` with the elements from `start` on; false where the type is no float type or the range is outside.
@@ -251,11 +261,7 @@ impl TensorView<'_> {
         }) else {
             return false;
         };
-        const CHUNK: usize = 1 << 16;
-        let width = bytes.len() / out.len().max(1);
-        out.par_chunks_mut(CHUNK)
-            .zip(bytes.par_chunks(CHUNK * width.max(1)))
-            .for_each(|(out, bytes)| convert(self.dtype, bytes, out));
+        convert(self.dtype, bytes, out);
         true
     }
 }
@@ -277,7 +283,7 @@ fn convert(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
         }
         Dtype::BF16 => {
             for (value, two) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                *value = bf16::from_le_bytes([two[0], two[1]]).to_f32();
+                *value = f32::from_bits(u32::from(u16::from_le_bytes([two[0], two[1]])) << 16);
             }
         }
         _ => {

@@ -18,7 +18,7 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let examples = model.read_examples(&arguments.data, arguments.max_length)?.examples;
     let run = arguments.run.as_deref().map(Run::open).transpose()?;
     let identity = run.is_some().then(|| model.identity()).transpose()?;
-    let (decoder, mut parameters) = Decoder::frozen(model, arguments.compute.device)?;
+    let (decoder, mut parameters) = Decoder::frozen(model, arguments.compute.device, None)?;
     if let (Some(run), Some(identity)) = (&run, &identity) {
         run.apply(identity, &mut parameters)?;
     }

@@ -141,6 +141,8 @@ fn training() -> Settings {
             seed: 0,
         },
         device: Device::Cpu,
+        precision: None,
+        recompute: false,
         threads: None,
     }
 }

@@ -89,6 +89,8 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
             seed: arguments.seed,
         },
         device: arguments.compute.device,
+        precision: None,
+        recompute: false,
         threads: arguments.compute.threads,
     })
 }

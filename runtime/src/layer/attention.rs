@@ -1,13 +1,13 @@
 //! The attention half of a layer: projections, norms of queries and keys, rotary embedding, attention, output.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use frostline_schemas::decoder::{AttentionSpec, ProjectionSpec, RopeSpec};
 
-use super::{Context, Inner};
+use super::{Context, Inner, Passed, Places};
 use crate::error::Error;
 use crate::gradients::Gradients;
-use crate::modules::{self, Linear, Norm};
-use crate::ops::{attention, residual, rope};
+use crate::modules::{Linear, Norm};
+use crate::ops::{attention, rope};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
@@ -33,14 +33,11 @@ struct Projection {
     fused: bool,
 }
 
-/// Inputs of projections and norms, and what the softmax keeps.
+/// What the projections gave, [queries or places, their heads, head_dim], and what the softmax keeps.
 #[derive(Debug)]
 pub struct Saved {
-    projections: Vec<modules::Saved>,
-    query_norm: Option<modules::Saved>,
-    key_norm: Option<modules::Saved>,
+    projected: [Tensor; 3],
     attention: attention::Saved,
-    output: modules::Saved,
 }
 
 impl Attention {
@@ -69,45 +66,121 @@ impl Attention {
         self.projection.linears.iter().any(Linear::is_trained) || norms.into_iter().any(Norm::is_trained)
     }
 
-    /// Queries, keys and values, [batch, sequence, their heads, head_dim] each.
-    fn split(&self, projected: Vec<Tensor>) -> Result<[Tensor; 3], Error> {
-        let widths = [self.heads, self.kv_heads, self.kv_heads].map(|heads| heads * self.head_dim);
-        let parts: Vec<Tensor> = match (self.projection.fused, projected.as_slice()) {
-            (true, [all]) => {
-                let starts = [0, widths[0], widths[0] + widths[1]];
-                let part = |(start, width)| all.narrow(D::Minus1, start, width);
-                starts.into_iter().zip(widths).map(part).collect::<Result<_, _>>()?
+    /// Queries where they are wanted, keys and values at all places, [rows, their heads, head_dim] each.
+    fn project(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        x: &Tensor,
+        places: Places,
+    ) -> Result<[Tensor; 3], Error> {
+        let [q, k, v] = match self.projection.linears.as_slice() {
+            [all] if self.projection.fused => {
+                let [q, k, v] = self.split(&all.forward(parameters, x)?)?;
+                [context.select(&q, places)?, k, v]
             }
-            _ => projected,
+            [q, k, v] => {
+                let wanted = context.select(x, places)?;
+                [q.forward(parameters, &wanted)?, k.forward(parameters, x)?, v.forward(parameters, x)?]
+            }
+            _ => return Err(Error::Internal("three projections")),
         };
-        let heads = |part: &Tensor| {
-            let (batch, sequence, width) = part.dims3()?;
-            part.reshape((batch, sequence, width / self.head_dim, self.head_dim))
+        let heads = |x: Tensor, heads: usize| x.reshape((x.dim(0)?, heads, self.head_dim));
+        Ok([heads(q, self.heads)?, heads(k, self.kv_heads)?, heads(v, self.kv_heads)?])
+    }
+
+    /// The outputs of a fused projection.
+    fn split(&self, all: &Tensor) -> Result<[Tensor; 3], Error> {
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let part = |start: usize, width: usize| all.narrow(1, start, width)?.contiguous();
+        Ok([part(0, queries)?, part(queries, keys)?, part(queries + keys, keys)?])
+    }
+
+    /// Queries and keys as the scores see them: normed and turned.
+    fn prepare(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        [q, k]: [&Tensor; 2],
+        places: Places,
+    ) -> Result<[Tensor; 2], Error> {
+        let normed = |norm: &Option<Norm>, x: &Tensor| match norm {
+            Some(norm) => norm.forward(parameters, x),
+            None => Ok(x.clone()),
         };
-        match parts.as_slice() {
-            [q, k, v] => Ok([heads(q)?, heads(k)?, heads(v)?]),
-            _ => Err(Error::Internal("three projections")),
+        let (q, k) = (normed(&self.query_norm, q)?, normed(&self.key_norm, k)?);
+        let Some(table) = self.table(context) else { return Ok([q, k]) };
+        let (queries, all) = (context.sequences(places), context.sequences(Places::All));
+        Ok([rope::forward(&q, table, queries.query_positions())?, rope::forward(&k, table, all.positions())?])
+    }
+
+    /// The gradients of queries and keys as the projections gave them.
+    fn prepare_backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        [q, k]: [&Tensor; 2],
+        [mut dq, mut dk]: [Tensor; 2],
+        places: Places,
+        gradients: &mut Gradients,
+    ) -> Result<[Tensor; 2], Error> {
+        if let Some(table) = self.table(context) {
+            dq = rope::backward(&dq, table, context.sequences(places).query_positions())?;
+            dk = rope::backward(&dk, table, context.sequences(Places::All).positions())?;
         }
-    }
-
-    /// Gradients of the projections' outputs, [batch, sequence, width] each.
-    fn join(&self, [q, k, v]: [&Tensor; 3]) -> Result<Vec<Tensor>, Error> {
-        let flat = |x: &Tensor| x.contiguous()?.flatten_from(2);
-        let parts = vec![flat(q)?, flat(k)?, flat(v)?];
-        if self.projection.fused { Ok(vec![Tensor::cat(&parts, 2)?]) } else { Ok(parts) }
-    }
-
-    fn turn(&self, context: &Context, x: Tensor) -> Result<Tensor, Error> {
-        match self.rope.as_ref().and_then(|spec| context.table(spec, self.head_dim)) {
-            Some(table) => Ok(rope::forward(&x, table)?),
-            None => Ok(x),
-        }
-    }
-
-    fn turn_back(&self, context: &Context, dy: Tensor) -> Result<Tensor, Error> {
-        match self.rope.as_ref().and_then(|spec| context.table(spec, self.head_dim)) {
-            Some(table) => Ok(rope::backward(&dy, table)?),
+        let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| match norm {
+            Some(norm) => norm.backward(parameters, x, &dy, true, gradients)?.ok_or(Error::Internal("a norm's input")),
             None => Ok(dy),
+        };
+        Ok([through(&self.query_norm, q, dq)?, through(&self.key_norm, k, dk)?])
+    }
+
+    fn table<'a>(&self, context: &'a Context) -> Option<&'a rope::Table> {
+        self.rope.as_ref().and_then(|spec| context.table(spec, self.head_dim))
+    }
+
+    /// Back through the projections.
+    fn project_backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        passed: &Passed,
+        projected: [Tensor; 3],
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error> {
+        let mut parts = Vec::new();
+        for part in projected {
+            parts.push(part.flatten_from(1)?);
+        }
+        if let ([all], [q, k, v]) = (self.projection.linears.as_slice(), parts.as_slice()) {
+            let q = match passed.places {
+                Places::All => q.clone(),
+                Places::Targets => {
+                    let zeros = Tensor::zeros((k.dim(0)?, q.dim(1)?), q.dtype(), q.device())?;
+                    context.select_backward(q, passed.places, zeros)?
+                }
+            };
+            let dy = Tensor::cat(&[&q, k, v], 1)?;
+            all.collect(passed.x, &dy, gradients)?;
+            return passed.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
+        }
+        let [q, k, v] = self.projection.linears.as_slice() else {
+            return Err(Error::Internal("three projections"));
+        };
+        q.collect(&context.select(passed.x, passed.places)?, &parts[0], gradients)?;
+        k.collect(passed.x, &parts[1], gradients)?;
+        v.collect(passed.x, &parts[2], gradients)?;
+        if !passed.wants_input {
+            return Ok(None);
+        }
+        let sum = k.input_gradient(parameters, &parts[1], None)?;
+        let sum = v.input_gradient(parameters, &parts[2], Some(sum))?;
+        match passed.places {
+            Places::All => q.input_gradient(parameters, &parts[0], Some(sum)).map(Some),
+            places => {
+                let wanted = q.input_gradient(parameters, &parts[0], None)?;
+                context.select_backward(&wanted, places, sum).map(Some)
+            }
         }
     }
 }
@@ -119,35 +192,22 @@ impl Inner for Attention {
         self.output.is_trained() || self.is_trained_below()
     }
 
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor) -> Result<Tensor, Error> {
-        let linears = self.projection.linears.iter();
-        let projected = linears.map(|linear| linear.forward(parameters, x)).collect::<Result<_, _>>()?;
-        let [mut queries, mut keys, values] = self.split(projected)?;
-        if let Some(norm) = &self.query_norm {
-            queries = norm.forward(parameters, &queries)?;
-        }
-        if let Some(norm) = &self.key_norm {
-            keys = norm.forward(parameters, &keys)?;
-        }
-        let (queries, keys) = (self.turn(context, queries)?, self.turn(context, keys)?);
-        let (y, _) = attention::forward(&queries, &keys, &values, self.shape)?;
-        self.output.forward(parameters, &y)
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
+        Ok(self.forward_saved(parameters, context, x, places)?.0)
     }
 
-    fn forward_saved(&self, parameters: &Parameters, context: &Context, x: &Tensor) -> Result<(Tensor, Saved), Error> {
-        let (mut projected, mut projections) = (Vec::new(), Vec::new());
-        for linear in &self.projection.linears {
-            let (y, saved) = linear.forward_saved(parameters, x)?;
-            projected.push(y);
-            projections.push(saved);
-        }
-        let [queries, keys, values] = self.split(projected)?;
-        let (queries, query_norm) = norm_saved(self.query_norm.as_ref(), parameters, queries)?;
-        let (keys, key_norm) = norm_saved(self.key_norm.as_ref(), parameters, keys)?;
-        let (queries, keys) = (self.turn(context, queries)?, self.turn(context, keys)?);
-        let (y, attention) = attention::forward(&queries, &keys, &values, self.shape)?;
-        let (y, output) = self.output.forward_saved(parameters, &y)?;
-        Ok((y, Saved { projections, query_norm, key_norm, attention, output }))
+    fn forward_saved(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        x: &Tensor,
+        places: Places,
+    ) -> Result<(Tensor, Saved), Error> {
+        let projected = self.project(parameters, context, x, places)?;
+        let [q, k] = self.prepare(parameters, context, [&projected[0], &projected[1]], places)?;
+        let attention = attention::forward(&q, &k, &projected[2], self.shape, context.sequences(places))?;
+        let y = self.output.forward(parameters, &attention.output)?;
+        Ok((y, Saved { projected, attention }))
     }
 
     fn backward(
@@ -155,42 +215,21 @@ impl Inner for Attention {
         parameters: &Parameters,
         context: &Context,
         saved: Saved,
-        dy: &Tensor,
-        wants_input: bool,
+        passed: Passed,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wants_below = wants_input || self.is_trained_below();
-        let Some(dy) = self.output.backward(parameters, &saved.output, dy, wants_below, gradients)? else {
+        self.output.collect(&saved.attention.output, passed.dy, gradients)?;
+        if !passed.wants_input && !self.is_trained_below() {
             return Ok(None);
-        };
-        let (queries, keys, values) = attention::backward(&dy, &saved.attention, self.shape)?;
-        let (queries, keys) = (self.turn_back(context, queries)?, self.turn_back(context, keys)?);
-        let mut through = |norm: Option<&Norm>, saved: Option<&modules::Saved>, dy: Tensor| match (norm, saved) {
-            (Some(norm), Some(saved)) => norm.backward(parameters, saved, &dy.contiguous()?, true, gradients),
-            _ => Ok(Some(dy)),
-        };
-        let queries = through(self.query_norm.as_ref(), saved.query_norm.as_ref(), queries)?;
-        let keys = through(self.key_norm.as_ref(), saved.key_norm.as_ref(), keys)?;
-        let (Some(queries), Some(keys)) = (queries, keys) else { return Ok(None) };
-        let projected = self.join([&queries, &keys, &values])?;
-        let mut sum: Option<Tensor> = None;
-        for ((linear, saved), dy) in self.projection.linears.iter().zip(&saved.projections).zip(&projected) {
-            sum = match (sum, linear.backward(parameters, saved, dy, wants_input, gradients)?) {
-                (Some(sum), Some(dx)) => Some(residual::add(&sum, &dx)?),
-                (sum, dx) => sum.or(dx),
-            };
         }
-        Ok(sum)
-    }
-}
-
-fn norm_saved(
-    norm: Option<&Norm>,
-    parameters: &Parameters,
-    x: Tensor,
-) -> Result<(Tensor, Option<modules::Saved>), Error> {
-    match norm {
-        Some(norm) => norm.forward_saved(parameters, &x).map(|(y, saved)| (y, Some(saved))),
-        None => Ok((x, None)),
+        let places = passed.places;
+        let dy = self.output.input_gradient(parameters, passed.dy, None)?;
+        let Saved { projected: [q_raw, k_raw, v], attention } = saved;
+        let [q, k] = self.prepare(parameters, context, [&q_raw, &k_raw], places)?;
+        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.shape, context.sequences(places))?;
+        drop((q, k, v, attention, dy));
+        let raw = [&q_raw, &k_raw];
+        let [dq, dk] = self.prepare_backward(parameters, context, raw, [dq, dk], places, gradients)?;
+        self.project_backward(parameters, context, &passed, [dq, dk, dv], gradients)
     }
 }

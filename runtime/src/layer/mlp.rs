@@ -3,11 +3,11 @@
 use candle_core::Tensor;
 use frostline_schemas::decoder::{Activation, MlpSpec};
 
-use super::{Context, Inner};
+use super::{Context, Inner, Passed, Places};
 use crate::error::Error;
 use crate::gradients::Gradients;
-use crate::modules::{self, Linear};
-use crate::ops::{activation, residual};
+use crate::modules::Linear;
+use crate::ops::activation;
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
@@ -20,12 +20,11 @@ pub struct Mlp {
     activation: Activation,
 }
 
-/// Inputs of the projections, and the activation's: [batch, sequence, intermediate].
+/// What the projections gave, [places, intermediate].
 #[derive(Debug)]
 pub struct Saved {
-    gate: Option<(Tensor, modules::Saved)>,
-    up: (Tensor, modules::Saved),
-    down: modules::Saved,
+    gate: Option<Tensor>,
+    up: Tensor,
 }
 
 impl Mlp {
@@ -36,6 +35,13 @@ impl Mlp {
             up: Linear::new(&spec.up, scope),
             down: Linear::new(&spec.down, scope),
             activation: spec.activation,
+        }
+    }
+
+    fn activated(&self, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor, Error> {
+        match gate {
+            Some(gate) => Ok(activation::gated_forward(gate, up, self.activation)?),
+            None => Ok(activation::forward(up, self.activation)?),
         }
     }
 
@@ -51,24 +57,21 @@ impl Inner for Mlp {
         self.down.is_trained() || self.projects_trained()
     }
 
-    fn forward(&self, parameters: &Parameters, _: &Context, x: &Tensor) -> Result<Tensor, Error> {
-        let up = self.up.forward(parameters, x)?;
-        let activated = match &self.gate {
-            Some(gate) => activation::gated_forward(&gate.forward(parameters, x)?, &up, self.activation)?,
-            None => activation::forward(&up, self.activation)?,
-        };
-        self.down.forward(parameters, &activated)
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
+        Ok(self.forward_saved(parameters, context, x, places)?.0)
     }
 
-    fn forward_saved(&self, parameters: &Parameters, _: &Context, x: &Tensor) -> Result<(Tensor, Saved), Error> {
-        let up = self.up.forward_saved(parameters, x)?;
-        let gate = self.gate.as_ref().map(|gate| gate.forward_saved(parameters, x)).transpose()?;
-        let activated = match &gate {
-            Some((gate, _)) => activation::gated_forward(gate, &up.0, self.activation)?,
-            None => activation::forward(&up.0, self.activation)?,
-        };
-        let (y, down) = self.down.forward_saved(parameters, &activated)?;
-        Ok((y, Saved { gate, up, down }))
+    fn forward_saved(
+        &self,
+        parameters: &Parameters,
+        _: &Context,
+        x: &Tensor,
+        _: Places,
+    ) -> Result<(Tensor, Saved), Error> {
+        let up = self.up.forward(parameters, x)?;
+        let gate = self.gate.as_ref().map(|gate| gate.forward(parameters, x)).transpose()?;
+        let activated = self.activated(gate.as_ref(), &up)?;
+        Ok((self.down.forward(parameters, &activated)?, Saved { gate, up }))
     }
 
     fn backward(
@@ -76,24 +79,37 @@ impl Inner for Mlp {
         parameters: &Parameters,
         _: &Context,
         saved: Saved,
-        dy: &Tensor,
-        wants_input: bool,
+        passed: Passed,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wants_activated = wants_input || self.projects_trained();
-        let activated = self.down.backward(parameters, &saved.down, dy, wants_activated, gradients)?;
-        let Some(activated) = activated else { return Ok(None) };
-        let (up, up_saved) = &saved.up;
-        let (Some(gate), Some((gated, gate_saved))) = (&self.gate, &saved.gate) else {
-            let up = activation::backward(&activated, up, self.activation)?;
-            return self.up.backward(parameters, up_saved, &up, wants_input, gradients);
-        };
-        let (dgate, dup) = activation::gated_backward(&activated, gated, up, self.activation)?;
-        let dgate = gate.backward(parameters, gate_saved, &dgate, wants_input, gradients)?;
-        let dup = self.up.backward(parameters, up_saved, &dup, wants_input, gradients)?;
-        match (dgate, dup) {
-            (Some(dgate), Some(dup)) => Ok(Some(residual::add(&dgate, &dup)?)),
-            _ => Ok(None),
+        let Saved { gate, up } = saved;
+        if self.down.is_trained() {
+            self.down.collect(&self.activated(gate.as_ref(), &up)?, passed.dy, gradients)?;
         }
+        if !passed.wants_input && !self.projects_trained() {
+            return Ok(None);
+        }
+        let dactivated = self.down.input_gradient(parameters, passed.dy, None)?;
+        let (dgate, dup) = match &gate {
+            Some(gate) => {
+                let (dgate, dup) = activation::gated_backward(&dactivated, gate, &up, self.activation)?;
+                (Some(dgate), dup)
+            }
+            None => (None, activation::backward(&dactivated, &up, self.activation)?),
+        };
+        drop((gate, up, dactivated));
+        self.up.collect(passed.x, &dup, gradients)?;
+        let mut sum = None;
+        if passed.wants_input {
+            sum = Some(self.up.input_gradient(parameters, &dup, None)?);
+        }
+        drop(dup);
+        if let (Some(gate), Some(dgate)) = (&self.gate, &dgate) {
+            gate.collect(passed.x, dgate, gradients)?;
+            if passed.wants_input {
+                sum = Some(gate.input_gradient(parameters, dgate, sum)?);
+            }
+        }
+        Ok(sum)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use frostline_schemas::decoder::Activation;
 
-use super::cpu;
+use super::{cpu, on_kernels};
 
 /// √(2/π), of the tanh form of GELU (Hendrycks & Gimpel, arXiv 1606.08415).
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -14,8 +14,8 @@ const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;
 
 /// `y = activation(x)`, elementwise.
 pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        return cpu::activation(x, kind);
+    if on_kernels(x) {
+        return cpu::activation::forward(x, kind);
     }
     composed(x, kind)
 }
@@ -31,18 +31,18 @@ fn composed(x: &Tensor, kind: Activation) -> Result<Tensor> {
 
 /// `dx = dy · activation′(x)`.
 pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
-    if x.device().is_cpu() { cpu::activation_backward(dy, x, kind) } else { dy * derivative(x, kind)? }
+    if on_kernels(x) { cpu::activation::backward(dy, x, kind) } else { dy * derivative(x, kind)? }
 }
 
 /// `y = activation(gate) · up`, elementwise.
 pub fn gated_forward(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
-    if gate.device().is_cpu() { cpu::gated(gate, up, kind) } else { forward(gate, kind)? * up }
+    if on_kernels(gate) { cpu::activation::gated(gate, up, kind) } else { forward(gate, kind)? * up }
 }
 
 /// `dgate = dy · up · activation′(gate)` and `dup = dy · activation(gate)`.
 pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
-    if gate.device().is_cpu() {
-        return cpu::gated_backward(dy, gate, up, kind);
+    if on_kernels(gate) {
+        return cpu::activation::gated_backward(dy, gate, up, kind);
     }
     Ok((((dy * up)? * derivative(gate, kind)?)?, (dy * forward(gate, kind)?)?))
 }

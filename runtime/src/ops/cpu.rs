@@ -1,16 +1,20 @@
-//! One-pass kernels over f32 slices, threads over rows, vectorised by the compiler.
+//! One-pass kernels over f32 slices, threads over rows, vectorised by the compiler; and matrix products.
 //!
 //! Each function here is the CPU half of the operation whose name it bears; the formulas stand there. Sums over rows
 //! are taken chunk by chunk in a fixed order, so that the number of threads changes no bit of a result.
 
+pub mod activation;
+pub mod attention;
+pub mod loss;
+pub mod norm;
+pub mod product;
+pub mod rope;
+pub mod select;
+
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
-use frostline_schemas::decoder::{Activation, NormKind};
 use rayon::prelude::*;
-
-use super::attention::first_seen;
-use super::{Gradients, Wanted};
 
 /// Elements that one task works on: enough to pay for handing it over, few enough to stay in the first-level cache.
 const CHUNK: usize = 8192;
@@ -89,13 +93,14 @@ fn map<const N: usize>(
     Tensor::from_vec(out, like.shape(), like.device())
 }
 
-/// The residual's sum.
-pub fn add(x: &Tensor, z: &Tensor) -> Result<Tensor> {
-    map(x, [x, z], |[x, z], out| {
-        for ((out, x), z) in out.iter_mut().zip(x).zip(z) {
-            *out = x + z;
-        }
-    })
+/// Adds `x` to `sum`, which nobody else holds.
+pub fn add_to(sum: &Tensor, x: &Tensor) -> Result<()> {
+    with_slices([x], |[x]| {
+        in_place(sum, |sum| {
+            let both = sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+            both.for_each(|(sum, x)| vectorised(|| accumulate(sum, x)));
+        })
+    })?
 }
 
 /// Adds `bias` [width] to each row of `y` [rows, width], which nobody else holds.
@@ -128,6 +133,7 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(sums, width, x.device())
 }
 
+#[inline(always)]
 fn accumulate(sums: &mut [f32], row: &[f32]) {
     sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
 }
@@ -178,132 +184,7 @@ pub fn is_finite(x: &Tensor) -> Result<bool> {
     with_slices([x], |[x]| x.par_chunks(CHUNK).all(|chunk| chunk.iter().all(|x| x.is_finite())))
 }
 
-/// Mean that is subtracted (0 but for LayerNorm), and what the rest is multiplied by.
-#[inline(always)]
-fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
-    let n = x.len() as f32;
-    let mean = if kind == NormKind::Layer { sum2(x, x, |x, _| x) / n } else { 0.0 };
-    let square = sum2(x, x, |x, _| (x - mean) * (x - mean)) / n;
-    (mean, (square + epsilon).sqrt().recip())
-}
-
-/// Norm over the last dimension of `x` [.., width]; `gain` [width] has the one of an offset added already.
-pub fn norm(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let width = gain.elem_count();
-    let zeros = gain.zeros_like()?;
-    let mut out = vec![0.0; x.elem_count()];
-    with_slices([x, gain, bias.unwrap_or(&zeros)], |[x, gain, bias]| {
-        let size = whole_rows(width);
-        out.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(out, x)| {
-            vectorised(|| {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let (mean, r) = statistics(x, kind, epsilon);
-                    for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
-                        *out = (x - mean) * r * gain + bias;
-                    }
-                }
-            });
-        });
-    })?;
-    Tensor::from_vec(out, x.shape(), x.device())
-}
-
-/// Gradients of [`norm`]; the weight's is the gain's.
-pub fn norm_backward(
-    dy: &Tensor,
-    x: &Tensor,
-    kind: NormKind,
-    epsilon: f32,
-    gain: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
-    let width = gain.elem_count();
-    let size = whole_rows(width);
-    let mut dx = vec![0.0; if wanted.input { x.elem_count() } else { 0 }];
-    let (dw, db) = with_slices([dy, x, gain], |[dy, x, gain]| {
-        let chunk = |dy: &[f32], x: &[f32], dx: &mut [f32]| {
-            let mut sums = (vec![0.0; width], vec![0.0; width]);
-            vectorised(|| {
-                for (k, (dy, x)) in dy.chunks_exact(width).zip(x.chunks_exact(width)).enumerate() {
-                    let (mean, r) = statistics(x, kind, epsilon);
-                    if wanted.weight {
-                        for ((sum, dy), x) in sums.0.iter_mut().zip(dy).zip(x) {
-                            *sum += dy * (x - mean) * r;
-                        }
-                    }
-                    if wanted.bias {
-                        accumulate(&mut sums.1, dy);
-                    }
-                    if wanted.input {
-                        let dx = &mut dx[k * width..(k + 1) * width];
-                        norm_row_backward(dy, x, gain, kind, (mean, r), dx);
-                    }
-                }
-            });
-            sums
-        };
-        let sources = dy.par_chunks(size).zip(x.par_chunks(size));
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = if wanted.input {
-            sources.zip(dx.par_chunks_mut(size)).map(|((dy, x), dx)| chunk(dy, x, dx)).collect()
-        } else {
-            sources.map(|(dy, x)| chunk(dy, x, &mut [])).collect()
-        };
-        let (dw, db): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        (add_up(dw, width), add_up(db, width))
-    })?;
-    let vector = |values: Vec<f32>| Tensor::from_vec(values, width, x.device());
-    Ok(Gradients {
-        input: wanted.input.then(|| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?,
-        weight: wanted.weight.then(|| vector(dw)).transpose()?,
-        bias: wanted.bias.then(|| vector(db)).transpose()?,
-    })
-}
-
-#[inline(always)]
-fn norm_row_backward(dy: &[f32], x: &[f32], gain: &[f32], kind: NormKind, (mean, r): (f32, f32), dx: &mut [f32]) {
-    let n = x.len() as f32;
-    for ((dx, dy), gain) in dx.iter_mut().zip(dy).zip(gain) {
-        *dx = dy * gain;
-    }
-    let along = sum2(dx, x, |g, x| g * (x - mean) * r) / n;
-    let level = if kind == NormKind::Layer { sum2(dx, dx, |g, _| g) / n } else { 0.0 };
-    for (dx, x) in dx.iter_mut().zip(x) {
-        *dx = r * (*dx - level - (x - mean) * r * along);
-    }
-}
-
-/// Softmax over what each query sees, in place; what it does not see becomes 0.
-pub fn causal_softmax(scores: Tensor, sequence: usize, window: Option<usize>) -> Result<Tensor> {
-    in_place(&scores, |scores| {
-        let size = whole_rows(sequence);
-        scores.par_chunks_mut(size).enumerate().for_each(|(k, rows)| {
-            vectorised(|| {
-                for (row, scores) in rows.chunks_exact_mut(sequence).enumerate() {
-                    let query = (k * size / sequence + row) % sequence;
-                    let first = first_seen(query, window);
-                    scores[..first].fill(0.0);
-                    scores[query + 1..].fill(0.0);
-                    softmax(&mut scores[first..=query], 1.0);
-                }
-            });
-        });
-    })?;
-    Ok(scores)
-}
-
-/// `scale · softmax`, in place; returns ln Σ exp.
-#[inline(always)]
-fn softmax(row: &mut [f32], scale: f32) -> f32 {
-    let max = maximum(row);
-    for x in row.iter_mut() {
-        *x = exp(*x - max);
-    }
-    let total = sum2(row, row, |x, _| x);
-    let factor = scale / total;
-    row.iter_mut().for_each(|x| *x *= factor);
-    max + total.ln()
-}
-
+/// The largest element; −∞ where there is none.
 #[inline(always)]
 fn maximum(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
@@ -315,168 +196,6 @@ fn maximum(row: &[f32]) -> f32 {
         }
     }
     lanes.into_iter().fold(rest, f32::max)
-}
-
-/// `p (dp − Σ dp p)` over the last dimension.
-pub fn softmax_backward(dp: &Tensor, p: &Tensor) -> Result<Tensor> {
-    let width = p.dim(candle_core::D::Minus1)?;
-    let size = whole_rows(width);
-    let mut ds = vec![0.0; p.elem_count()];
-    with_slices([dp, p], |[dp, p]| {
-        ds.par_chunks_mut(size).zip(dp.par_chunks(size)).zip(p.par_chunks(size)).for_each(|((ds, dp), p)| {
-            vectorised(|| {
-                for ((ds, dp), p) in ds.chunks_exact_mut(width).zip(dp.chunks_exact(width)).zip(p.chunks_exact(width)) {
-                    let sum = sum2(dp, p, |dp, p| dp * p);
-                    for ((ds, dp), p) in ds.iter_mut().zip(dp).zip(p) {
-                        *ds = p * (dp - sum);
-                    }
-                }
-            });
-        });
-    })?;
-    Tensor::from_vec(ds, p.shape(), p.device())
-}
-
-/// Losses, and the gradient of logits [targets, vocabulary], computed in their place.
-pub fn softmax_minus_onehot(logits: Tensor, targets: &[u32], scale: f32) -> Result<(Vec<f32>, Tensor)> {
-    let width = logits.dim(1)?;
-    check_targets(targets, width)?;
-    let losses = in_place(&logits, |logits| {
-        logits
-            .par_chunks_mut(width)
-            .zip(targets)
-            .map(|(row, &target)| {
-                let logit = row[target as usize];
-                let total = vectorised(|| softmax(row, scale));
-                row[target as usize] -= scale;
-                total - logit
-            })
-            .collect()
-    })?;
-    Ok((losses, logits))
-}
-
-/// −ln softmax(logits)[target] for logits [targets, vocabulary].
-pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
-    let width = logits.dim(1)?;
-    check_targets(targets, width)?;
-    with_slices([logits], |[logits]| {
-        let rows = logits.par_chunks(width).zip(targets);
-        rows.map(|(row, &target)| {
-            vectorised(|| {
-                let max = maximum(row);
-                max + sum2(row, row, |x, _| exp(x - max)).ln() - row[target as usize]
-            })
-        })
-        .collect()
-    })
-}
-
-fn check_targets(targets: &[u32], vocabulary: usize) -> Result<()> {
-    match targets.iter().find(|&&target| target as usize >= vocabulary) {
-        Some(target) => Err(Error::Msg(format!("target token {target} is outside the vocabulary of {vocabulary}"))),
-        None => Ok(()),
-    }
-}
-
-/// Calls `$body` with `$f` bound to the activation's value and derivative, `x → (f(x), f′(x))`.
-macro_rules! with_activation {
-    ($kind:expr, $f:ident => $body:expr) => {
-        match $kind {
-            Activation::Silu => {
-                let $f = silu;
-                $body
-            }
-            Activation::GeluTanh => {
-                let $f = gelu_tanh;
-                $body
-            }
-            Activation::Gelu => {
-                let $f = gelu;
-                $body
-            }
-            Activation::Relu => {
-                let $f = relu;
-                $body
-            }
-        }
-    };
-}
-
-/// `f(x)`, elementwise.
-pub fn activation(x: &Tensor, kind: Activation) -> Result<Tensor> {
-    with_activation!(kind, f => map(x, [x], |[x], out| {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = f(x).0;
-        }
-    }))
-}
-
-/// `dy · f′(x)`, elementwise.
-pub fn activation_backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
-    with_activation!(kind, f => map(x, [dy, x], |[dy, x], out| {
-        for ((out, dy), &x) in out.iter_mut().zip(dy).zip(x) {
-            *out = dy * f(x).1;
-        }
-    }))
-}
-
-/// `f(gate) · up`, elementwise.
-pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
-    with_activation!(kind, f => map(gate, [gate, up], |[gate, up], out| {
-        for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-            *out = f(gate).0 * up;
-        }
-    }))
-}
-
-/// `(dy · up · f′(gate), dy · f(gate))`, elementwise.
-pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
-    let mut dgate = vec![0.0; gate.elem_count()];
-    let mut dup = vec![0.0; up.elem_count()];
-    with_slices([dy, gate, up], |[dy, gate, up]| {
-        let outputs = dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK));
-        let inputs = dy.par_chunks(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-        with_activation!(kind, f => outputs.zip(inputs).for_each(|((dgate, dup), ((dy, gate), up))| {
-            vectorised(|| {
-                for ((((dgate, dup), dy), &gate), up) in dgate.iter_mut().zip(dup).zip(dy).zip(gate).zip(up) {
-                    let (value, slope) = f(gate);
-                    *dgate = dy * up * slope;
-                    *dup = dy * value;
-                }
-            });
-        }));
-    })?;
-    let tensor = |values: Vec<f32>| Tensor::from_vec(values, gate.shape(), gate.device());
-    Ok((tensor(dgate)?, tensor(dup)?))
-}
-
-#[inline(always)]
-fn silu(x: f32) -> (f32, f32) {
-    let s = 1.0 / (1.0 + exp(-x));
-    (x * s, s * (1.0 + x * (1.0 - s)))
-}
-
-#[inline(always)]
-fn gelu_tanh(x: f32) -> (f32, f32) {
-    const A: f32 = 0.797_884_6;
-    const B: f32 = A * 0.044_715;
-    let square = x * x;
-    // ½ (1 + tanh u) = σ(2u)
-    let s = 1.0 / (1.0 + exp(-2.0 * x * (A + B * square)));
-    (x * s, s + 2.0 * x * s * (1.0 - s) * (A + 3.0 * B * square))
-}
-
-#[inline(always)]
-fn gelu(x: f32) -> (f32, f32) {
-    const DENSITY_AT_0: f32 = 0.398_942_3;
-    let below = 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2) as f32);
-    (x * below, below + x * DENSITY_AT_0 * exp(-0.5 * x * x))
-}
-
-#[inline(always)]
-fn relu(x: f32) -> (f32, f32) {
-    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
 }
 
 /// e^x to within 2 units in the last place, without branches so that loops over it vectorise (the polynomial is that of

@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-/// The table's gradient, `[table_rows, hidden]`: each row is the sum of dy [batch, sequence, hidden] where it was read.
+/// The table's gradient, `[table_rows, hidden]`: each row is the sum of dy [places, hidden] where it was read.
 pub fn backward(dy: &Tensor, ids: &Tensor, table_rows: usize) -> Result<Tensor> {
-    let dy = super::rows(dy)?;
     let zeros = Tensor::zeros((table_rows, dy.dim(1)?), dy.dtype(), dy.device())?;
-    zeros.index_add(&ids.flatten_all()?, &dy, 0)
+    zeros.index_add(ids, dy, 0)
 }

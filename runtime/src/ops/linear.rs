@@ -1,62 +1,89 @@
-//! `y = x Wᵀ + b`.
+//! `y = x Wᵀ + b`, over rows of x.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 use frostline_schemas::decoder::LinearLayout;
 
-use super::{Gradients, Wanted, cpu, rows};
+use super::cpu::product::{Into, Matrix};
+use super::cpu::{self, product};
+use super::on_kernels;
 
-/// [.., inputs] → [.., outputs]. `weight` lies as `layout` says, `bias` is `[outputs]`.
-pub fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, layout: LinearLayout) -> Result<Tensor> {
-    let inputs_first = match layout {
-        LinearLayout::OutputsFirst => weight.t()?,
-        LinearLayout::InputsFirst => weight.clone(),
+/// [rows, inputs] → [rows, outputs]. `weight` lies as `layout` says, `bias` is `[outputs]`.
+pub fn forward(x: &Tensor, weight: &Matrix, bias: Option<&Tensor>, layout: LinearLayout) -> Result<Tensor> {
+    let y = match layout {
+        LinearLayout::OutputsFirst => times_transposed(x, weight, None)?,
+        LinearLayout::InputsFirst => times(x, weight, None)?,
     };
-    let mut y = rows(x)?.matmul(&inputs_first)?;
     match bias {
-        Some(bias) if y.device().is_cpu() => cpu::add_bias(&y, bias)?,
-        Some(bias) => y = y.broadcast_add(bias)?,
-        None => (),
+        Some(bias) if on_kernels(&y) => cpu::add_bias(&y, bias).map(|()| y),
+        Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?),
+        None => Ok(y),
     }
-    let mut shape = x.dims().to_vec();
-    if let Some(width) = shape.last_mut() {
-        *width = y.dim(1)?;
-    }
-    y.reshape(shape)
 }
 
-/// `dx = dy W`, `dW = dyᵀ x` (its transpose where inputs come first), `db` = sum of dy over all places.
-///
-/// `x` is what [`forward`] was given; it is needed for the weight's gradient alone.
-pub fn backward(
-    dy: &Tensor,
-    x: Option<&Tensor>,
-    weight: &Tensor,
-    layout: LinearLayout,
-    wanted: Wanted,
-) -> Result<Gradients> {
-    let flat = rows(dy)?;
-    let mut gradients = Gradients::default();
-    if wanted.input {
-        let outputs_first = match layout {
-            LinearLayout::OutputsFirst => weight.clone(),
-            LinearLayout::InputsFirst => weight.t()?,
+/// `dx = dy W`, added to `sum` where there is one, which nobody else holds.
+pub fn input_gradient(dy: &Tensor, weight: &Matrix, layout: LinearLayout, sum: Option<Tensor>) -> Result<Tensor> {
+    match layout {
+        LinearLayout::OutputsFirst => times(dy, weight, sum),
+        LinearLayout::InputsFirst => times_transposed(dy, weight, sum),
+    }
+}
+
+/// `dW = dyᵀ x` (its transpose where inputs come first), written over what `gradient` holds or added to it.
+pub fn weight_gradient(dy: &Tensor, x: &Tensor, layout: LinearLayout, gradient: &Tensor, into: Into) -> Result<()> {
+    let (a, b) = by_layout(dy, x, layout);
+    let (rows, columns) = (a.dim(1)?, b.dim(1)?);
+    cpu::with_slices([a, b], |[a, b]| cpu::in_place(gradient, |w| product::outer(a, rows, b, columns, w, into)))?
+}
+
+/// The same as a tensor of its own, on any device.
+pub fn weight_gradient_composed(dy: &Tensor, x: &Tensor, layout: LinearLayout) -> Result<Tensor> {
+    let (a, b) = by_layout(dy, x, layout);
+    a.t()?.matmul(b)
+}
+
+fn by_layout<'a>(dy: &'a Tensor, x: &'a Tensor, layout: LinearLayout) -> (&'a Tensor, &'a Tensor) {
+    match layout {
+        LinearLayout::OutputsFirst => (dy, x),
+        LinearLayout::InputsFirst => (x, dy),
+    }
+}
+
+/// `db` = sum of dy over its rows.
+pub fn bias_gradient(dy: &Tensor) -> Result<Tensor> {
+    if on_kernels(dy) { cpu::sum_rows(dy) } else { dy.sum(0) }
+}
+
+fn times_transposed(x: &Tensor, weight: &Matrix, sum: Option<Tensor>) -> Result<Tensor> {
+    let (outputs, _) = weight.dims()?;
+    multiply(x, weight, outputs, sum, product::times_transposed, |x, w| x.matmul(&w.t()?))
+}
+
+fn times(x: &Tensor, weight: &Matrix, sum: Option<Tensor>) -> Result<Tensor> {
+    let (_, outputs) = weight.dims()?;
+    multiply(x, weight, outputs, sum, product::times, |x, w| x.matmul(w))
+}
+
+fn multiply(
+    x: &Tensor,
+    weight: &Matrix,
+    outputs: usize,
+    sum: Option<Tensor>,
+    kernel: impl Fn(&[f32], &Matrix, &mut [f32], Into) -> Result<()>,
+    composed: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if !on_kernels(x) {
+        let Matrix::Tensor(weight) = weight else {
+            return Err(Error::Msg("a mapped weight on a device that cannot read it".into()));
         };
-        let dx = flat.matmul(&outputs_first)?;
-        let mut shape = dy.dims().to_vec();
-        if let Some(width) = shape.last_mut() {
-            *width = dx.dim(1)?;
-        }
-        gradients.input = Some(dx.reshape(shape)?);
+        let y = composed(x, weight)?;
+        return sum.map_or(Ok(y.clone()), |sum| sum + y);
     }
-    if wanted.weight {
-        let x = x.ok_or_else(|| candle_core::Error::Msg("a linear layer's input was not saved".into()))?;
-        gradients.weight = Some(match layout {
-            LinearLayout::OutputsFirst => flat.t()?.matmul(&rows(x)?)?,
-            LinearLayout::InputsFirst => rows(x)?.t()?.matmul(&flat)?,
-        });
+    if let Some(sum) = sum {
+        cpu::with_slices([x], |[x]| cpu::in_place(&sum, |sum| kernel(x, weight, sum, Into::Add)))???;
+        return Ok(sum);
     }
-    if wanted.bias {
-        gradients.bias = Some(if flat.device().is_cpu() { cpu::sum_rows(&flat)? } else { flat.sum(0)? });
-    }
-    Ok(gradients)
+    let rows = x.dim(0)?;
+    let mut y = vec![0.0; rows * outputs];
+    cpu::with_slices([x], |[x]| kernel(x, weight, &mut y, Into::Replace))??;
+    Tensor::from_vec(y, (rows, outputs), x.device())
 }

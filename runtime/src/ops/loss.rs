@@ -1,56 +1,108 @@
-//! The LM head and cross-entropy, at targets only and in chunks, so that logits never stand in memory for all of them.
+//! The LM head and cross-entropy, at targets only and in pieces, so that logits never stand in memory for all of them.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Error, Result, Tensor};
 
-use super::cpu;
+use super::cpu::product::{Into, Matrix};
+use super::cpu::{self, loss::States};
+use super::on_kernels;
 
-/// The largest block of logits kept at a time, in elements (64 MiB of f32).
+/// The largest block of logits kept at a time where there is no kernel, in elements (64 MiB of f32).
 const MAX_LOGITS: usize = 1 << 24;
 
-/// What came of a set of targets.
+/// Loss, and the gradient of the hidden states.
 #[derive(Debug)]
 pub struct Outcome {
     /// Sum over targets of −ln p(target), in nats.
     pub loss: f64,
     /// Gradient of the hidden states, [targets, hidden].
     pub hidden: Tensor,
-    /// Gradient of the head, [vocabulary, hidden], where it was wanted.
-    pub head: Option<Tensor>,
 }
+
+/// Where a trained head's gradient goes: a tensor [vocabulary, hidden] that nobody else holds.
+pub type HeadGradient<'a> = Option<(&'a Tensor, Into)>;
 
 /// Loss and gradients of `scale · Σ −ln softmax(h Wᵀ)[target]`, forward and backward in one pass.
 ///
 /// `hidden` is [targets, hidden] (after the final norm), `head` [vocabulary, hidden]. The gradient of the logits is
 /// `scale · (softmax − onehot)`; `loss` itself is not scaled. A frozen head's gradient is not computed.
-pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64, wants_head: bool) -> Result<Outcome> {
-    let mut outcome = Outcome { loss: 0.0, hidden: hidden.clone(), head: None };
-    let mut parts = Vec::new();
-    for (start, chunk) in chunks(targets, head.dim(0)?) {
-        let states = hidden.narrow(0, start, chunk.len())?;
-        let logits = states.matmul(&head.t()?)?;
-        let (losses, gradient) = softmax_minus_onehot(logits, chunk, scale)?;
-        outcome.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
-        parts.push(gradient.matmul(head)?);
-        if wants_head {
-            let part = gradient.t()?.matmul(&states)?;
-            outcome.head = Some(match outcome.head.take() {
-                Some(sum) => super::residual::add(&sum, &part)?,
-                None => part,
-            });
-        }
+pub fn cross_entropy(
+    hidden: &Tensor,
+    head: &Matrix,
+    targets: &[u32],
+    scale: f64,
+    head_gradient: HeadGradient,
+) -> Result<Outcome> {
+    if !on_kernels(hidden) {
+        return composed(hidden, on_device(head)?, targets, scale);
     }
-    outcome.hidden = if parts.is_empty() { hidden.zeros_like()? } else { Tensor::cat(&parts, 0)? };
-    Ok(outcome)
+    let (count, width) = hidden.dims2()?;
+    let scale = scale as f32;
+    let (losses, gradient) = cpu::with_slices([hidden], |[hidden]| {
+        let states = States::new(hidden, width);
+        head.with(|head| match head_gradient {
+            None => cpu::loss::cross_entropy(states, head, targets, scale, None),
+            Some((tensor, into)) => cpu::in_place(tensor, |gradient| {
+                cpu::loss::cross_entropy(states, head, targets, scale, Some((gradient, into)))
+            })?,
+        })
+    })??;
+    let loss = losses.iter().map(|&loss| f64::from(loss)).sum();
+    Ok(Outcome { loss, hidden: Tensor::from_vec(gradient, (count, width), hidden.device())? })
 }
 
-/// `ln softmax(h Wᵀ)[target]` of each target, in nats; shapes as for [`cross_entropy`].
-pub fn log_probabilities(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(targets.len());
+/// The gradient of a trained head as a tensor of its own, on any device.
+pub fn head_gradient_composed(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (start, chunk) in chunks(targets, head.dim(0)?) {
+        let states = hidden.narrow(0, start, chunk.len())?;
+        let (_, gradient) = softmax_minus_onehot(&states.matmul(&head.t()?)?, chunk, scale)?;
+        let part = gradient.to_dtype(hidden.dtype())?.t()?.matmul(&states)?;
+        sum = Some(match sum {
+            Some(sum) => (sum + part)?,
+            None => part,
+        });
+    }
+    sum.map_or_else(|| head.zeros_like(), Ok)
+}
+
+/// `ln softmax(h Wᵀ)[token]`, in nats, of each pair of a state (a row of `hidden`) and a token.
+pub fn log_probabilities(hidden: &Tensor, head: &Matrix, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+    if !on_kernels(hidden) {
+        return composed_log_probabilities(hidden, on_device(head)?, pairs);
+    }
+    let width = hidden.dim(1)?;
+    let losses = cpu::with_slices([hidden], |[hidden]| {
+        head.with(|head| cpu::loss::losses(States::new(hidden, width), head, pairs))
+    })??;
+    Ok(losses.into_iter().map(|loss| -loss).collect())
+}
+
+fn on_device<'a>(head: &Matrix<'a>) -> Result<&'a Tensor> {
+    match head {
+        Matrix::Tensor(head) => Ok(head),
+        Matrix::Mapped(_) => Err(Error::Msg("a mapped head on a device that cannot read it".into())),
+    }
+}
+
+fn composed(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Outcome> {
+    let (mut loss, mut parts) = (0.0, Vec::new());
     for (start, chunk) in chunks(targets, head.dim(0)?) {
         let logits = hidden.narrow(0, start, chunk.len())?.matmul(&head.t()?)?;
-        let losses =
-            if logits.device().is_cpu() { cpu::cross_entropy(&logits, chunk)? } else { losses(&logits, chunk)? };
-        all.extend(losses.iter().map(|loss| -loss));
+        let (losses, gradient) = softmax_minus_onehot(&logits, chunk, scale)?;
+        loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        parts.push(gradient.to_dtype(hidden.dtype())?.matmul(head)?);
+    }
+    let hidden = if parts.is_empty() { hidden.zeros_like()? } else { Tensor::cat(&parts, 0)? };
+    Ok(Outcome { loss, hidden })
+}
+
+fn composed_log_probabilities(hidden: &Tensor, head: &Tensor, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+    let (states, tokens): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+    let mut all = Vec::with_capacity(pairs.len());
+    for (start, chunk) in chunks(&tokens, head.dim(0)?) {
+        let rows = Tensor::from_slice(&states[start..start + chunk.len()], chunk.len(), hidden.device())?;
+        let logits = hidden.index_select(&rows, 0)?.matmul(&head.t()?)?;
+        all.extend(losses(&logits.to_dtype(DType::F32)?, chunk)?.iter().map(|loss| -loss));
     }
     Ok(all)
 }
@@ -61,27 +113,20 @@ fn chunks(targets: &[u32], vocabulary: usize) -> impl Iterator<Item = (usize, &[
     targets.chunks(size).enumerate().map(move |(k, chunk)| (k * size, chunk))
 }
 
-/// Losses, and the gradient of logits [targets, vocabulary].
-fn softmax_minus_onehot(logits: Tensor, targets: &[u32], scale: f64) -> Result<(Vec<f32>, Tensor)> {
-    if logits.device().is_cpu() {
-        return cpu::softmax_minus_onehot(logits, targets, scale as f32);
-    }
-    composed(&logits, targets, scale)
-}
-
-fn composed(logits: &Tensor, targets: &[u32], scale: f64) -> Result<(Vec<f32>, Tensor)> {
-    let losses = losses(logits, targets)?;
-    let softmax = (candle_nn::ops::softmax_last_dim(logits)? * scale)?;
-    let minus = Tensor::full(-scale as f32, (targets.len(), 1), logits.device())?;
-    Ok((losses, softmax.scatter_add(&indices(targets, logits)?, &minus, 1)?))
-}
-
-/// −ln softmax(logits)[target], with candle's operations.
-fn losses(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
+/// Losses, and the gradient of logits [targets, vocabulary], in f32.
+fn softmax_minus_onehot(logits: &Tensor, targets: &[u32], scale: f64) -> Result<(Vec<f32>, Tensor)> {
     let logits = logits.to_dtype(DType::F32)?;
+    let losses = losses(&logits, targets)?;
+    let softmax = (candle_nn::ops::softmax_last_dim(&logits)? * scale)?;
+    let minus = Tensor::full(-scale as f32, (targets.len(), 1), logits.device())?;
+    Ok((losses, softmax.scatter_add(&indices(targets, &logits)?, &minus, 1)?))
+}
+
+/// −ln softmax(logits)[target].
+fn losses(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     let max = logits.max_keepdim(D::Minus1)?;
     let total = (logits.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + max)?;
-    (total - logits.gather(&indices(targets, &logits)?, 1)?)?.flatten_all()?.to_vec1()
+    (total - logits.gather(&indices(targets, logits)?, 1)?)?.flatten_all()?.to_vec1()
 }
 
 /// Targets as [targets, 1] indices.
@@ -96,14 +141,19 @@ mod tests {
 
     #[test]
     fn both_spellings_agree() {
-        let logits = (random(&[3, 1001], 1) * 5.0).unwrap();
+        let (hidden, head) = ((random(&[3, 20], 1) * 3.0).unwrap(), random(&[1001, 20], 2));
         let targets = [1000, 0, 7];
-        let (expected, gradient) = composed(&logits, &targets, 0.5).unwrap();
-        let forward_only = cpu::cross_entropy(&logits, &targets).unwrap();
-        let (losses, ours) = softmax_minus_onehot(logits, &targets, 0.5).unwrap();
-        close(&ours, &gradient);
-        for ((a, b), c) in losses.iter().zip(&expected).zip(&forward_only) {
-            assert!((a - b).abs() < 1e-4 && (a - c).abs() < 1e-5, "{a} {b} {c}");
-        }
+        let expected = composed(&hidden, &head, &targets, 0.5).unwrap();
+        let expected_head = head_gradient_composed(&hidden, &head, &targets, 0.5).unwrap();
+        let gradient = random(&[1001, 20], 3);
+        let matrix = Matrix::Tensor(&head);
+        let ours = cross_entropy(&hidden, &matrix, &targets, 0.5, Some((&gradient, Into::Replace))).unwrap();
+        close(&ours.hidden, &expected.hidden);
+        close(&gradient, &expected_head);
+        assert!((ours.loss - expected.loss).abs() < 1e-4, "{} {}", ours.loss, expected.loss);
+        let pairs = [(2, 5), (0, 1000), (2, 999)];
+        let ours = log_probabilities(&hidden, &matrix, &pairs).unwrap();
+        let theirs = composed_log_probabilities(&hidden, &head, &pairs).unwrap();
+        ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{a} {b}"));
     }
 }

@@ -1,26 +1,27 @@
 //! Normalisation over the last dimension: RMS norm, RMS norm with a weight counted from one, LayerNorm.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use frostline_schemas::decoder::NormKind;
 
-use super::{Gradients, Wanted, cpu, rows};
+use super::{Gradients, Wanted, cpu, on_kernels};
 
-/// [.., width] → the same shape. `weight` and `bias` are `[width]`; `epsilon` is added to the mean square (the variance).
+/// [.., width] → the same shape, computed in f32. `weight` and `bias` are `[width]`; `epsilon` is added to the mean square (the variance).
 pub fn forward(x: &Tensor, kind: NormKind, epsilon: f64, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let gain = gain(kind, weight)?;
-    if x.device().is_cpu() {
-        return cpu::norm(x, kind, epsilon as f32, &gain, bias);
+    if on_kernels(x) {
+        return cpu::norm::forward(x, kind, epsilon as f32, &gain, bias);
     }
     composed(x, kind, epsilon, &gain, bias)
 }
 
 fn composed(x: &Tensor, kind: NormKind, epsilon: f64, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    match (kind, bias) {
+    let (dtype, x) = (x.dtype(), x.contiguous()?.to_dtype(DType::F32)?);
+    let y = match (kind, bias) {
         (NormKind::Layer, Some(bias)) => candle_nn::ops::layer_norm(&x, gain, bias, epsilon as f32),
         (NormKind::Layer, None) => candle_nn::ops::layer_norm(&x, gain, &gain.zeros_like()?, epsilon as f32),
         _ => candle_nn::ops::rms_norm(&x, gain, epsilon as f32),
-    }
+    };
+    y?.to_dtype(dtype)
 }
 
 /// With x̂ the normalised input, r what it was multiplied by (1/rms, or 1/deviation), and g = dy · gain:
@@ -36,8 +37,8 @@ pub fn backward(
     wanted: Wanted,
 ) -> Result<Gradients> {
     let gain = gain(kind, weight)?;
-    if x.device().is_cpu() {
-        return cpu::norm_backward(dy, x, kind, epsilon as f32, &gain, wanted);
+    if on_kernels(x) {
+        return cpu::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
     }
     composed_backward(dy, x, kind, epsilon, &gain, wanted)
 }
@@ -50,7 +51,8 @@ fn composed_backward(
     gain: &Tensor,
     wanted: Wanted,
 ) -> Result<Gradients> {
-    let (dy_rows, x) = (rows(dy)?, rows(x)?);
+    let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape(((), gain.elem_count()));
+    let (dy_rows, x) = (flat(dy)?, flat(x)?);
     let centred = match kind {
         NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         _ => x,
@@ -65,7 +67,7 @@ fn composed_backward(
             NormKind::Layer => g.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?,
             _ => g,
         };
-        gradients.input = Some((g - along)?.broadcast_mul(&r)?.reshape(dy.shape())?);
+        gradients.input = Some((g - along)?.broadcast_mul(&r)?.reshape(dy.shape())?.to_dtype(dy.dtype())?);
     }
     if wanted.weight {
         gradients.weight = Some((&dy_rows * &unit)?.sum(0)?);

@@ -1,15 +1,15 @@
-//! Rotary position embedding in the half-split form: dimension k turns with dimension k + head_dim / 2.
+//! Rotary position embedding in the half-split form: dimension k turns with dimension k + planes.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use frostline_schemas::decoder::RopeSpec;
 
-/// Cosines and sines for the places of a sequence, [sequence, head_dim / 2] each.
+use super::{cpu, on_kernels};
+
+/// Cosines and sines for the places of a sequence, [sequence, planes] each.
 #[derive(Clone, Debug)]
 pub struct Table {
     cos: Tensor,
     sin: Tensor,
-    /// −sin: turning back is turning by the negative angle.
-    back: Tensor,
 }
 
 impl Table {
@@ -26,18 +26,61 @@ impl Table {
                 sin.push(s as f32);
             }
         }
-        let back = sin.iter().map(|s| -s).collect();
         let tensor = |values: Vec<f32>| Tensor::from_vec(values, (sequence, planes), device);
-        Ok(Table { cos: tensor(cos)?, sin: tensor(sin)?, back: tensor(back)? })
+        Ok(Table { cos: tensor(cos)?, sin: tensor(sin)? })
     }
 }
 
-/// Turns [batch, sequence, heads, head_dim] by each place's angles.
-pub fn forward(x: &Tensor, table: &Table) -> Result<Tensor> {
-    candle_nn::rotary_emb::rope_thd(&x.contiguous()?, &table.cos, &table.sin)
+/// Turns rows [rows, heads, head_dim] by the angles of their positions.
+pub fn forward(x: &Tensor, table: &Table, positions: &[u32]) -> Result<Tensor> {
+    turn(x, table, positions, false)
 }
 
 /// The derivative of a rotation is the rotation: its transpose turns the gradient back.
-pub fn backward(dy: &Tensor, table: &Table) -> Result<Tensor> {
-    candle_nn::rotary_emb::rope_thd(&dy.contiguous()?, &table.cos, &table.back)
+pub fn backward(dy: &Tensor, table: &Table, positions: &[u32]) -> Result<Tensor> {
+    turn(dy, table, positions, true)
+}
+
+fn turn(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
+    if on_kernels(x) {
+        return cpu::rope::rotate(x, [&table.cos, &table.sin], positions, back);
+    }
+    composed(x, table, positions, back)
+}
+
+fn composed(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
+    let (dtype, head_dim, planes) = (x.dtype(), x.dim(D::Minus1)?, table.cos.dim(1)?);
+    let positions = Tensor::from_slice(positions, positions.len(), x.device())?;
+    let cos = table.cos.index_select(&positions, 0)?.unsqueeze(1)?;
+    let sin = table.sin.index_select(&positions, 0)?.unsqueeze(1)?;
+    let sin = if back { sin.neg()? } else { sin };
+    let wide = x.to_dtype(DType::F32)?;
+    let (low, high) = (wide.narrow(D::Minus1, 0, planes)?, wide.narrow(D::Minus1, planes, planes)?);
+    let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+    let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+    let kept = wide.narrow(D::Minus1, 2 * planes, head_dim - 2 * planes)?;
+    let parts =
+        if 2 * planes == head_dim { vec![turned_low, turned_high] } else { vec![turned_low, turned_high, kept] };
+    Tensor::cat(&parts, D::Minus1)?.to_dtype(dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, random};
+    use super::*;
+    use frostline_schemas::decoder::RopeScaling;
+
+    #[test]
+    fn both_spellings_agree() {
+        let spec = RopeSpec { theta: 100.0, scaling: RopeScaling::None };
+        let x = random(&[5, 3, 10], 1);
+        // A table for eight of the ten dimensions: the last two are kept.
+        for turned in [10, 8] {
+            let table = Table::new(&spec, turned, 7, &Device::Cpu).unwrap();
+            for back in [false, true] {
+                let positions = [0, 6, 2, 2, 1];
+                close(&turn(&x, &table, &positions, back).unwrap(), &composed(&x, &table, &positions, back).unwrap());
+            }
+        }
+    }
 }

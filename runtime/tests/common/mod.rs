@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use frostline_runtime::batches::Batch;
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::gradients::Gradients;
-use frostline_runtime::parameters::Parameters;
+use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::scope::Scope;
 use frostline_schemas::config;
 use frostline_schemas::decoder::DecoderConfig;
@@ -73,19 +73,27 @@ impl Case {
     }
 
     pub fn model(&self, scope: Scope) -> (Decoder, Parameters) {
+        self.model_in(scope, Precision::F32)
+    }
+
+    pub fn model_in(&self, scope: Scope, precision: Precision) -> (Decoder, Parameters) {
         let weights = Weights::open(&self.folder).unwrap();
-        let parameters = Parameters::new(&self.config, weights, &scope, device()).unwrap();
+        let parameters = Parameters::new(&self.config, weights, &scope, device(), precision).unwrap();
         (Decoder::new(self.config.clone(), scope), parameters)
     }
 
     /// Mean loss over the case's targets, and its gradients.
     pub fn step(&self, scope: Scope) -> (f64, Gradients) {
-        let (decoder, parameters) = self.model(scope);
+        self.step_of(self.model(scope))
+    }
+
+    pub fn step_of(&self, (decoder, mut parameters): (Decoder, Parameters)) -> (f64, Gradients) {
         let batch = self.batch();
         let scale = 1.0 / batch.targets.len() as f64;
         let mut gradients = Gradients::default();
         let boundary = decoder.prefix(&parameters, &batch).unwrap();
-        let sum = decoder.loss_and_gradients(&parameters, &batch, boundary, scale, &mut gradients).unwrap();
+        let sum =
+            decoder.loss_and_gradients(&mut parameters, &batch, boundary, scale, &mut gradients, &mut ()).unwrap();
         (sum * scale, gradients)
     }
 }

@@ -1,0 +1,241 @@
+//! The LM head and cross-entropy, block by block over the vocabulary: logits of one block at a time, and one reading of
+//! the head for loss and gradient together.
+
+use candle_core::{Error, Result};
+use rayon::prelude::*;
+
+use super::product::{Elements, Into, Strided, multiply};
+use super::{exp, maximum, sum2, vectorised};
+
+/// Tokens whose logits stand in memory at a time, for each thread.
+const BLOCK: usize = 256;
+/// Parts of the vocabulary that are summed apart: a fixed number, so that threads change no bit of a result.
+const PARTS: usize = 16;
+/// Hidden states taken at a time.
+const STATES: usize = 512;
+
+/// Hidden states, one row each.
+#[derive(Clone, Copy)]
+pub struct States<'a> {
+    values: &'a [f32],
+    width: usize,
+}
+
+impl<'a> States<'a> {
+    /// Rows of `width` elements.
+    pub fn new(values: &'a [f32], width: usize) -> States<'a> {
+        States { values, width: width.max(1) }
+    }
+
+    fn count(self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Runs of at most [`STATES`] rows, with the row that each begins at.
+    fn runs(self) -> impl Iterator<Item = (usize, States<'a>)> {
+        let runs = self.values.chunks(STATES * self.width).enumerate();
+        runs.map(move |(k, values)| (k * STATES, States { values, ..self }))
+    }
+}
+
+/// ln Σ exp of each state's logits, and what else came of one pass over the head.
+struct Pass {
+    normalisers: Vec<f32>,
+    /// Logits of the wanted pairs.
+    logits: Vec<f32>,
+    /// Σ p(token) · the head's row of the token, for each state; empty where it was not wanted.
+    means: Vec<f32>,
+}
+
+/// `−ln softmax(h Wᵀ)[token]` for each pair of a state and a token.
+pub fn losses(states: States, head: Elements, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+    check(states, head, pairs.iter().copied())?;
+    let mut losses = vec![0.0; pairs.len()];
+    for (start, run) in states.runs() {
+        let here = start..start + run.count();
+        let (places, wanted): (Vec<usize>, Vec<(usize, usize)>) = pairs
+            .iter()
+            .enumerate()
+            .filter(|(_, (state, _))| here.contains(&(*state as usize)))
+            .map(|(k, &(state, token))| (k, (state as usize - start, token as usize)))
+            .unzip();
+        let pass = pass(run, head, &wanted, false);
+        for ((place, (state, _)), logit) in places.into_iter().zip(&wanted).zip(&pass.logits) {
+            losses[place] = pass.normalisers[*state] - logit;
+        }
+    }
+    Ok(losses)
+}
+
+/// Losses of a target for each state, and the gradient of `scale` times their sum: that of the states, [states, width],
+/// and added to `head_gradient`, where it is given, that of the head.
+pub fn cross_entropy(
+    states: States,
+    head: Elements,
+    targets: &[u32],
+    scale: f32,
+    mut head_gradient: Option<(&mut [f32], Into)>,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    check(states, head, targets.iter().enumerate().map(|(k, &token)| (k as u32, token)))?;
+    let (mut losses, mut gradient) = (Vec::with_capacity(targets.len()), vec![0.0; states.values.len()]);
+    for ((start, run), gradient) in states.runs().zip(gradient.chunks_mut(STATES * states.width)) {
+        let targets = &targets[start..start + run.count()];
+        let wanted: Vec<(usize, usize)> = targets.iter().map(|&token| token as usize).enumerate().collect();
+        let pass = pass(run, head, &wanted, true);
+        losses.extend(pass.normalisers.iter().zip(&pass.logits).map(|(normaliser, logit)| normaliser - logit));
+        let rows = gradient.par_chunks_mut(run.width).zip(pass.means.par_chunks(run.width)).zip(targets);
+        rows.for_each_init(Vec::new, |wide, ((gradient, mean), &target)| {
+            let target = target as usize;
+            let row = head.block(target..target + 1, 0..run.width, wide);
+            for ((gradient, mean), own) in gradient.iter_mut().zip(mean).zip(row.values) {
+                *gradient = scale * (mean - own);
+            }
+        });
+        if let Some((head_gradient, into)) = &mut head_gradient {
+            add_head_gradient(run, head, &pass.normalisers, targets, scale, (&mut **head_gradient, *into));
+            *into = Into::Add;
+        }
+    }
+    Ok((losses, gradient))
+}
+
+fn check(states: States, head: Elements, pairs: impl Iterator<Item = (u32, u32)>) -> Result<()> {
+    let (count, vocabulary) = (states.count(), head.rows);
+    for (state, token) in pairs {
+        if token as usize >= vocabulary {
+            return Err(Error::Msg(format!("target token {token} is outside the vocabulary of {vocabulary}")));
+        }
+        if state as usize >= count {
+            return Err(Error::Msg(format!("state {state} of {count}")));
+        }
+    }
+    Ok(())
+}
+
+/// One part of the vocabulary: for each state the largest logit, Σ exp(logit − largest), and Σ exp(logit − largest) ·
+/// the head's row.
+struct Part {
+    largest: Vec<f32>,
+    totals: Vec<f32>,
+    sums: Vec<f32>,
+    /// Which of the wanted pairs, and their logits.
+    found: Vec<(usize, f32)>,
+}
+
+fn pass(states: States, head: Elements, wanted: &[(usize, usize)], wants_means: bool) -> Pass {
+    let size = head.rows.div_ceil(PARTS).max(1);
+    let starts: Vec<usize> = (0..head.rows).step_by(size).collect();
+    let parts: Vec<Part> = starts
+        .into_par_iter()
+        .map(|start| part(states, head, start..head.rows.min(start + size), wanted, wants_means))
+        .collect();
+    let mut pass = Pass {
+        normalisers: vec![0.0; states.count()],
+        logits: vec![0.0; wanted.len()],
+        means: vec![0.0; if wants_means { states.values.len() } else { 0 }],
+    };
+    for (k, normaliser) in pass.normalisers.iter_mut().enumerate() {
+        let largest = parts.iter().map(|part| part.largest[k]).fold(f32::NEG_INFINITY, f32::max);
+        let factor = |part: &Part| (part.largest[k] - largest).exp();
+        let total: f32 = parts.iter().map(|part| factor(part) * part.totals[k]).sum();
+        *normaliser = largest + total.ln();
+        if wants_means {
+            let row = k * states.width..(k + 1) * states.width;
+            for part in &parts {
+                let factor = factor(part) / total;
+                let sums = part.sums[row.clone()].iter();
+                pass.means[row.clone()].iter_mut().zip(sums).for_each(|(mean, sum)| *mean += factor * sum);
+            }
+        }
+    }
+    for (k, logit) in parts.into_iter().flat_map(|part| part.found) {
+        pass.logits[k] = logit;
+    }
+    pass
+}
+
+fn part(
+    states: States,
+    head: Elements,
+    tokens: std::ops::Range<usize>,
+    wanted: &[(usize, usize)],
+    wants_means: bool,
+) -> Part {
+    let (count, width) = (states.count(), states.width);
+    let mut part = Part {
+        largest: vec![f32::NEG_INFINITY; count],
+        totals: vec![0.0; count],
+        sums: vec![0.0; if wants_means { count * width } else { 0 }],
+        found: Vec::new(),
+    };
+    let (mut wide, mut logits) = (Vec::new(), Vec::new());
+    for start in tokens.clone().step_by(BLOCK) {
+        let block = start..tokens.end.min(start + BLOCK);
+        let rows = head.block(block.clone(), 0..width, &mut wide);
+        logits.resize(count * block.len(), 0.0);
+        let h = Strided::rows(states.values, width);
+        multiply([count, block.len(), width], &mut logits, block.len(), h, rows.transposed(), Into::Replace);
+        for (k, &(state, token)) in wanted.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
+            part.found.push((k, logits[state * block.len() + token - start]));
+        }
+        vectorised(|| part.exponentials(&mut logits, block.len(), width));
+        if wants_means {
+            let p = Strided::rows(&logits, block.len());
+            multiply([count, width, block.len()], &mut part.sums, width, p, rows, Into::Add);
+        }
+    }
+    part
+}
+
+impl Part {
+    /// From logits to exp(logit − largest so far); what was summed before is brought to the same measure.
+    #[inline(always)]
+    fn exponentials(&mut self, logits: &mut [f32], block: usize, width: usize) {
+        for (k, row) in logits.chunks_exact_mut(block).enumerate() {
+            let largest = self.largest[k].max(maximum(row));
+            let factor = exp(self.largest[k] - largest);
+            if factor != 1.0 {
+                self.totals[k] *= factor;
+                let sums = self.sums.get_mut(k * width..(k + 1) * width).unwrap_or_default();
+                sums.iter_mut().for_each(|sum| *sum *= factor);
+            }
+            self.largest[k] = largest;
+            row.iter_mut().for_each(|x| *x = exp(*x - largest));
+            self.totals[k] += sum2(row, row, |x, _| x);
+        }
+    }
+}
+
+/// `scale · (softmax − onehot)ᵀ h`, block by block of the head's rows.
+fn add_head_gradient(
+    states: States,
+    head: Elements,
+    normalisers: &[f32],
+    targets: &[u32],
+    scale: f32,
+    (gradient, into): (&mut [f32], Into),
+) {
+    let (count, width) = (states.count(), states.width);
+    let h = Strided::rows(states.values, width);
+    gradient.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(wide, logits), (k, gradient)| {
+            let (start, tokens) = (k * BLOCK, gradient.len() / width);
+            let rows = head.block(start..start + tokens, 0..width, wide);
+            logits.resize(count * tokens, 0.0);
+            multiply([count, tokens, width], logits, tokens, h, rows.transposed(), Into::Replace);
+            vectorised(|| {
+                for (row, normaliser) in logits.chunks_exact_mut(tokens).zip(normalisers) {
+                    row.iter_mut().for_each(|x| *x = scale * exp(*x - normaliser));
+                }
+            });
+            for (row, &target) in logits.chunks_exact_mut(tokens).zip(targets) {
+                if let Some(own) = (target as usize).checked_sub(start).and_then(|token| row.get_mut(token)) {
+                    *own -= scale;
+                }
+            }
+            let p = Strided::rows(logits, tokens).transposed();
+            multiply([tokens, width, count], gradient, width, p, h, into);
+        },
+    );
+}
