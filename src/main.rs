@@ -16,6 +16,10 @@ use tracing_subscriber::EnvFilter;
 use arguments::{Arguments, Command};
 use output::Output;
 
+#[cfg(feature = "train")]
+#[global_allocator]
+static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
+
 /// A check said no.
 const REFUSED: u8 = 1;
 /// Bad input, bad flags, or anything else that kept the work from being done.

@@ -84,8 +84,7 @@ pub fn merge(run: &Run, model: &Path, out: &Path, types: Types) -> Result<Report
         let _ = std::fs::remove_dir_all(&temporary);
         return Err(error);
     }
-    let parent = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    sync_folder(parent.unwrap_or(Path::new(".")))?;
+    files::sync_folder_of(out).map_err(Error::file(out))?;
     Ok(merged.report)
 }
 
@@ -218,7 +217,7 @@ fn copy_others(from: &Path, to: &Path, out: &Path) -> Result<(), Error> {
             copy_file(&source, &target)?;
         }
     }
-    sync_folder(to)
+    files::sync_folder(to).map_err(Error::file(to))
 }
 
 /// Whether a subfolder is part of the model: neither hidden, nor exports, nor a run, nor what is being written.
@@ -237,14 +236,6 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), Error> {
         target.sync_all()
     });
     copied.map_err(Error::file(to))
-}
-
-/// Makes what a folder lists last through a power cut; only Unix lets a folder be opened for that.
-fn sync_folder(folder: &Path) -> Result<(), Error> {
-    match cfg!(unix) {
-        true => File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file(folder)),
-        false => Ok(()),
-    }
 }
 
 /// Whether a file holds weights or an export of them, which would be out of date in the merged folder.

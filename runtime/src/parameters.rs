@@ -204,8 +204,7 @@ impl Parameters {
     }
 
     fn load(&self, spec: &TensorSpec) -> Result<Tensor, Error> {
-        let view = self.weights.require(&spec.name)?;
-        let values = view.to_f32().ok_or_else(|| Error::NotFloat { name: spec.name.clone(), dtype: view.dtype })?;
+        let values = self.weights.load_f32(&spec.name)?;
         Ok(Tensor::from_vec(values, spec.shape.as_slice(), &self.device)?)
     }
 }

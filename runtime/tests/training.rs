@@ -53,7 +53,7 @@ impl Observer for Losses {
 
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
-    let (base, scope) = (model.weights.digest(), Scope::above(&model.config, frost_line).unwrap());
+    let (base, scope) = (model.weights.digest().unwrap(), Scope::above(&model.config, frost_line).unwrap());
     train::train(model, base, scope, &Case::open("llama").examples(), settings, observer)
 }
 

@@ -28,7 +28,7 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io
         let _ = std::fs::remove_file(&temporary);
         return written;
     }
-    sync_folder(path)
+    sync_folder_of(path)
 }
 
 /// A hidden name beside `path` to write to before renaming; no other process or thread gets the same one.
@@ -44,13 +44,15 @@ pub fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-/// Makes a rename last through a power cut; only Unix lets a folder be opened for that.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
+/// Makes a rename last through a power cut: syncs the folder that `path` lies in; only Unix lets a folder be opened.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_folder(folder)
+}
+
+/// Makes what a folder lists last through a power cut.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Reads a whole file of at most `cap` bytes. A larger one is `InvalidData`, before memory is taken for it.
@@ -71,10 +73,14 @@ pub fn read_at_most(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
 
 /// Memory-maps a file to be read.
 pub fn map(path: &Path) -> io::Result<memmap2::Mmap> {
-    let file = File::open(path)?;
+    map_file(&File::open(path)?)
+}
+
+/// Memory-maps an open file to be read.
+pub fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the map is only read. Should another process shorten the file meanwhile, reading it raises a bus error,
     // as with every memory-mapped weight file; nothing here writes to files it has mapped.
-    unsafe { memmap2::Mmap::map(&file) }
+    unsafe { memmap2::Mmap::map(file) }
 }
 
 /// Writes bytes through [`write_whole`].

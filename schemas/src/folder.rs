@@ -76,7 +76,7 @@ impl ModelFolder {
             layers: self.config.layers.len(),
             hidden_size: self.config.hidden,
             vocabulary: self.config.vocabulary,
-            weights: self.weights.digest(),
+            weights: self.weights.digest()?,
             config: self.config_digest()?,
             tokenizer: self.tokenizer_digest()?,
         })

@@ -1,6 +1,7 @@
 //! A model's weights: safetensors files, one or several with an index, memory-mapped.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,7 @@ pub struct Weights {
 
 struct Shard {
     file_name: String,
+    file: File,
     map: memmap2::Mmap,
 }
 
@@ -115,7 +117,9 @@ impl Weights {
 
     fn add_shard(&mut self, file_name: &str) -> Result<(), WeightsError> {
         let path = self.folder.join(file_name);
-        let map = files::map(&path).map_err(|source| WeightsError::Read { path: path.clone(), source })?;
+        let unreadable = |source| WeightsError::Read { path: path.clone(), source };
+        let file = File::open(&path).map_err(unreadable)?;
+        let map = files::map_file(&file).map_err(unreadable)?;
         let malformed = |source| WeightsError::Malformed { path: path.clone(), source };
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(malformed)?;
         // Eight bytes hold the header's length; read_metadata has checked that header and data fill the file exactly.
@@ -133,7 +137,7 @@ impl Weights {
             }
             self.tensors.insert(name, place);
         }
-        self.shards.push(Shard { file_name: file_name.into(), map });
+        self.shards.push(Shard { file_name: file_name.into(), file, map });
         Ok(())
     }
 
@@ -198,23 +202,76 @@ impl Weights {
         }
     }
 
+    /// A tensor's elements as f32. They are read from the file and not through the map, whose pages would go on standing
+    /// in memory beside them.
+    pub fn load_f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let TensorView { dtype, bytes, .. } = self.require(name)?;
+        let not_float = || WeightsError::Type { folder: self.folder.clone(), name: name.into(), dtype };
+        let width = float_width(dtype).ok_or_else(not_float)?;
+        let mut values = vec![0.0; bytes.len() / width];
+        let mut rest = values.as_mut_slice();
+        self.stream(self.place(name)?, |bytes| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(bytes.len() / width);
+            convert(dtype, bytes, part);
+            rest = others;
+        })?;
+        Ok(values)
+    }
+
+    fn place(&self, name: &str) -> Result<&Place, WeightsError> {
+        let missing = || WeightsError::Missing { folder: self.folder.clone(), name: name.into() };
+        self.spelling(name).and_then(|name| self.tensors.get(name)).ok_or_else(missing)
+    }
+
+    /// Hands a tensor's bytes on, piece by piece.
+    fn stream(&self, place: &Place, mut f: impl FnMut(&[u8])) -> Result<(), WeightsError> {
+        const PIECE: usize = 1 << 18;
+        let shard = &self.shards[place.shard];
+        let mut buffer = vec![0; PIECE.min(place.bytes.len())];
+        for start in place.bytes.clone().step_by(PIECE) {
+            let piece = &mut buffer[..PIECE.min(place.bytes.end - start)];
+            let path = || self.folder.join(&shard.file_name);
+            shard.read(start, piece).map_err(|source| WeightsError::Read { path: path(), source })?;
+            f(piece);
+        }
+        Ok(())
+    }
+
     /// Digest of names, types, shapes and contents of all tensors. How they are spread over files, and what stands in
     /// the files' metadata, does not count.
-    pub fn digest(&self) -> Digest {
-        let contents: Vec<(&String, &Place, Digest)> = self
-            .tensors
-            .par_iter()
-            .map(|(name, place)| (name, place, Digest::of(&self.shards[place.shard].map[place.bytes.clone()])))
-            .collect();
+    ///
+    /// # Errors
+    /// [`WeightsError::Read`] where a file cannot be read any more.
+    pub fn digest(&self) -> Result<Digest, WeightsError> {
+        let content = |place: &Place| {
+            let mut hasher = Hasher::default();
+            self.stream(place, |bytes| hasher.update(bytes)).map(|()| hasher.finish())
+        };
+        let contents: Vec<Digest> =
+            self.tensors.par_iter().map(|(_, place)| content(place)).collect::<Result<_, _>>()?;
         let mut hasher = Hasher::default();
-        for (name, place, content) in contents {
+        for ((name, place), content) in self.tensors.iter().zip(contents) {
             hasher.update_framed(name.as_bytes());
             hasher.update_framed(place.dtype.to_string().as_bytes());
             let shape: Vec<u8> = place.shape.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
             hasher.update_framed(&shape);
             hasher.update(content.as_bytes());
         }
-        hasher.finish()
+        Ok(hasher.finish())
+    }
+}
+
+impl Shard {
+    #[cfg(unix)]
+    fn read(&self, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, start as u64)
+    }
+
+    /// Other systems have no reading at a place that several threads may do at once.
+    #[cfg(not(unix))]
+    fn read(&self, start: usize, out: &mut [u8]) -> std::io::Result<()> {
+        out.copy_from_slice(&self.map[start..start + out.len()]);
+        Ok(())
     }
 }
 

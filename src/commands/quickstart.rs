@@ -114,7 +114,7 @@ fn train_one(
     let (examples, held_out): (Vec<Example>, Vec<Example>) = (read("train.jsonl")?, read("test.jsonl")?);
     let scope = scope(&model)?;
     let frost_line = scope.frost_line(&model.config);
-    let base = model.weights.digest();
+    let base = model.weights.digest()?;
     let mut watch = Watch::new(output);
     let begun = Instant::now();
     let trained = train::train(model, base, scope, &examples, &training(), &mut watch)?;

@@ -62,7 +62,7 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, shape: Shape, sequences: &Sequen
     let (heads, kv_heads) = (q.dim(1)?, k.dim(1)?);
     let (q, k, v) = (padded.queries(q, kv_heads)?, padded.keys(k)?, padded.keys(v)?);
     let p = padded.probabilities(&q, &k, heads, shape)?;
-    padded.from_queries(&p.to_dtype(v.dtype())?.matmul(&v)?, heads)?.flatten_from(1)
+    padded.queries_back(&p.to_dtype(v.dtype())?.matmul(&v)?, heads)?.flatten_from(1)
 }
 
 fn composed_backward(dy: &Tensor, [q, k, v]: [&Tensor; 3], shape: Shape, sequences: &Sequences) -> Result<[Tensor; 3]> {
@@ -77,7 +77,7 @@ fn composed_backward(dy: &Tensor, [q, k, v]: [&Tensor; 3], shape: Shape, sequenc
     let ds = ((&weighted - p.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)? * shape.scale)?.to_dtype(dtype)?;
     let dq = ds.matmul(&k)?;
     let dk = ds.transpose(2, 3)?.contiguous()?.matmul(&q)?;
-    Ok([padded.from_queries(&dq, heads)?, padded.from_keys(&dk)?, padded.from_keys(&dv)?])
+    Ok([padded.queries_back(&dq, heads)?, padded.keys_back(&dk)?, padded.keys_back(&dv)?])
 }
 
 /// Sequences as rows of one length, as operations without kernels of our own want them.
@@ -144,14 +144,14 @@ impl Padded {
     }
 
     /// Undoes [`queries`](Padded::queries).
-    fn from_queries(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+    fn queries_back(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
         let head_dim = x.dim(D::Minus1)?;
         let x = x.reshape((self.rows, heads, self.queries, head_dim))?.transpose(1, 2)?.contiguous()?;
         x.reshape((self.rows * self.queries, heads, head_dim))?.index_select(&self.of_queries, 0)
     }
 
     /// Undoes [`keys`](Padded::keys).
-    fn from_keys(&self, x: &Tensor) -> Result<Tensor> {
+    fn keys_back(&self, x: &Tensor) -> Result<Tensor> {
         let (_, heads, _, head_dim) = x.dims4()?;
         let x = x.transpose(1, 2)?.contiguous()?.reshape((self.rows * self.keys, heads, head_dim))?;
         x.index_select(&self.of_keys, 0)

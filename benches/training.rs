@@ -1,0 +1,106 @@
+//! Trains above a given frost line and prints what it took, for `benches/compare.py`.
+//!
+//!   cargo bench --bench training -- --model DIR --data FILE --frost-line N --steps N --batch-size N
+//!
+//! Rows are taken in the order of the file; AdamW without weight decay or clipping, linear warm-up over 10 steps times
+//! linear decay to 0.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use frostline_runtime::scope::Scope;
+use frostline_runtime::train::{Observer, Settings, train};
+use frostline_schemas::device::Device;
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::run::{Order, Schedule, StepMetrics, TrainingSettings};
+
+#[global_allocator]
+static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long)]
+    data: PathBuf,
+    #[arg(long)]
+    frost_line: usize,
+    #[arg(long)]
+    steps: u64,
+    #[arg(long)]
+    batch_size: usize,
+    #[arg(long, default_value_t = 2e-5)]
+    learning_rate: f64,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+    /// Steps that are not timed.
+    #[arg(long, default_value_t = 3)]
+    settle: usize,
+    #[arg(long)]
+    recompute: bool,
+    /// Given by cargo.
+    #[arg(long)]
+    bench: bool,
+}
+
+#[derive(Default)]
+struct Steps(Vec<StepMetrics>);
+
+impl Observer for Steps {
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), frostline_runtime::Error> {
+        self.0.push(metrics.clone());
+        Ok(())
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let model = ModelFolder::open(&arguments.model)?;
+    let examples = model.read_examples(&arguments.data, 4096)?.examples;
+    let scope = Scope::above(&model.config, arguments.frost_line)?;
+    let base = model.weights.digest()?;
+    let settings = Settings {
+        training: TrainingSettings {
+            steps: arguments.steps,
+            batch_size: arguments.batch_size,
+            accumulation: 1,
+            learning_rate: arguments.learning_rate,
+            schedule: Schedule::Linear,
+            warmup_steps: 10,
+            weight_decay: 0.0,
+            gradient_clip: None,
+            max_length: 4096,
+            order: Order::File,
+            seed: 0,
+        },
+        device: arguments.device,
+        precision: None,
+        recompute: arguments.recompute,
+        threads: Some(arguments.threads),
+    };
+    let mut steps = Steps::default();
+    train(model, base, scope, &examples, &settings, &mut steps)?;
+    let timed = &steps.0[arguments.settle.min(steps.0.len() - 1)..];
+    let seconds: f64 = timed.iter().map(|step| step.seconds).sum();
+    let tokens: u64 = timed.iter().map(|step| step.tokens).sum();
+    let result = serde_json::json!({
+        "peer": "frostline",
+        "frost_line": arguments.frost_line,
+        "threads": arguments.threads,
+        "losses": steps.0.iter().map(|step| step.loss).collect::<Vec<f64>>(),
+        "seconds_per_step": seconds / timed.len() as f64,
+        "tokens_per_second": tokens as f64 / seconds,
+        "peak_bytes": peak(),
+    });
+    println!("{result}");
+    Ok(())
+}
+
+/// The largest resident memory of this process, in bytes, where the system tells.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
