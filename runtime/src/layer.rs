@@ -1,4 +1,4 @@
-//! A decoder layer: `h += out_norm(attention(norm(h)))`, then `h += out_norm(mlp(norm(h)))`.
+//! A decoder layer: two branches off the residual stream, attention and MLP, one after the other or side by side.
 //!
 //! A layer has three passes: forward alone, which keeps nothing; forward that keeps what backward needs; and backward,
 //! which computes the gradients of the tensors that are trained and, where asked, that of the layer's input. Nothing
@@ -9,7 +9,7 @@ mod attention;
 mod mlp;
 
 use candle_core::{Device, Tensor};
-use frostline_schemas::decoder::{DecoderConfig, LayerSpec, NormSpec, RopeSpec};
+use frostline_schemas::decoder::{DecoderConfig, LayerSpec, NormSpec, Residual, RopeSpec};
 
 use self::attention::Attention;
 use self::mlp::Mlp;
@@ -28,6 +28,7 @@ use crate::scope::Scope;
 pub struct Layer {
     attention: Branch<Attention>,
     mlp: Branch<Mlp>,
+    residual: Residual,
 }
 
 /// What backward needs of a layer's forward pass.
@@ -61,7 +62,7 @@ pub struct Context {
     at_targets: Sequences,
     targets: Selection,
     /// The tables of the rotary embeddings.
-    tables: Vec<(RopeSpec, usize, rope::Table)>,
+    tables: Vec<(RopeSpec, rope::Table)>,
 }
 
 impl Context {
@@ -74,17 +75,17 @@ impl Context {
             tables: Vec::new(),
         };
         for layer in &config.layers {
-            let (Some(spec), head_dim) = (layer.attention.rope, layer.attention.head_dim) else { continue };
-            if context.table(&spec, head_dim).is_none() {
-                let table = rope::Table::new(&spec, head_dim, batch.sequences.longest(), device)?;
-                context.tables.push((spec, head_dim, table));
+            let Some(spec) = layer.attention.rope else { continue };
+            if context.table(&spec).is_none() {
+                let table = rope::Table::new(&spec, batch.sequences.longest(), device)?;
+                context.tables.push((spec, table));
             }
         }
         Ok(context)
     }
 
-    fn table(&self, spec: &RopeSpec, head_dim: usize) -> Option<&rope::Table> {
-        self.tables.iter().find(|(s, d, _)| s == spec && *d == head_dim).map(|(_, _, table)| table)
+    fn table(&self, spec: &RopeSpec) -> Option<&rope::Table> {
+        self.tables.iter().find(|(of, _)| of == spec).map(|(_, table)| table)
     }
 
     fn sequences(&self, places: Places) -> &Sequences {
@@ -117,8 +118,9 @@ impl Layer {
         let attention = Attention::new(&spec.attention, scope);
         let mlp = Mlp::new(&spec.mlp, scope);
         Layer {
-            attention: Branch::new(&spec.attention_norm, attention, spec.attention_out_norm.as_ref(), scope),
-            mlp: Branch::new(&spec.mlp_norm, mlp, spec.mlp_out_norm.as_ref(), scope),
+            attention: Branch::new([&spec.attention_norm, &spec.attention_out_norm], attention, scope),
+            mlp: Branch::new([&spec.mlp_norm, &spec.mlp_out_norm], mlp, scope),
+            residual: spec.residual,
         }
     }
 
@@ -130,8 +132,10 @@ impl Layer {
         hidden: &Tensor,
         places: Places,
     ) -> Result<Tensor, Error> {
-        let hidden = self.attention.forward(parameters, context, hidden, places)?;
-        self.mlp.forward(parameters, context, &hidden, Places::All)
+        let attended = self.attention.forward(parameters, context, hidden, places)?;
+        let (middle, beside) = self.middle(attended, context.select(hidden, places)?)?;
+        let added = self.mlp.forward(parameters, context, &middle, Places::All)?;
+        sum(added, &middle, beside.as_ref())
     }
 
     /// As [`forward`](Layer::forward), keeping what [`backward`](Layer::backward) needs.
@@ -142,9 +146,18 @@ impl Layer {
         hidden: &Tensor,
         places: Places,
     ) -> Result<(Tensor, Saved), Error> {
-        let (middle, attention) = self.attention.forward_saved(parameters, context, hidden, places)?;
-        let (y, mlp) = self.mlp.forward_saved(parameters, context, &middle, Places::All)?;
-        Ok((y, Saved::Whole(Box::new(Kept { attention, mlp }))))
+        let (attended, attention) = self.attention.forward_saved(parameters, context, hidden, places)?;
+        let (middle, beside) = self.middle(attended, context.select(hidden, places)?)?;
+        let (added, mlp) = self.mlp.forward_saved(parameters, context, &middle, Places::All)?;
+        Ok((sum(added, &middle, beside.as_ref())?, Saved::Whole(Box::new(Kept { attention, mlp }))))
+    }
+
+    /// What the MLP is given of the stream and of what attention adds to it, and what is to be added after it.
+    fn middle(&self, attended: Tensor, stream: Tensor) -> Result<(Tensor, Option<Tensor>), Error> {
+        match self.residual {
+            Residual::Sequential => Ok((residual::add(attended, &stream)?, None)),
+            Residual::Parallel => Ok((stream, Some(attended))),
+        }
     }
 
     /// Adds the gradients of the trained tensors; returns the input's where it is wanted, [places, hidden].
@@ -165,12 +178,27 @@ impl Layer {
             },
         };
         let Kept { attention, mlp } = *kept;
-        let wants_middle = wants_input || self.attention.is_trained();
-        let dy = self.mlp.backward(parameters, context, mlp, dy, (Places::All, wants_middle), gradients)?;
-        match dy {
-            Some(dy) => self.attention.backward(parameters, context, attention, dy, (places, wants_input), gradients),
-            None => Ok(None),
+        let parallel = self.residual == Residual::Parallel;
+        let wants_middle = wants_input || (!parallel && self.attention.is_trained());
+        let dmlp = self.mlp.backward(parameters, context, mlp, &dy, (Places::All, wants_middle), gradients)?;
+        let dmiddle = dmlp.map(|dx| residual::add(dx, &dy)).transpose()?;
+        let dattended = if parallel { Some(&dy) } else { dmiddle.as_ref() };
+        let Some(dattended) = dattended else { return Ok(None) };
+        let wanted = (places, wants_input);
+        let dx = self.attention.backward(parameters, context, attention, dattended, wanted, gradients)?;
+        match (dx, dmiddle) {
+            (Some(dx), Some(dmiddle)) => Ok(Some(context.select_backward(&dmiddle, places, dx)?)),
+            _ => Ok(None),
         }
+    }
+}
+
+/// What a layer makes of the stream: what its MLP adds, what that was given, and what attention adds beside it.
+fn sum(added: Tensor, middle: &Tensor, beside: Option<&Tensor>) -> Result<Tensor, Error> {
+    let sum = residual::add(added, middle)?;
+    match beside {
+        Some(attended) => Ok(residual::add(sum, attended)?),
+        None => Ok(sum),
     }
 }
 
@@ -213,10 +241,10 @@ struct Passed<'a> {
     wants_input: bool,
 }
 
-/// One branch off the residual stream: `h + out_norm(inner(norm(h)))`.
+/// One branch off the residual stream, of which it adds `out_norm(inner(norm(h)))`.
 #[derive(Clone, Debug)]
 struct Branch<T> {
-    norm: Norm,
+    norm: Option<Norm>,
     inner: T,
     out_norm: Option<Norm>,
 }
@@ -231,12 +259,20 @@ struct BranchSaved<S> {
 }
 
 impl<T: Inner> Branch<T> {
-    fn new(norm: &NormSpec, inner: T, out_norm: Option<&NormSpec>, scope: &Scope) -> Branch<T> {
-        Branch { norm: Norm::new(norm, scope), inner, out_norm: out_norm.map(|norm| Norm::new(norm, scope)) }
+    fn new(norms: [&Option<NormSpec>; 2], inner: T, scope: &Scope) -> Branch<T> {
+        let [norm, out_norm] = norms.map(|spec| spec.as_ref().map(|spec| Norm::new(spec, scope)));
+        Branch { norm, inner, out_norm }
     }
 
     fn is_trained(&self) -> bool {
-        self.norm.is_trained() || self.inner.is_trained() || self.out_norm.as_ref().is_some_and(Norm::is_trained)
+        self.inner.is_trained() || self.norm.iter().chain(&self.out_norm).any(Norm::is_trained)
+    }
+
+    fn normed(&self, parameters: &Parameters, hidden: &Tensor) -> Result<Tensor, Error> {
+        match &self.norm {
+            Some(norm) => norm.forward(parameters, hidden),
+            None => Ok(hidden.clone()),
+        }
     }
 
     fn forward(
@@ -246,12 +282,12 @@ impl<T: Inner> Branch<T> {
         hidden: &Tensor,
         places: Places,
     ) -> Result<Tensor, Error> {
-        let normed = self.norm.forward(parameters, hidden)?;
-        let mut added = self.inner.forward(parameters, context, &normed, places)?;
-        if let Some(norm) = &self.out_norm {
-            added = norm.forward(parameters, &added)?;
+        let normed = self.normed(parameters, hidden)?;
+        let added = self.inner.forward(parameters, context, &normed, places)?;
+        match &self.out_norm {
+            Some(norm) => norm.forward(parameters, &added),
+            None => Ok(added),
         }
-        Ok(residual::add(added, &context.select(hidden, places)?)?)
     }
 
     fn forward_saved(
@@ -261,14 +297,13 @@ impl<T: Inner> Branch<T> {
         hidden: &Tensor,
         places: Places,
     ) -> Result<(Tensor, BranchSaved<T::Saved>), Error> {
-        let normed = self.norm.forward(parameters, hidden)?;
+        let normed = self.normed(parameters, hidden)?;
         let (mut y, inner) = self.inner.forward_saved(parameters, context, &normed, places)?;
         let mut added = None;
         if let Some(norm) = &self.out_norm {
             let normed = norm.forward(parameters, &y)?;
             added = Some(std::mem::replace(&mut y, normed));
         }
-        let y = residual::add(y, &context.select(hidden, places)?)?;
         Ok((y, BranchSaved { hidden: hidden.clone(), inner, added }))
     }
 
@@ -277,25 +312,25 @@ impl<T: Inner> Branch<T> {
         parameters: &Parameters,
         context: &Context,
         saved: BranchSaved<T::Saved>,
-        dy: Tensor,
+        dy: &Tensor,
         (places, wants_input): (Places, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wants_normed = wants_input || self.norm.is_trained();
+        let wants_normed = wants_input || self.norm.as_ref().is_some_and(Norm::is_trained);
         let wants_added = wants_normed || self.inner.is_trained();
         let added = match (&self.out_norm, &saved.added) {
-            (Some(norm), Some(added)) => norm.backward(parameters, added, &dy, wants_added, gradients)?,
+            (Some(norm), Some(added)) => norm.backward(parameters, added, dy, wants_added, gradients)?,
             _ => wants_added.then(|| dy.clone()),
         };
         let Some(added) = added else { return Ok(None) };
-        let x = self.norm.forward(parameters, &saved.hidden)?;
+        let x = self.normed(parameters, &saved.hidden)?;
         let passed = Passed { x: &x, dy: &added, places, wants_input: wants_normed };
         let Some(normed) = self.inner.backward(parameters, context, saved.inner, passed, gradients)? else {
             return Ok(None);
         };
-        match self.norm.backward(parameters, &saved.hidden, &normed, wants_input, gradients)? {
-            Some(dx) => Ok(Some(context.select_backward(&dy, places, dx)?)),
-            None => Ok(None),
+        match &self.norm {
+            Some(norm) => norm.backward(parameters, &saved.hidden, &normed, wants_input, gradients),
+            None => Ok(Some(normed)),
         }
     }
 }

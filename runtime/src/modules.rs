@@ -95,6 +95,11 @@ impl Linear {
 }
 
 impl Norm {
+    /// Size of the dimension that is normalised.
+    pub fn width(&self) -> usize {
+        self.spec.width()
+    }
+
     /// [.., width] → the same shape.
     pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
         let weight = parameters.vector(&self.spec.weight)?;

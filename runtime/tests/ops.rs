@@ -163,8 +163,8 @@ fn norm_of_a_vector() {
 
 #[test]
 fn rope_gradients() {
-    let spec = RopeSpec { theta: 100.0, scaling: RopeScaling::None };
-    let table = rope::Table::new(&spec, 4, 3, &Device::Cpu).unwrap();
+    let spec = RopeSpec { width: 4, theta: 100.0, scaling: RopeScaling::None };
+    let table = rope::Table::new(&spec, 3, &Device::Cpu).unwrap();
     let positions = [0, 1, 2, 0, 1, 2];
     let x = random(&[6, 2, 4], 1);
     let y = rope::forward(&x, &table, &positions).unwrap();

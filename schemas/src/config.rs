@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use self::dialect::{Dialect, HEAD};
+use self::dialect::{Dialect, MlpProjectionNames, Positions, ProjectionNames, QueryKeyNorms, Windows};
 use crate::decoder::*;
 use crate::files;
 
@@ -24,7 +24,7 @@ pub enum ConfigError {
     #[error("{}: {source}", path.display())]
     Parse { path: PathBuf, source: serde_json::Error },
     /// A model family that is not described here.
-    #[error("{}: model_type `{family}` is not supported; supported: llama, qwen2, gemma3_text, gpt2", path.display())]
+    #[error("{}: model_type `{family}` is not supported; supported: {}", path.display(), Dialect::model_types())]
     Family { path: PathBuf, family: String },
     /// A field that the family needs is not there.
     #[error("{}: `{field}` is missing", path.display())]
@@ -66,7 +66,9 @@ struct RawConfig {
     n_embd: Option<usize>,
     num_attention_heads: Option<usize>,
     n_head: Option<usize>,
-    num_key_value_heads: Option<usize>,
+    /// Outer `None` where it is left out: `null` says something else.
+    #[serde(default, deserialize_with = "given")]
+    num_key_value_heads: Option<Option<usize>>,
     head_dim: Option<usize>,
     intermediate_size: Option<usize>,
     n_inner: Option<usize>,
@@ -75,6 +77,7 @@ struct RawConfig {
     n_positions: Option<usize>,
     rms_norm_eps: Option<f64>,
     layer_norm_epsilon: Option<f64>,
+    layer_norm_eps: Option<f64>,
     hidden_act: Option<String>,
     hidden_activation: Option<String>,
     activation_function: Option<String>,
@@ -85,12 +88,20 @@ struct RawConfig {
     scale_attn_weights: Option<bool>,
     scale_attn_by_inverse_layer_idx: Option<bool>,
     layer_types: Option<Vec<String>>,
-    sliding_window: Option<usize>,
+    /// Outer `None` where it is left out: `null` says something else.
+    #[serde(default, deserialize_with = "given")]
+    sliding_window: Option<Option<usize>>,
     sliding_window_pattern: Option<usize>,
     /// What newer versions of transformers write.
     _sliding_window_pattern: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
+    use_parallel_residual: Option<bool>,
+    no_rope_layers: Option<Vec<usize>>,
+    no_rope_layer_interval: Option<usize>,
+    partial_rotary_factor: Option<f64>,
+    rotary_pct: Option<f64>,
+    rotary_emb_base: Option<f64>,
     rope_theta: Option<f64>,
     rope_local_base_freq: Option<f64>,
     rope_scaling: Option<RawRope>,
@@ -99,6 +110,10 @@ struct RawConfig {
     final_logit_softcapping: Option<f64>,
     use_bidirectional_attention: Option<bool>,
     add_cross_attention: Option<bool>,
+}
+
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// `rope_parameters`, for all layers alike or by the kind of layer.
@@ -152,7 +167,8 @@ impl Reader<'_> {
         let matrix = |name: &str, rows| TensorSpec { name: name.into(), shape: vec![rows, sizes.hidden] };
         let embedding = matrix(names.embedding, sizes.vocabulary);
         let tied = self.raw.tie_word_embeddings.unwrap_or(dialect.tied_by_default);
-        let head = if tied { embedding.clone() } else { matrix(HEAD, sizes.vocabulary) };
+        let head = if tied { embedding.clone() } else { matrix(names.head, sizes.vocabulary) };
+        let learned = dialect.positions == Positions::Learned;
         let layers = (0..sizes.layers).map(|i| self.layer(dialect, &sizes, i)).collect::<Result<_, _>>()?;
         Ok(DecoderConfig {
             family: dialect.family,
@@ -161,7 +177,7 @@ impl Reader<'_> {
             max_positions: sizes.max_positions,
             embedding,
             embedding_scale: dialect.scaled_embedding.then(|| (sizes.hidden as f64).sqrt()),
-            position_embedding: dialect.learned_positions.then(|| matrix(names.positions, sizes.max_positions)),
+            position_embedding: learned.then(|| matrix(names.positions, sizes.max_positions)),
             layers,
             final_norm: norm(dialect, &sizes, names.final_norm, sizes.hidden),
             head,
@@ -196,12 +212,18 @@ impl Reader<'_> {
         let hidden = self.size("hidden_size", hidden)?;
         let heads = self.named(dialect, "num_attention_heads", raw.num_attention_heads, "n_head", raw.n_head)?;
         let heads = self.size("num_attention_heads", heads)?;
-        let kv_heads = raw.num_key_value_heads.or(defaults.kv_heads).or(Some(heads));
-        let kv_heads = self.size("num_key_value_heads", kv_heads)?;
+        let kv_heads = raw.num_key_value_heads.unwrap_or(defaults.kv_heads).unwrap_or(heads);
+        let kv_heads = self.size("num_key_value_heads", Some(kv_heads))?;
         let given_head_dim = raw.head_dim.or(defaults.head_dim);
         let head_dim = self.size("head_dim", given_head_dim.or(Some(hidden / heads)))?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(self.bad("num_key_value_heads", kv_heads, format!("does not divide {heads} attention heads")));
+        }
+        if let ProjectionNames::Interleaved(_) = dialect.names.projection
+            && kv_heads != heads
+        {
+            let reason = format!("a {} model has as many as attention heads, {heads}", dialect.family.name());
+            return Err(self.bad("num_key_value_heads", kv_heads, reason));
         }
         if given_head_dim.is_none() && !hidden.is_multiple_of(heads) {
             return Err(self.bad("num_attention_heads", heads, format!("does not divide hidden_size {hidden}")));
@@ -209,10 +231,11 @@ impl Reader<'_> {
         if heads * head_dim > MAX_SIZE {
             return Err(self.bad("head_dim", head_dim, format!("{heads} heads of it are more than {MAX_SIZE}")));
         }
-        if !dialect.learned_positions && !head_dim.is_multiple_of(2) {
+        let learned = dialect.positions == Positions::Learned;
+        if !learned && !head_dim.is_multiple_of(2) {
             return Err(self.bad("head_dim", head_dim, "a rotary embedding turns pairs, so it must be even"));
         }
-        let four_times = dialect.learned_positions.then_some(hidden.saturating_mul(4));
+        let four_times = learned.then_some(hidden.saturating_mul(4));
         let intermediate = self.named(dialect, "intermediate_size", raw.intermediate_size, "n_inner", raw.n_inner)?;
         let (field, older) = ("max_position_embeddings", "n_positions");
         let positions = self.named(dialect, field, raw.max_position_embeddings, older, raw.n_positions)?;
@@ -230,74 +253,108 @@ impl Reader<'_> {
     }
 
     fn epsilon(&self, dialect: &Dialect) -> Result<f64, ConfigError> {
-        let (field, epsilon) = match dialect.family {
-            Family::Gpt2 => ("layer_norm_epsilon", self.raw.layer_norm_epsilon),
-            _ => ("rms_norm_eps", self.raw.rms_norm_eps),
-        };
-        let epsilon = epsilon.unwrap_or(dialect.defaults.epsilon);
+        let field = &dialect.fields.epsilon;
+        let epsilon = (field.read)(self.raw).unwrap_or(dialect.defaults.epsilon);
         let possible = epsilon > 0.0 && epsilon < 1.0;
-        if possible { Ok(epsilon) } else { Err(self.bad(field, epsilon, "must lie between 0 and 1")) }
+        if possible { Ok(epsilon) } else { Err(self.bad(field.name, epsilon, "must lie between 0 and 1")) }
     }
 
     fn layer(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<LayerSpec, ConfigError> {
         let names = &dialect.names;
-        let at = |part: &str| format!("{}.{index}.{part}", names.layers);
-        let norm_at = |part: &str| norm(dialect, sizes, &at(part), sizes.hidden);
-        let mlp_bias = dialect.mlp_bias.resolve(self.raw.mlp_bias);
-        let mlp_linear = |part: &str, inputs, outputs| linear(dialect, &at(part), inputs, outputs, mlp_bias);
+        let norm_at = |part: &str| norm(dialect, sizes, &format!("{}.{index}.{part}", names.layers), sizes.hidden);
+        let parallel = dialect.parallel_residual && self.raw.use_parallel_residual.unwrap_or(true);
         Ok(LayerSpec {
-            attention_norm: norm_at(names.attention_norm),
+            attention_norm: names.attention_norm.map(norm_at),
             attention: self.attention(dialect, sizes, index)?,
             attention_out_norm: names.attention_out_norm.map(norm_at),
-            mlp_norm: norm_at(names.mlp_norm),
-            mlp: MlpSpec {
-                intermediate: sizes.intermediate,
-                activation: self.activation(dialect)?,
-                gate: names.gate.map(|gate| mlp_linear(gate, sizes.hidden, sizes.intermediate)),
-                up: mlp_linear(names.up, sizes.hidden, sizes.intermediate),
-                down: mlp_linear(names.down, sizes.intermediate, sizes.hidden),
-            },
+            mlp_norm: names.mlp_norm.map(norm_at),
+            mlp: self.mlp(dialect, sizes, index)?,
             mlp_out_norm: names.mlp_out_norm.map(norm_at),
+            residual: if parallel { Residual::Parallel } else { Residual::Sequential },
+        })
+    }
+
+    fn mlp(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<MlpSpec, ConfigError> {
+        let at = |part: &str| format!("{}.{index}.{part}", dialect.names.layers);
+        let bias = dialect.mlp_bias.resolve(self.raw.mlp_bias);
+        let (hidden, intermediate) = (sizes.hidden, sizes.intermediate);
+        let project = |part: &str, outputs| linear(dialect, &at(part), hidden, outputs, bias);
+        Ok(MlpSpec {
+            intermediate,
+            activation: self.activation(dialect)?,
+            projection: match dialect.names.mlp_projection {
+                MlpProjectionNames::Plain(up) => MlpProjectionSpec::Plain(project(up, intermediate)),
+                MlpProjectionNames::Gated { gate, up } => {
+                    MlpProjectionSpec::Gated { gate: project(gate, intermediate), up: project(up, intermediate) }
+                }
+                MlpProjectionNames::FusedGated(both) => MlpProjectionSpec::FusedGated(project(both, 2 * intermediate)),
+            },
+            down: linear(dialect, &at(dialect.names.down), intermediate, hidden, bias),
         })
     }
 
     fn attention(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<AttentionSpec, ConfigError> {
         let at = |part: &str| format!("{}.{index}.{part}", dialect.names.layers);
-        let bias = dialect.query_key_value_bias.resolve(self.raw.attention_bias);
         let (queries, keys) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
-        let project = |part: &str, outputs| linear(dialect, &at(part), sizes.hidden, outputs, bias);
-        let projection = match dialect.names.projection {
-            [query, key, value] => ProjectionSpec::Separate {
-                query: project(query, queries),
-                key: project(key, keys),
-                value: project(value, keys),
-            },
-            fused => ProjectionSpec::Fused(project(fused[0], queries + 2 * keys)),
+        let head_norm = |part: &str, whole: usize| match dialect.query_key_norms {
+            QueryKeyNorms::Never => None,
+            QueryKeyNorms::PerHead => Some(norm(dialect, sizes, &at(part), sizes.head_dim)),
+            QueryKeyNorms::Whole => Some(norm(dialect, sizes, &at(part), whole)),
         };
-        let head_norm = |part: &str| norm(dialect, sizes, &at(part), sizes.head_dim);
         let sliding = self.sliding(dialect, sizes, index)?;
+        let output_bias = dialect.output_bias.resolve(self.raw.attention_bias);
         Ok(AttentionSpec {
             heads: sizes.heads,
             kv_heads: sizes.kv_heads,
             head_dim: sizes.head_dim,
             scale: self.attention_scale(dialect, sizes, index)?,
-            window: if sliding { Some(self.window(dialect)?) } else { None },
-            rope: if dialect.learned_positions { None } else { Some(self.rope(dialect, sliding)?) },
-            projection,
-            query_norm: dialect.query_key_norms.then(|| head_norm("self_attn.q_norm")),
-            key_norm: dialect.query_key_norms.then(|| head_norm("self_attn.k_norm")),
-            output: linear(
-                dialect,
-                &at(dialect.names.output),
-                queries,
-                sizes.hidden,
-                dialect.output_bias.resolve(self.raw.attention_bias),
-            ),
+            window: if sliding { Some(self.size("sliding_window", self.window(dialect))?) } else { None },
+            rope: if self.turns(dialect, sizes, index)? { Some(self.rope(dialect, sizes, sliding)?) } else { None },
+            projection: self.projection(dialect, sizes, index),
+            query_norm: head_norm("self_attn.q_norm", queries),
+            key_norm: head_norm("self_attn.k_norm", keys),
+            output: linear(dialect, &at(dialect.names.output), queries, sizes.hidden, output_bias),
         })
     }
 
-    fn window(&self, dialect: &Dialect) -> Result<usize, ConfigError> {
-        self.size("sliding_window", self.raw.sliding_window.or(dialect.defaults.sliding_window))
+    fn projection(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> ProjectionSpec {
+        let (queries, keys) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
+        let bias = dialect.query_key_value_bias.resolve(self.raw.attention_bias);
+        let project = |part: &str, outputs| {
+            linear(dialect, &format!("{}.{index}.{part}", dialect.names.layers), sizes.hidden, outputs, bias)
+        };
+        match dialect.names.projection {
+            ProjectionNames::Separate { query, key, value } => ProjectionSpec::Separate {
+                query: project(query, queries),
+                key: project(key, keys),
+                value: project(value, keys),
+            },
+            ProjectionNames::Fused(all) => ProjectionSpec::Fused(project(all, queries + 2 * keys)),
+            ProjectionNames::Interleaved(all) => ProjectionSpec::Interleaved(project(all, 3 * queries)),
+        }
+    }
+
+    fn window(&self, dialect: &Dialect) -> Option<usize> {
+        self.raw.sliding_window.unwrap_or(dialect.defaults.sliding_window)
+    }
+
+    /// Whether layer `index` (from 0) has a rotary embedding.
+    fn turns(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
+        match (dialect.positions, &self.raw.no_rope_layers) {
+            (Positions::Learned, _) => Ok(false),
+            (Positions::Rotary, _) => Ok(true),
+            (Positions::PartlyRotary, Some(layers)) => match layers.get(index) {
+                Some(&turns) => Ok(turns != 0),
+                None => {
+                    let reason = format!("must be of all {} layers", sizes.layers);
+                    Err(self.bad("no_rope_layers", format!("of {} layers", layers.len()), reason))
+                }
+            },
+            (Positions::PartlyRotary, None) => {
+                let interval = self.raw.no_rope_layer_interval.or(Some(4));
+                Ok(!(index + 1).is_multiple_of(self.size("no_rope_layer_interval", interval)?))
+            }
+        }
     }
 
     fn attention_scale(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<f64, ConfigError> {
@@ -313,43 +370,62 @@ impl Reader<'_> {
 
     /// Whether layer `index` (from 0) sees a sliding window only.
     fn sliding(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
-        if let Some(types) = &self.raw.layer_types {
-            if types.len() != sizes.layers {
-                return Err(self.bad("layer_types", types.len(), format!("must name all {} layers", sizes.layers)));
-            }
-            return match types[index].as_str() {
-                "full_attention" => Ok(false),
-                "sliding_attention" => Ok(true),
-                other => Err(self.bad("layer_types", other, "only full_attention and sliding_attention are computed")),
-            };
+        let Some(said) = self.layer_type(sizes, index)? else { return self.sliding_unless_said(dialect, sizes, index) };
+        if let Windows::Never | Windows::Everywhere = dialect.windows
+            && said != self.sliding_unless_said(dialect, sizes, index)?
+        {
+            let types = self.raw.layer_types.as_ref().map_or_else(String::new, |types| types.join(", "));
+            let reason = format!("a {} model has no kinds of layer", dialect.family.name());
+            return Err(self.bad("layer_types", types, reason));
         }
-        Ok(match dialect.family {
-            Family::Gemma3 => {
-                let (new, old) = (self.raw._sliding_window_pattern, self.raw.sliding_window_pattern);
+        Ok(said)
+    }
+
+    /// Whether `layer_types` calls layer `index` sliding, where it is given.
+    fn layer_type(&self, sizes: &Sizes, index: usize) -> Result<Option<bool>, ConfigError> {
+        let Some(types) = &self.raw.layer_types else { return Ok(None) };
+        match types.get(index).map(String::as_str) {
+            _ if types.len() != sizes.layers => {
+                Err(self.bad("layer_types", types.len(), format!("must name all {} layers", sizes.layers)))
+            }
+            Some("full_attention") => Ok(Some(false)),
+            Some("sliding_attention") => Ok(Some(true)),
+            other => {
+                let reason = "only full_attention and sliding_attention are computed";
+                Err(self.bad("layer_types", other.unwrap_or_default(), reason))
+            }
+        }
+    }
+
+    fn sliding_unless_said(&self, dialect: &Dialect, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
+        let raw = self.raw;
+        let used = raw.use_sliding_window.unwrap_or(false) && self.window(dialect).is_some();
+        Ok(match dialect.windows {
+            Windows::Never => false,
+            Windows::Everywhere => self.window(dialect).is_some(),
+            Windows::Pattern => {
+                let (new, old) = (raw._sliding_window_pattern, raw.sliding_window_pattern);
                 let pattern = self.one_of("_sliding_window_pattern", new, "sliding_window_pattern", old)?;
                 let pattern = self.size("sliding_window_pattern", pattern.or(Some(6)))?;
                 !(index + 1).is_multiple_of(pattern)
             }
-            Family::Qwen2 => {
-                self.raw.use_sliding_window.unwrap_or(false) && index >= self.raw.max_window_layers.unwrap_or(28)
-            }
-            Family::Llama | Family::Gpt2 => false,
+            Windows::Upper => used && index >= raw.max_window_layers.unwrap_or(28),
+            Windows::WithoutRope => used && !self.turns(dialect, sizes, index)?,
         })
     }
 
     /// The rotary embedding of a layer, from the newer `rope_parameters` or the older fields beside each other.
-    fn rope(&self, dialect: &Dialect, sliding: bool) -> Result<RopeSpec, ConfigError> {
+    fn rope(&self, dialect: &Dialect, sizes: &Sizes, sliding: bool) -> Result<RopeSpec, ConfigError> {
         let raw = self.raw;
-        // Only Gemma 3 turns layers with a sliding window by a base of their own.
-        let local = sliding && dialect.family == Family::Gemma3;
-        let theta = if local {
-            raw.rope_local_base_freq.unwrap_or(dialect.defaults.local_rope_theta)
-        } else {
-            raw.rope_theta.unwrap_or(dialect.defaults.rope_theta)
+        let defaults = &dialect.defaults;
+        let local = defaults.local_rope_theta.filter(|_| sliding);
+        let theta = match local {
+            Some(theta) => raw.rope_local_base_freq.unwrap_or(theta),
+            None => (dialect.fields.rope_theta.read)(raw).unwrap_or(defaults.rope_theta),
         };
         let of_layer = match &raw.rope_parameters {
-            Some(RawRopeParameters::All(_)) if dialect.family == Family::Gemma3 => {
-                // It has two kinds of layer and would have to guess for which of them this is meant.
+            Some(RawRopeParameters::All(_)) if defaults.local_rope_theta.is_some() => {
+                // The family has two kinds of layer and would have to guess for which of them this is meant.
                 Some(self.rope_of_kind(None, sliding)?)
             }
             Some(RawRopeParameters::All(rope)) => Some(rope),
@@ -358,13 +434,43 @@ impl Reader<'_> {
             }
             _ => None,
         };
-        let older = raw.rope_scaling.as_ref().filter(|_| !local);
+        let older = raw.rope_scaling.as_ref().filter(|_| local.is_none());
         let scaling = self.rope_scaling(of_layer.or(older))?;
         if older.is_some() && self.rope_scaling(older)? != scaling {
             return Err(self.bad("rope_scaling", "something else than `rope_parameters`", "they must agree"));
         }
         let theta = of_layer.and_then(|rope| rope.rope_theta).unwrap_or(theta);
-        Ok(RopeSpec { theta: self.theta(theta)?, scaling })
+        let share = |rope: Option<&RawRope>| rope.and_then(|rope| rope.partial_rotary_factor);
+        let (field, older_field) = ("rope_parameters.partial_rotary_factor", "rope_scaling.partial_rotary_factor");
+        let share = self.one_of(field, share(of_layer), older_field, share(older))?;
+        Ok(RopeSpec { width: self.rotary_width(dialect, sizes, share)?, theta: self.theta(theta)?, scaling })
+    }
+
+    /// How many dimensions of a head are turned, by the share that the rotary embedding's parameters name, or else the
+    /// config itself.
+    fn rotary_width(&self, dialect: &Dialect, sizes: &Sizes, share: Option<f64>) -> Result<usize, ConfigError> {
+        let field = &dialect.fields.rotary_share;
+        let bad = |share: f64, reason: &str| Err(self.bad(field.name, share, reason));
+        let given = share.or_else(|| (field.read)(self.raw));
+        match (given, dialect.defaults.rotary_share) {
+            (Some(share), None) if share != 1.0 => bad(share, "this family turns whole heads only"),
+            (_, None) => Ok(sizes.head_dim),
+            (given, Some(default)) => {
+                let share = given.unwrap_or(default);
+                if !(share > 0.0 && share <= 1.0) {
+                    return bad(share, "must be above 0 and at most 1");
+                }
+                // Rounded down, as transformers does.
+                let width = (sizes.head_dim as f64 * share) as usize;
+                if width == 0 || !width.is_multiple_of(2) {
+                    return bad(
+                        share,
+                        &format!("that is {width} of {} dimensions, but they turn in pairs", sizes.head_dim),
+                    );
+                }
+                Ok(width)
+            }
+        }
     }
 
     fn rope_of_kind<'a>(
@@ -385,9 +491,6 @@ impl Reader<'_> {
 
     fn rope_scaling(&self, rope: Option<&RawRope>) -> Result<RopeScaling, ConfigError> {
         let Some(rope) = rope else { return Ok(RopeScaling::None) };
-        if let Some(part) = rope.partial_rotary_factor.filter(|&part| part != 1.0) {
-            return Err(self.bad("partial_rotary_factor", part, "only whole heads are turned here"));
-        }
         let factor = || self.positive("factor", rope.factor);
         let kind = self.one_of("rope_type", rope.rope_type.as_deref(), "type", rope.old_rope_type.as_deref())?;
         match kind.unwrap_or("default") {
@@ -405,20 +508,15 @@ impl Reader<'_> {
     }
 
     fn activation(&self, dialect: &Dialect) -> Result<Activation, ConfigError> {
-        let raw = self.raw;
-        // Each family has its own field; the others are left-overs there, which transformers does not look at either.
-        let (field, given) = match dialect.family {
-            Family::Gemma3 => ("hidden_activation", &raw.hidden_activation),
-            Family::Gpt2 => ("activation_function", &raw.activation_function),
-            Family::Llama | Family::Qwen2 => ("hidden_act", &raw.hidden_act),
-        };
-        match given.as_deref().unwrap_or(dialect.activation) {
+        let field = &dialect.fields.activation;
+        match (field.read)(self.raw).as_deref().unwrap_or(dialect.activation) {
             "silu" | "swish" => Ok(Activation::Silu),
-            "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Activation::GeluTanh),
             "gelu" => Ok(Activation::Gelu),
             "relu" => Ok(Activation::Relu),
             other => {
-                Err(self.bad(field, other, "only silu, gelu, gelu_new, gelu_pytorch_tanh and relu are computed here"))
+                let reason = "only silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh and relu are computed here";
+                Err(self.bad(field.name, other, reason))
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::{DecoderConfig, LayerSpec, TensorSpec};
+use crate::decoder::{DecoderConfig, LayerSpec, Residual, TensorSpec};
 
 /// Rows of the step that the table is worked out for.
 pub const ROWS_PER_STEP: usize = 16;
@@ -141,12 +141,13 @@ fn saved_floats(config: &DecoderConfig, layer: &LayerSpec, sequence: f64) -> f64
     let queries = (attention.heads * attention.head_dim) as f64;
     let keys = (attention.kv_heads * attention.head_dim) as f64;
     let hidden = config.hidden as f64;
-    let out_norms = layer.attention_out_norm.iter().chain(&layer.mlp_out_norm).count() as f64;
     let head_norms = if attention.query_norm.is_some() { queries + keys } else { 0.0 };
-    // Input and output of each norm before attention and MLP; queries, keys, values, probabilities and their product.
-    let attention = 2.0 * hidden + 2.0 * queries + 2.0 * keys + head_norms + attention.heads as f64 * sequence;
-    let mlp = 2.0 * hidden + layer.mlp.intermediate as f64 * if layer.mlp.gate.is_some() { 3.0 } else { 2.0 };
-    attention + mlp + out_norms * hidden
+    // Queries, keys, values, probabilities and their product.
+    let attention = 2.0 * queries + 2.0 * keys + head_norms + attention.heads as f64 * sequence;
+    let mlp = layer.mlp.intermediate as f64 * if layer.mlp.projection.is_gated() { 3.0 } else { 2.0 };
+    // What each branch begins with (one and the same where they lie side by side), and what each norm makes or is given.
+    let branches = if layer.residual == Residual::Parallel { 1.0 } else { 2.0 };
+    attention + mlp + (branches + layer.norms().count() as f64) * hidden
 }
 
 fn parameters(layer: &LayerSpec) -> u64 {

@@ -18,11 +18,35 @@ pub enum Family {
     Gemma3,
     /// GPT-2.
     Gpt2,
+    /// Mistral 7B and what is built alike.
+    Mistral,
+    /// Qwen 3, dense.
+    Qwen3,
+    /// Phi 3, and what of Phi 4 is built alike.
+    Phi3,
+    /// OLMo 2.
+    Olmo2,
+    /// GPT-NeoX and Pythia.
+    #[serde(rename = "gpt_neox")]
+    GptNeox,
+    /// SmolLM3.
+    SmolLm3,
 }
 
 impl Family {
     /// Every family, in the order in which messages list them.
-    pub const ALL: [Family; 4] = [Family::Llama, Family::Qwen2, Family::Gemma3, Family::Gpt2];
+    pub const ALL: [Family; 10] = [
+        Family::Llama,
+        Family::Qwen2,
+        Family::Gemma3,
+        Family::Gpt2,
+        Family::Mistral,
+        Family::Qwen3,
+        Family::Phi3,
+        Family::Olmo2,
+        Family::GptNeox,
+        Family::SmolLm3,
+    ];
 
     /// The family's name as plans spell it.
     pub fn name(self) -> &'static str {
@@ -31,6 +55,12 @@ impl Family {
             Family::Qwen2 => "qwen2",
             Family::Gemma3 => "gemma3",
             Family::Gpt2 => "gpt2",
+            Family::Mistral => "mistral",
+            Family::Qwen3 => "qwen3",
+            Family::Phi3 => "phi3",
+            Family::Olmo2 => "olmo2",
+            Family::GptNeox => "gpt_neox",
+            Family::SmolLm3 => "smollm3",
         }
     }
 }
@@ -64,17 +94,27 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-/// One decoder layer: `h += out_norm(attention(norm(h)))`, then `h += out_norm(mlp(norm(h)))`.
+/// One decoder layer: two branches off the residual stream, each `out_norm(inner(norm(h)))` with norms where it has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
-    pub attention_norm: NormSpec,
+    pub attention_norm: Option<NormSpec>,
     pub attention: AttentionSpec,
     /// Applied to what attention adds to the residual stream, before it is added.
     pub attention_out_norm: Option<NormSpec>,
-    pub mlp_norm: NormSpec,
+    pub mlp_norm: Option<NormSpec>,
     pub mlp: MlpSpec,
     /// Applied to what the MLP adds to the residual stream, before it is added.
     pub mlp_out_norm: Option<NormSpec>,
+    pub residual: Residual,
+}
+
+/// How a layer's two branches stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// `h += attention(h)`, then `h += mlp(h)`.
+    Sequential,
+    /// `h += attention(h) + mlp(h)`: both of the same `h`.
+    Parallel,
 }
 
 /// Causal attention with grouped heads.
@@ -88,9 +128,11 @@ pub struct AttentionSpec {
     pub scale: f64,
     /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
     pub window: Option<usize>,
+    /// None where positions are a learned embedding, or the layer does without.
     pub rope: Option<RopeSpec>,
     pub projection: ProjectionSpec,
-    /// Norms of each query and key head over `head_dim`, before the rotary embedding.
+    /// Norms of queries and of keys, before the rotary embedding: of each head if their [`width`](NormSpec::width) is
+    /// `head_dim`, of all heads together if it is that of all heads.
     pub query_norm: Option<NormSpec>,
     pub key_norm: Option<NormSpec>,
     /// [heads · head_dim] → [hidden].
@@ -105,6 +147,8 @@ pub enum ProjectionSpec {
     Separate { query: LinearSpec, key: LinearSpec, value: LinearSpec },
     /// One matrix whose outputs are all queries, then all keys, then all values.
     Fused(LinearSpec),
+    /// One matrix whose outputs are, head after head, its query, its key and its value: [heads, 3, head_dim].
+    Interleaved(LinearSpec),
 }
 
 /// The feed-forward half of a layer.
@@ -114,12 +158,20 @@ pub struct MlpSpec {
     pub intermediate: usize,
     /// Applied to the gate, or without one to what goes up.
     pub activation: Activation,
-    /// `down(activation(gate(x)) · up(x))`; without a gate `down(activation(up(x)))`.
-    pub gate: Option<LinearSpec>,
-    /// [hidden] → [intermediate].
-    pub up: LinearSpec,
+    pub projection: MlpProjectionSpec,
     /// [intermediate] → [hidden].
     pub down: LinearSpec,
+}
+
+/// How an MLP projects [hidden] → [intermediate].
+#[derive(Clone, Debug, PartialEq)]
+pub enum MlpProjectionSpec {
+    /// `down(activation(up(x)))`.
+    Plain(LinearSpec),
+    /// `down(activation(gate(x)) · up(x))`.
+    Gated { gate: LinearSpec, up: LinearSpec },
+    /// As `Gated`, of one matrix whose outputs are the gate, then what goes up.
+    FusedGated(LinearSpec),
 }
 
 /// `y = x Wᵀ + b`.
@@ -166,9 +218,11 @@ pub enum NormKind {
     Layer,
 }
 
-/// Rotary position embedding in the half-split form: dimension k turns with dimension k + head_dim / 2.
+/// Rotary position embedding in the half-split form: dimension k turns with dimension k + width / 2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeSpec {
+    /// The first so many dimensions of each head are turned, an even number; the others stay as they are.
+    pub width: usize,
     pub theta: f64,
     pub scaling: RopeScaling,
 }
@@ -185,11 +239,12 @@ pub enum RopeScaling {
 }
 
 impl RopeSpec {
-    /// Radians per place of each of the `head_dim / 2` planes.
+    /// Radians per place of each of the `width / 2` planes.
     ///
-    /// `theta^(−2k/head_dim)`, then the scaling as Hugging Face's `modeling_rope_utils` defines it.
-    pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
-        (0..head_dim / 2).map(|k| self.scaling.apply(self.theta.powf(-2.0 * k as f64 / head_dim as f64))).collect()
+    /// `theta^(−2k/width)`, then the scaling as Hugging Face's `modeling_rope_utils` defines it.
+    pub fn frequencies(&self) -> Vec<f64> {
+        let frequency = |k: usize| self.theta.powf(-2.0 * k as f64 / self.width as f64);
+        (0..self.width / 2).map(|k| self.scaling.apply(frequency(k))).collect()
     }
 }
 
@@ -251,7 +306,7 @@ impl LayerSpec {
     /// The layer's tensors in the order in which a forward pass meets them.
     pub fn tensors(&self) -> Vec<&TensorSpec> {
         let mut tensors = Vec::new();
-        tensors.extend(self.attention_norm.tensors());
+        tensors.extend(self.attention_norm.iter().flat_map(NormSpec::tensors));
         for linear in self.attention.projection.linears() {
             tensors.extend(linear.tensors());
         }
@@ -260,8 +315,8 @@ impl LayerSpec {
         }
         tensors.extend(self.attention.output.tensors());
         tensors.extend(self.attention_out_norm.iter().flat_map(NormSpec::tensors));
-        tensors.extend(self.mlp_norm.tensors());
-        for linear in self.mlp.gate.iter().chain([&self.mlp.up, &self.mlp.down]) {
+        tensors.extend(self.mlp_norm.iter().flat_map(NormSpec::tensors));
+        for linear in self.mlp.linears() {
             tensors.extend(linear.tensors());
         }
         tensors.extend(self.mlp_out_norm.iter().flat_map(NormSpec::tensors));
@@ -270,8 +325,34 @@ impl LayerSpec {
 
     /// The layer's weight matrices.
     pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
-        let mlp = self.mlp.gate.iter().chain([&self.mlp.up, &self.mlp.down]);
-        self.attention.projection.linears().into_iter().chain([&self.attention.output]).chain(mlp)
+        self.attention.projection.linears().into_iter().chain([&self.attention.output]).chain(self.mlp.linears())
+    }
+
+    /// The norms on the residual stream or on what is added to it; not those of queries and keys.
+    pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        [&self.attention_norm, &self.attention_out_norm, &self.mlp_norm, &self.mlp_out_norm].into_iter().flatten()
+    }
+}
+
+impl MlpSpec {
+    /// The matrices in the order in which a forward pass meets them.
+    pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
+        self.projection.linears().into_iter().chain([&self.down])
+    }
+}
+
+impl MlpProjectionSpec {
+    /// The matrices, the gate first.
+    pub fn linears(&self) -> Vec<&LinearSpec> {
+        match self {
+            MlpProjectionSpec::Gated { gate, up } => vec![gate, up],
+            MlpProjectionSpec::Plain(linear) | MlpProjectionSpec::FusedGated(linear) => vec![linear],
+        }
+    }
+
+    /// Whether there is a gate.
+    pub fn is_gated(&self) -> bool {
+        !matches!(self, MlpProjectionSpec::Plain(_))
     }
 }
 
@@ -280,7 +361,7 @@ impl ProjectionSpec {
     pub fn linears(&self) -> Vec<&LinearSpec> {
         match self {
             ProjectionSpec::Separate { query, key, value } => vec![query, key, value],
-            ProjectionSpec::Fused(linear) => vec![linear],
+            ProjectionSpec::Fused(linear) | ProjectionSpec::Interleaved(linear) => vec![linear],
         }
     }
 }
@@ -293,6 +374,11 @@ impl LinearSpec {
 }
 
 impl NormSpec {
+    /// Size of the dimension that is normalised.
+    pub fn width(&self) -> usize {
+        self.weight.shape.iter().product()
+    }
+
     /// Weight, then bias.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorSpec> {
         std::iter::once(&self.weight).chain(&self.bias)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use frostline_schemas::config;
 use frostline_schemas::cost::{CostTable, StepShape};
+use frostline_schemas::folder::ModelFolder;
 
 /// The case `llama`: 4 layers, hidden 32, 4 heads of 8, 2 key/value heads, intermediate 64, vocabulary 61, untied.
 fn table() -> CostTable {
@@ -55,4 +56,25 @@ fn shares_fall_with_the_frost_line() {
     assert_eq!(table.frost_lines[0].share, 1.0);
     assert!(table.frost_lines.windows(2).all(|pair| pair[1].share < pair[0].share));
     assert!(table.frost_lines.windows(2).all(|pair| pair[1].activation_bytes < pair[0].activation_bytes));
+}
+
+/// What a layer multiplies by is what its file holds as matrices.
+#[test]
+fn every_familys_matrices_are_counted_once() {
+    for name in ["gpt2", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"] {
+        let model =
+            ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)).unwrap();
+        let in_layers = model.weights.names().filter(|name| name.contains("layers.") || name.contains(".h."));
+        let shapes: Vec<&[usize]> = in_layers.map(|name| model.weights.get(name).unwrap().shape).collect();
+        let matrices: usize =
+            shapes.iter().filter(|shape| shape.len() == 2).map(|shape| shape.iter().product::<usize>()).sum();
+        let scores: usize =
+            model.config.layers.iter().map(|layer| 4 * layer.attention.heads * layer.attention.head_dim * 10).sum();
+        let step = StepShape { rows: 2, tokens_per_row: 10.0, targets_per_row: 3.0 };
+        let table = CostTable::new(&model.config, step);
+        assert_eq!(table.frost_lines[0].flops, 3 * 20 * (2 * matrices + scores) as u64 + HEAD, "{name}");
+        let all: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
+        let norm: u64 = model.config.final_norm.tensors().map(|tensor| tensor.elements()).sum();
+        assert_eq!(table.frost_lines[0].trained_parameters, all as u64 + norm, "{name}");
+    }
 }

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 
 use frostline_schemas::config::{self, ConfigError};
 use frostline_schemas::cost::{CostTable, StepShape};
-use frostline_schemas::decoder::{Activation, DecoderConfig, RopeScaling};
+use frostline_schemas::decoder::{
+    Activation, DecoderConfig, Family, MlpProjectionSpec, NormSpec, ProjectionSpec, Residual, RopeScaling,
+};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::weights::{INDEX_FILE, SINGLE_FILE, Weights};
 use proptest::prelude::*;
 use serde_json::json;
+
+const FAMILIES: [&str; 11] =
+    ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
@@ -50,12 +55,19 @@ fn refused_with(field: &str, value: serde_json::Value) -> String {
 
 #[test]
 fn every_family_is_understood_and_its_tensors_are_those_of_the_file() {
-    for name in ["gpt2", "llama", "llama-tied", "qwen2", "gemma3"] {
+    for name in FAMILIES {
         let model = ModelFolder::open(&case(name)).unwrap();
         let mut described: Vec<&str> = model.config.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
         described.sort_unstable();
         let found: Vec<&str> = model.weights.names().collect();
         assert_eq!(described, found, "{name}");
+    }
+}
+
+#[test]
+fn every_family_is_spelt_in_plans_as_in_messages() {
+    for family in Family::ALL {
+        assert_eq!(serde_json::to_value(family).unwrap(), family.name());
     }
 }
 
@@ -169,7 +181,10 @@ fn a_tensor_of_another_shape_is_named() {
 #[test]
 fn an_unknown_family_lists_the_known_ones() {
     let message = refused_with("model_type", "mamba".into());
-    assert!(message.contains("`mamba`") && message.contains("gemma3_text"), "{message}");
+    assert!(message.contains("`mamba`"), "{message}");
+    assert!(
+        message.ends_with("supported: llama, qwen2, gemma3_text, gpt2, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3")
+    );
 }
 
 #[test]
@@ -185,6 +200,20 @@ fn what_is_not_computed_is_refused_by_name() {
     }
     let yarn = serde_json::json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0});
     assert!(refused_with("rope_parameters", yarn).contains("yarn"));
+    for (name, field, value) in [
+        ("llama", "layer_types", json!(["full_attention", "sliding_attention", "full_attention", "full_attention"])),
+        ("mistral", "layer_types", json!(["full_attention", "full_attention", "full_attention", "full_attention"])),
+        ("llama", "partial_rotary_factor", json!(0.5)),
+        ("gpt_neox", "num_key_value_heads", json!(2)),
+        ("smollm3", "no_rope_layers", json!([1, 0])),
+        ("smollm3", "no_rope_layers", json!([])),
+    ] {
+        let message = with(name, json!({field: value})).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{field}`")), "{message}");
+    }
+    let longrope =
+        json!({"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [1.0, 2.0]}});
+    assert!(with("phi3", longrope).unwrap_err().to_string().contains("`rope_type` is longrope"));
 }
 
 #[test]
@@ -314,6 +343,110 @@ fn what_other_configs_leave_out_is_what_transformers_takes() {
     assert_eq!((config.final_norm.epsilon, config.layers[0].mlp.activation), (1e-5, Activation::GeluTanh));
 }
 
+/// As `MistralConfig`, `Qwen3Config`, `Phi3Config`, `Olmo2Config`, `GPTNeoXConfig` and `SmolLM3Config` of transformers 5 do.
+#[test]
+fn what_the_newer_families_configs_leave_out_is_what_transformers_takes() {
+    let rope_is_default = json!({"rope_parameters": null, "rms_norm_eps": null, "layer_norm_eps": null});
+    for (name, epsilon, theta, width, tied) in [
+        ("mistral", 1e-6, 1e4, 12, false),
+        ("qwen3", 1e-6, 1e4, 16, false),
+        ("phi3", 1e-5, 1e4, 8, false),
+        ("olmo2", 1e-5, 1e4, 8, false),
+        ("gpt_neox", 1e-5, 1e4, 2, false),
+        ("smollm3", 1e-6, 2e6, 8, true),
+    ] {
+        let mut fields = rope_is_default.clone();
+        fields["tie_word_embeddings"] = json!(null);
+        let config = with(name, fields).unwrap();
+        let rope = config.layers[0].attention.rope.unwrap();
+        assert_eq!((config.final_norm.epsilon, rope.theta, rope.width), (epsilon, theta, width), "{name}");
+        assert_eq!(config.tied(), tied, "{name}");
+    }
+    let first = |name, fields| with(name, fields).unwrap().layers.swap_remove(0).attention;
+    assert_eq!(first("mistral", json!({"num_attention_heads": 16, "num_key_value_heads": null})).kv_heads, 8);
+    assert_eq!(first("smollm3", json!({"num_key_value_heads": null})).kv_heads, 4);
+    assert_eq!(first("olmo2", json!({"num_key_value_heads": null})).kv_heads, 4);
+    assert_eq!(first("qwen3", json!({"head_dim": null})).head_dim, 128);
+    assert!(first("gpt_neox", json!({"attention_bias": null})).output.bias.is_some());
+    assert!(first("gpt_neox", json!({"attention_bias": false})).output.bias.is_none());
+    assert!(first("smollm3", json!({"no_rope_layers": null, "no_rope_layer_interval": null})).rope.is_some());
+}
+
+/// A field set to `null`, which says something else than one that is left out.
+fn with_null(name: &str, field: &str) -> DecoderConfig {
+    let text = std::fs::read(case(name).join("config.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    json[field] = json!(null);
+    config::parse(Path::new("config.json"), json.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_window_of_null_is_none_and_one_left_out_is_the_familys() {
+    let windows = |config: DecoderConfig| config.layers.iter().map(|layer| layer.attention.window).collect::<Vec<_>>();
+    assert_eq!(windows(with("mistral", json!({})).unwrap()), [Some(4); 4]);
+    assert_eq!(windows(with("mistral", json!({"sliding_window": null})).unwrap()), [Some(4096); 4]);
+    assert_eq!(windows(with_null("mistral", "sliding_window")), [None; 4]);
+    assert_eq!(windows(with("phi3", json!({"sliding_window": null})).unwrap()), [None; 4]);
+    assert_eq!(windows(with("phi3", json!({})).unwrap()), [Some(5); 4]);
+    let upper = [None, None, Some(4), Some(4)];
+    assert_eq!(windows(with("qwen3", json!({})).unwrap()), upper);
+    assert_eq!(windows(with("qwen3", json!({"layer_types": null})).unwrap()), upper);
+    let unused = json!({"layer_types": null, "use_sliding_window": false});
+    assert_eq!(windows(with("qwen3", unused).unwrap()), [None; 4]);
+    let without_rope = json!({"layer_types": null, "use_sliding_window": true, "sliding_window": 3});
+    assert_eq!(windows(with("smollm3", without_rope).unwrap()), [None, Some(3), None, Some(3)]);
+}
+
+#[test]
+fn key_value_heads_of_null_are_as_many_as_attention_heads() {
+    assert_eq!(with_null("smollm3", "num_key_value_heads").layers[0].attention.kv_heads, 4);
+    assert_eq!(with_null("mistral", "num_key_value_heads").layers[0].attention.kv_heads, 4);
+}
+
+#[test]
+fn smollm3s_layers_without_a_rotary_embedding() {
+    let turns = |fields| -> Vec<bool> {
+        with("smollm3", fields).unwrap().layers.iter().map(|layer| layer.attention.rope.is_some()).collect()
+    };
+    assert_eq!(turns(json!({})), [true, false, true, false]);
+    assert_eq!(turns(json!({"no_rope_layers": [0, 1, 1, 0, 1]})), [false, true, true, false]);
+    assert_eq!(turns(json!({"no_rope_layers": null})), [true, false, true, false]);
+    assert_eq!(turns(json!({"no_rope_layers": null, "no_rope_layer_interval": null})), [true, true, true, false]);
+}
+
+#[test]
+fn how_families_lay_out_a_layer() {
+    let first = |name, fields| with(name, fields).unwrap().layers.swap_remove(0);
+    let neox = first("gpt_neox", json!({}));
+    assert!(matches!(&neox.attention.projection, ProjectionSpec::Interleaved(all) if all.outputs == 96));
+    assert_eq!(neox.residual, Residual::Parallel);
+    assert_eq!(first("gpt_neox", json!({"use_parallel_residual": false})).residual, Residual::Sequential);
+    let phi = first("phi3", json!({"use_parallel_residual": true}));
+    assert!(matches!(&phi.attention.projection, ProjectionSpec::Fused(all) if all.outputs == 64));
+    assert!(matches!(&phi.mlp.projection, MlpProjectionSpec::FusedGated(both) if both.outputs == 128));
+    assert_eq!(phi.residual, Residual::Sequential);
+    let olmo = first("olmo2", json!({}));
+    assert_eq!((&olmo.attention_norm, &olmo.mlp_norm), (&None, &None));
+    let widths = |norms: [&Option<NormSpec>; 2]| norms.map(|norm| norm.as_ref().map_or(0, NormSpec::width));
+    assert_eq!(widths([&olmo.attention.query_norm, &olmo.attention.key_norm]), [32, 16]);
+    let qwen = first("qwen3", json!({}));
+    assert_eq!(widths([&qwen.attention.query_norm, &qwen.attention.key_norm]), [16, 16]);
+}
+
+#[test]
+fn older_spellings_of_a_partial_rotary_embedding() {
+    let rope = |name, fields| with(name, fields).unwrap().layers[0].attention.rope.unwrap();
+    // As Pythia's configs have it.
+    let pythia = rope("gpt_neox", json!({"rope_parameters": null, "rotary_pct": 0.75, "rotary_emb_base": 500}));
+    assert_eq!((pythia.width, pythia.theta), (6, 500.0));
+    let phi = rope("phi3", json!({"rope_parameters": null, "partial_rotary_factor": 0.75, "rope_theta": 50.0}));
+    assert_eq!((phi.width, phi.theta), (6, 50.0));
+    for share in [0.0, 0.2, 0.4, 1.5] {
+        let message = with("phi3", json!({"rope_parameters": null, "partial_rotary_factor": share})).unwrap_err();
+        assert!(message.to_string().contains("`partial_rotary_factor`"), "{message}");
+    }
+}
+
 #[test]
 fn rope_parameters_that_lack_the_layers_kind_are_refused_by_name() {
     let one = |kind: &str| json!({"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4}}});
@@ -391,18 +524,19 @@ fn examples_are_never_longer_than_the_models_positions() {
 
 proptest! {
     #[test]
-    fn no_changed_byte_of_a_config_panics(name in 0..4usize, changes in spoil::byte_changes()) {
-        let text = std::fs::read(case(["gpt2", "llama", "qwen2", "gemma3"][name]).join("config.json")).unwrap();
+    fn no_changed_byte_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::byte_changes()) {
+        let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
         let _ = config::parse(Path::new("config.json"), &spoil::bytes(&text, &changes));
     }
 
     #[test]
-    fn no_changed_value_of_a_config_panics(name in 0..4usize, changes in spoil::value_changes()) {
-        let text = std::fs::read(case(["gpt2", "llama", "qwen2", "gemma3"][name]).join("config.json")).unwrap();
+    fn no_changed_value_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::value_changes()) {
+        let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
         let json = spoil::values(serde_json::from_slice(&text).unwrap(), &changes);
         if let Ok(config) = config::parse(Path::new("config.json"), json.to_string().as_bytes()) {
             // What is read can be computed with: no size of it is 0, no sum of it overflows.
             prop_assert!(config.tensors().iter().all(|tensor| tensor.elements() > 0));
+            prop_assert!(config.layers.iter().filter_map(|layer| layer.attention.rope).all(|rope| rope.width > 0));
             let step = StepShape { rows: 1, tokens_per_row: 8.0, targets_per_row: 1.0 };
             prop_assert_eq!(CostTable::new(&config, step).frost_lines.len(), config.layers.len());
         }

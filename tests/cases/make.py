@@ -7,9 +7,9 @@
   python tests/cases/make.py --check DIR ...    recompute expected.safetensors of a case from its own weights and inputs
                                                 and print how far the two lie apart; writes nothing
 
-Families: gpt2, llama, llama-tied, qwen2, gemma3, llama-sharded. The files are the same on every run. Made with Python 3.11,
-torch 2.15.0, transformers 5.23.0, onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0, safetensors 0.8.0; other versions give
-another graph, and may give other last digits.
+Families: gpt2, llama, llama-tied, qwen2, gemma3, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3, llama-sharded. The files are
+the same on every run. Made with Python 3.11, torch 2.15.0, transformers 5.23.0, onnx 1.23.2, onnxscript 0.7.2,
+onnxruntime 1.32.0, safetensors 0.8.0; other versions give another graph, and may give other last digits.
 """
 import argparse, logging, os, shutil, sys, warnings
 
@@ -68,7 +68,52 @@ def gemma3():
                              sliding_attention=dict(rope_type="default", rope_theta=10000.0))))
 
 
-FAMILIES = {"gpt2": gpt2, "llama": llama, "llama-tied": llama_tied, "qwen2": qwen2, "gemma3": gemma3}
+def gated(config, **changed):
+    """What the newer families' configs have in common."""
+    settings = dict(vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+                    num_key_value_heads=KV_HEADS, max_position_embeddings=PLACES, rms_norm_eps=1e-6, tie_word_embeddings=False,
+                    bos_token_id=1, eos_token_id=2, pad_token_id=0, rope_parameters=dict(rope_type="default", rope_theta=10000.0))
+    return config(**{**settings, **changed})
+
+
+def mistral():
+    # The window of 4 is smaller than a row, and on every layer; head_dim 12 differs from hidden / heads.
+    return hf.MistralForCausalLM(gated(hf.MistralConfig, head_dim=12, sliding_window=4))
+
+
+def qwen3():
+    # Layers 3 and 4 have a window.
+    return hf.Qwen3ForCausalLM(gated(hf.Qwen3Config, head_dim=2 * HEAD_DIM, attention_bias=True, use_sliding_window=True, sliding_window=4,
+                                     max_window_layers=2, tie_word_embeddings=True))
+
+
+def phi3():
+    # Half of each head is turned.
+    return hf.Phi3ForCausalLM(gated(hf.Phi3Config, sliding_window=5, rope_parameters=dict(rope_type="default", rope_theta=100.0, partial_rotary_factor=0.5)))
+
+
+def olmo2():
+    return hf.Olmo2ForCausalLM(gated(hf.Olmo2Config))
+
+
+def gpt_neox():
+    # Half of each head is turned.
+    return hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(
+        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        max_position_embeddings=PLACES, bos_token_id=1, eos_token_id=2,
+        rope_parameters=dict(rope_type="default", rope_theta=100.0, partial_rotary_factor=0.5)))
+
+
+def smollm3():
+    # Layers 2 and 4 turn nothing.
+    return hf.SmolLM3ForCausalLM(gated(hf.SmolLM3Config, no_rope_layer_interval=2, tie_word_embeddings=True))
+
+
+FAMILIES = {"gpt2": gpt2, "llama": llama, "llama-tied": llama_tied, "qwen2": qwen2, "gemma3": gemma3, "mistral": mistral, "qwen3": qwen3,
+            "phi3": phi3, "olmo2": olmo2, "gpt_neox": gpt_neox, "smollm3": smollm3}
+
+# Tensors that transformers calls otherwise in a family's files than in its model.
+NAMES_IN_FILES = {"gpt_neox": {"lm_head.weight": "embed_out.weight"}}
 
 
 def build(family):
@@ -98,6 +143,8 @@ def inputs(family):
 def parts(model):
     """The decoder layers and the final norm, whatever the family calls them."""
     base = model.base_model
+    if hasattr(base, "final_layer_norm"):
+        return base.layers, base.final_layer_norm
     return (base.layers, base.norm) if hasattr(base, "layers") else (base.h, base.ln_f)
 
 
@@ -139,7 +186,9 @@ def expected(model, ids, mask, labels):
     out = dict(input_ids=ids, attention_mask=mask, labels=labels, positions=positions, targets=targets,
                logits=logits, loss=loss.reshape(1), basis=basis, deviation=deviation)
     out |= {f"hidden.{i}": h for i, h in enumerate(hidden)} | {f"normed.{i}": n for i, n in enumerate(normed)}
-    out |= {f"grad.{name}": p.grad for name, p in model.named_parameters()}  # tied weights appear once, under the embedding's name
+    in_file = NAMES_IN_FILES.get(model.config.model_type, {})
+    # Tied weights appear once, under the embedding's name.
+    out |= {f"grad.{in_file.get(name, name)}": p.grad for name, p in model.named_parameters()}
     return {name: t.detach().contiguous().clone() for name, t in out.items()}
 
 

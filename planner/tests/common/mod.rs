@@ -18,7 +18,8 @@ use frostline_schemas::examples::{Example, Target};
 use frostline_schemas::folder::ModelFolder;
 use safetensors::SafeTensors;
 
-pub const FAMILIES: [&str; 5] = ["gpt2", "llama", "llama-tied", "qwen2", "gemma3"];
+pub const FAMILIES: [&str; 11] =
+    ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
 pub const EXPORTS: [&str; 2] = ["model.dynamo.onnx", "model.torchscript.onnx"];
 
 pub fn case(family: &str) -> PathBuf {

@@ -25,12 +25,12 @@ pub struct Attention {
     output: Linear,
 }
 
-/// Queries, keys and values from three matrices, or from one whose outputs are all queries, then all keys, then all
-/// values.
+/// Queries, keys and values from three matrices, or from one.
 #[derive(Clone, Debug)]
 struct Projection {
     linears: Vec<Linear>,
-    fused: bool,
+    /// Whether the one's outputs are head after head, rather than all queries, then all keys, then all values.
+    interleaved: bool,
 }
 
 /// What the projections gave, [queries or places, their heads, head_dim], and what the softmax keeps.
@@ -52,7 +52,7 @@ impl Attention {
             rope: spec.rope,
             projection: Projection {
                 linears: spec.projection.linears().into_iter().map(linear).collect(),
-                fused: matches!(spec.projection, ProjectionSpec::Fused(_)),
+                interleaved: matches!(spec.projection, ProjectionSpec::Interleaved(_)),
             },
             query_norm: spec.query_norm.as_ref().map(|norm| Norm::new(norm, scope)),
             key_norm: spec.key_norm.as_ref().map(|norm| Norm::new(norm, scope)),
@@ -75,7 +75,7 @@ impl Attention {
         places: Places,
     ) -> Result<[Tensor; 3], Error> {
         let [q, k, v] = match self.projection.linears.as_slice() {
-            [all] if self.projection.fused => {
+            [all] => {
                 let [q, k, v] = self.split(&all.forward(parameters, x)?)?;
                 [context.select(&q, places)?, k, v]
             }
@@ -89,11 +89,28 @@ impl Attention {
         Ok([heads(q, self.heads)?, heads(k, self.kv_heads)?, heads(v, self.kv_heads)?])
     }
 
-    /// The outputs of a fused projection.
+    /// Queries, keys and values out of what one matrix gives.
     fn split(&self, all: &Tensor) -> Result<[Tensor; 3], Error> {
+        if self.projection.interleaved {
+            let heads = all.reshape((all.dim(0)?, self.heads, 3 * self.head_dim))?;
+            let part = |k: usize| heads.narrow(2, k * self.head_dim, self.head_dim)?.flatten_from(1)?.contiguous();
+            return Ok([part(0)?, part(1)?, part(2)?]);
+        }
         let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let part = |start: usize, width: usize| all.narrow(1, start, width)?.contiguous();
         Ok([part(0, queries)?, part(queries, keys)?, part(queries + keys, keys)?])
+    }
+
+    /// Undoes [`split`](Attention::split).
+    fn join(&self, parts: [&Tensor; 3]) -> Result<Tensor, Error> {
+        if !self.projection.interleaved {
+            return Ok(Tensor::cat(&parts, 1)?);
+        }
+        let mut heads = Vec::new();
+        for part in parts {
+            heads.push(part.reshape((part.dim(0)?, self.heads, self.head_dim))?);
+        }
+        Ok(Tensor::cat(&heads, 2)?.flatten_from(1)?)
     }
 
     /// Queries and keys as the scores see them: normed and turned.
@@ -104,9 +121,9 @@ impl Attention {
         [q, k]: [&Tensor; 2],
         places: Places,
     ) -> Result<[Tensor; 2], Error> {
-        let normed = |norm: &Option<Norm>, x: &Tensor| match norm {
-            Some(norm) => norm.forward(parameters, x),
-            None => Ok(x.clone()),
+        let normed = |norm: &Option<Norm>, x: &Tensor| -> Result<Tensor, Error> {
+            let Some(norm) = norm else { return Ok(x.clone()) };
+            Ok(norm.forward(parameters, &by_width(x, norm)?)?.reshape(x.shape())?)
         };
         let (q, k) = (normed(&self.query_norm, q)?, normed(&self.key_norm, k)?);
         let Some(table) = self.table(context) else { return Ok([q, k]) };
@@ -128,15 +145,17 @@ impl Attention {
             dq = rope::backward(&dq, table, context.sequences(places).query_positions())?;
             dk = rope::backward(&dk, table, context.sequences(Places::All).positions())?;
         }
-        let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| match norm {
-            Some(norm) => norm.backward(parameters, x, &dy, true, gradients)?.ok_or(Error::Internal("a norm's input")),
-            None => Ok(dy),
+        let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| -> Result<Tensor, Error> {
+            let Some(norm) = norm else { return Ok(dy) };
+            let (x, wide) = (by_width(x, norm)?, by_width(&dy, norm)?);
+            let dx = norm.backward(parameters, &x, &wide, true, gradients)?;
+            Ok(dx.ok_or(Error::Internal("a norm's input"))?.reshape(dy.shape())?)
         };
         Ok([through(&self.query_norm, q, dq)?, through(&self.key_norm, k, dk)?])
     }
 
     fn table<'a>(&self, context: &'a Context) -> Option<&'a rope::Table> {
-        self.rope.as_ref().and_then(|spec| context.table(spec, self.head_dim))
+        self.rope.as_ref().and_then(|spec| context.table(spec))
     }
 
     /// Back through the projections.
@@ -160,7 +179,7 @@ impl Attention {
                     context.select_backward(q, passed.places, zeros)?
                 }
             };
-            let dy = Tensor::cat(&[&q, k, v], 1)?;
+            let dy = self.join([&q, k, v])?;
             all.collect(passed.x, &dy, gradients)?;
             return passed.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
         }
@@ -183,6 +202,11 @@ impl Attention {
             }
         }
     }
+}
+
+/// [rows, heads, head_dim] as a norm of each head, or one of all heads together, sees it.
+fn by_width(x: &Tensor, norm: &Norm) -> Result<Tensor, Error> {
+    Ok(x.reshape(((), norm.width()))?)
 }
 
 impl Inner for Attention {

@@ -1,7 +1,7 @@
 //! The feed-forward half of a layer: `down(activation(gate(x)) · up(x))`, or `down(activation(up(x)))` without a gate.
 
 use candle_core::Tensor;
-use frostline_schemas::decoder::{Activation, MlpSpec};
+use frostline_schemas::decoder::{Activation, MlpProjectionSpec, MlpSpec};
 
 use super::{Context, Inner, Passed, Places};
 use crate::error::Error;
@@ -11,13 +11,24 @@ use crate::ops::activation;
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
-/// A feed-forward network as one layer has it; `gate` is there where it is gated.
+/// A feed-forward network as one layer has it.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    gate: Option<Linear>,
-    up: Linear,
+    projection: Projection,
     down: Linear,
     activation: Activation,
+}
+
+/// What goes up, and the gate where there is one.
+#[derive(Clone, Debug)]
+enum Projection {
+    Plain(Linear),
+    Gated {
+        gate: Linear,
+        up: Linear,
+    },
+    /// Both of one matrix: the gate, then what goes up.
+    FusedGated(Linear),
 }
 
 /// What the projections gave, [places, intermediate].
@@ -31,8 +42,7 @@ impl Mlp {
     /// A feed-forward network of which the scope's tensors are trained.
     pub fn new(spec: &MlpSpec, scope: &Scope) -> Mlp {
         Mlp {
-            gate: spec.gate.as_ref().map(|gate| Linear::new(gate, scope)),
-            up: Linear::new(&spec.up, scope),
+            projection: Projection::new(&spec.projection, scope),
             down: Linear::new(&spec.down, scope),
             activation: spec.activation,
         }
@@ -44,9 +54,63 @@ impl Mlp {
             None => Ok(activation::forward(up, self.activation)?),
         }
     }
+}
 
-    fn projects_trained(&self) -> bool {
-        self.up.is_trained() || self.gate.as_ref().is_some_and(Linear::is_trained)
+impl Projection {
+    fn new(spec: &MlpProjectionSpec, scope: &Scope) -> Projection {
+        let linear = |spec| Linear::new(spec, scope);
+        match spec {
+            MlpProjectionSpec::Plain(up) => Projection::Plain(linear(up)),
+            MlpProjectionSpec::Gated { gate, up } => Projection::Gated { gate: linear(gate), up: linear(up) },
+            MlpProjectionSpec::FusedGated(both) => Projection::FusedGated(linear(both)),
+        }
+    }
+
+    fn is_trained(&self) -> bool {
+        match self {
+            Projection::Gated { gate, up } => gate.is_trained() || up.is_trained(),
+            Projection::Plain(linear) | Projection::FusedGated(linear) => linear.is_trained(),
+        }
+    }
+
+    /// [places, hidden] → [places, intermediate], or two of it.
+    fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Saved, Error> {
+        match self {
+            Projection::Plain(up) => Ok(Saved { gate: None, up: up.forward(parameters, x)? }),
+            Projection::Gated { gate, up } => {
+                Ok(Saved { gate: Some(gate.forward(parameters, x)?), up: up.forward(parameters, x)? })
+            }
+            Projection::FusedGated(both) => {
+                let both = both.forward(parameters, x)?;
+                let width = both.dim(1)? / 2;
+                let part = |start: usize| both.narrow(1, start, width)?.contiguous();
+                Ok(Saved { gate: Some(part(0)?), up: part(width)? })
+            }
+        }
+    }
+
+    /// Adds the gradients of what is trained, given those of the gate and of what goes up; returns that of `x` where it
+    /// is wanted.
+    fn backward(
+        &self,
+        parameters: &Parameters,
+        (x, wants_input): (&Tensor, bool),
+        (dgate, dup): (Option<Tensor>, Tensor),
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error> {
+        let mut through = |linear: &Linear, dy: Tensor, sum: Option<Tensor>| {
+            linear.collect(x, &dy, gradients)?;
+            wants_input.then(|| linear.input_gradient(parameters, &dy, sum)).transpose()
+        };
+        match (self, dgate) {
+            (Projection::Plain(up), None) => through(up, dup, None),
+            (Projection::Gated { gate, up }, Some(dgate)) => {
+                let sum = through(up, dup, None)?;
+                through(gate, dgate, sum)
+            }
+            (Projection::FusedGated(both), Some(dgate)) => through(both, Tensor::cat(&[dgate, dup], 1)?, None),
+            _ => Err(Error::Internal("a gate's gradient where there is a gate")),
+        }
     }
 }
 
@@ -54,7 +118,7 @@ impl Inner for Mlp {
     type Saved = Saved;
 
     fn is_trained(&self) -> bool {
-        self.down.is_trained() || self.projects_trained()
+        self.down.is_trained() || self.projection.is_trained()
     }
 
     fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
@@ -68,10 +132,9 @@ impl Inner for Mlp {
         x: &Tensor,
         _: Places,
     ) -> Result<(Tensor, Saved), Error> {
-        let up = self.up.forward(parameters, x)?;
-        let gate = self.gate.as_ref().map(|gate| gate.forward(parameters, x)).transpose()?;
-        let activated = self.activated(gate.as_ref(), &up)?;
-        Ok((self.down.forward(parameters, &activated)?, Saved { gate, up }))
+        let projected = self.projection.forward(parameters, x)?;
+        let activated = self.activated(projected.gate.as_ref(), &projected.up)?;
+        Ok((self.down.forward(parameters, &activated)?, projected))
     }
 
     fn backward(
@@ -86,11 +149,11 @@ impl Inner for Mlp {
         if self.down.is_trained() {
             self.down.collect(&self.activated(gate.as_ref(), &up)?, passed.dy, gradients)?;
         }
-        if !passed.wants_input && !self.projects_trained() {
+        if !passed.wants_input && !self.projection.is_trained() {
             return Ok(None);
         }
         let dactivated = self.down.input_gradient(parameters, passed.dy, None)?;
-        let (dgate, dup) = match &gate {
+        let projected = match &gate {
             Some(gate) => {
                 let (dgate, dup) = activation::gated_backward(&dactivated, gate, &up, self.activation)?;
                 (Some(dgate), dup)
@@ -98,18 +161,6 @@ impl Inner for Mlp {
             None => (None, activation::backward(&dactivated, &up, self.activation)?),
         };
         drop((gate, up, dactivated));
-        self.up.collect(passed.x, &dup, gradients)?;
-        let mut sum = None;
-        if passed.wants_input {
-            sum = Some(self.up.input_gradient(parameters, &dup, None)?);
-        }
-        drop(dup);
-        if let (Some(gate), Some(dgate)) = (&self.gate, &dgate) {
-            gate.collect(passed.x, dgate, gradients)?;
-            if passed.wants_input {
-                sum = Some(gate.input_gradient(parameters, dgate, sum)?);
-            }
-        }
-        Ok(sum)
+        self.projection.backward(parameters, (passed.x, passed.wants_input), projected, gradients)
     }
 }

@@ -14,8 +14,8 @@ pub struct Table {
 
 impl Table {
     /// Angles are place × frequency, in f64.
-    pub fn new(spec: &RopeSpec, head_dim: usize, sequence: usize, device: &Device) -> Result<Table> {
-        let frequencies = spec.frequencies(head_dim);
+    pub fn new(spec: &RopeSpec, sequence: usize, device: &Device) -> Result<Table> {
+        let frequencies = spec.frequencies();
         let planes = frequencies.len();
         let mut cos = Vec::with_capacity(sequence * planes);
         let mut sin = Vec::with_capacity(sequence * planes);
@@ -72,11 +72,11 @@ mod tests {
 
     #[test]
     fn both_spellings_agree() {
-        let spec = RopeSpec { theta: 100.0, scaling: RopeScaling::None };
         let x = random(&[5, 3, 10], 1);
-        // A table for eight of the ten dimensions: the last two are kept.
-        for turned in [10, 8] {
-            let table = Table::new(&spec, turned, 7, &Device::Cpu).unwrap();
+        // With eight of the ten dimensions, the last two are kept.
+        for width in [10, 8] {
+            let spec = RopeSpec { width, theta: 100.0, scaling: RopeScaling::None };
+            let table = Table::new(&spec, 7, &Device::Cpu).unwrap();
             for back in [false, true] {
                 let positions = [0, 6, 2, 2, 1];
                 close(&turn(&x, &table, &positions, back).unwrap(), &composed(&x, &table, &positions, back).unwrap());

@@ -15,7 +15,8 @@ use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::examples::{Example, Target};
 use frostline_schemas::weights::Weights;
 
-pub const FAMILIES: [&str; 5] = ["gpt2", "llama", "llama-tied", "qwen2", "gemma3"];
+pub const FAMILIES: [&str; 11] =
+    ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
 
 pub struct Case {
     pub name: &'static str,
