@@ -169,3 +169,79 @@ impl SegmentFile {
         Ok(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(states: &[Vec<f32>], hidden: usize) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Digest::of(b"key");
+        let mut segment = SegmentFile::create(folder.path().join("a.states"), &key, hidden, 1 << 16).unwrap();
+        for (row, state) in states.iter().enumerate() {
+            segment.push(&Digest::of(&row.to_le_bytes()), state.len() / hidden, state).unwrap();
+        }
+        segment.seal().unwrap();
+        std::fs::read(segment.commit().unwrap()).unwrap()
+    }
+
+    fn states() -> impl Strategy<Value = (Vec<Vec<f32>>, usize)> {
+        let states = |hidden: usize| {
+            let state = (0..5usize).prop_flat_map(move |places| prop::collection::vec(any::<f32>(), places * hidden));
+            prop::collection::vec(state, 0..6)
+        };
+        (1..5usize).prop_flat_map(move |hidden| (states(hidden), Just(hidden)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_state_is_found_again_bit_for_bit((states, hidden) in states()) {
+            let file = written(&states, hidden);
+            let contents = parse(&file).unwrap();
+            prop_assert_eq!((contents.key, contents.hidden), (Digest::of(b"key"), hidden as u64));
+            prop_assert_eq!(contents.records.len(), states.len());
+            for (row, (record, state)) in contents.records.iter().zip(&states).enumerate() {
+                let bytes = &file[record.bytes.clone()];
+                prop_assert_eq!(record.tokens, Digest::of(&row.to_le_bytes()));
+                prop_assert_eq!(bytes, bytemuck::cast_slice::<f32, u8>(state));
+                prop_assert_eq!(Digest::of(bytes), record.state);
+            }
+        }
+
+        #[test]
+        fn a_change_outside_the_states_is_noticed((states, hidden) in states(), at: prop::sample::Index, by in 1..=255u8) {
+            let mut file = written(&states, hidden);
+            let first = parse(&file).unwrap().records.iter().map(|record| record.bytes.len()).sum::<usize>() + HEADER;
+            let outside: Vec<usize> = (0..HEADER).chain(first..file.len()).collect();
+            file[outside[at.index(outside.len())]] ^= by;
+            prop_assert!(parse(&file).is_err());
+        }
+
+        #[test]
+        fn another_length_is_noticed((states, hidden) in states(), cut in 1..200usize, more in 1..200usize) {
+            let mut file = written(&states, hidden);
+            prop_assert!(parse(&file[..file.len().saturating_sub(cut)]).is_err());
+            file.splice(HEADER..HEADER, std::iter::repeat_n(0, more));
+            prop_assert!(parse(&file).is_err());
+        }
+
+        /// With the right checksum, so that what is behind it is reached.
+        #[test]
+        fn no_index_panics(hidden: u64, count: u64, index: Vec<[u64; 9]>, states in 0..256usize, honest: bool) {
+            let header = [&MAGIC[..], &VERSION.to_le_bytes(), &hidden.to_le_bytes(), &[0; 32]].concat();
+            let count = if honest { index.len() as u64 } else { count };
+            let index: Vec<u8> = index.concat().into_iter().flat_map(u64::to_le_bytes).collect();
+            let checksum = checksum_of(&header, &index, count);
+            let file = [&header[..], &vec![0; states], &index, &count.to_le_bytes(), checksum.as_bytes()].concat();
+            let _ = parse(&file);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            prop_assert!(parse(&bytes).is_err());
+        }
+    }
+}

@@ -107,3 +107,46 @@ impl<'a> StateWriter<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use frostline_schemas::decoder::Family;
+
+    use super::*;
+    use crate::cache::{CacheKey, DEFAULT_LIMIT};
+
+    #[test]
+    fn a_long_file_is_parted_and_what_is_committed_outlives_the_writer() {
+        let root = tempfile::tempdir().unwrap();
+        let key = CacheKey {
+            family: Family::Llama,
+            weights: Digest::of(b"weights"),
+            config: Digest::of(b"config"),
+            frost_line: 1,
+            hidden: 2,
+            precision: "f32".into(),
+        };
+        let examples: Vec<Example> = (0..10).map(|row| Example::new(1, vec![row; 4], Vec::new())).collect();
+        let mut cache = Cache::new(root.path(), key.clone(), DEFAULT_LIMIT);
+        cache.segment_bytes = 400;
+        let needed = cache.bytes_needed(&examples, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let mut writer = cache.writer(&examples).unwrap();
+        for example in &examples[..6] {
+            writer.add(&example.tokens, &[example.tokens[0] as f32; 8]).unwrap();
+        }
+        // Two to a segment; the third segment is not ended yet.
+        drop(writer);
+        let mut next = Cache::new(root.path(), key, DEFAULT_LIMIT);
+        assert_eq!(next.missing(&examples).unwrap(), [4, 5, 6, 7, 8, 9]);
+        next.segment_bytes = 400;
+        let mut writer = next.writer(&examples).unwrap();
+        for example in &examples[4..] {
+            writer.add(&example.tokens, &[example.tokens[0] as f32; 8]).unwrap();
+        }
+        writer.finish().unwrap();
+        assert!(examples.iter().all(|e| next.get(&e.tokens) == Some(&[e.tokens[0] as f32; 8])));
+        assert_eq!(next.segments.len(), 5);
+        let listed = crate::cache::list(root.path()).unwrap();
+        assert!(listed[0].examples == 10 && listed[0].bytes <= needed, "{listed:?} {needed}");
+    }
+}
