@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "train")]
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 /// Where to fine-tune: plans which layers of a language model are worth training, and trains only those.
@@ -41,6 +43,10 @@ pub enum Command {
     /// Put a run's trained tensors into a copy of its model, for Hugging Face transformers to load.
     #[cfg(feature = "train")]
     Merge(MergeArguments),
+    /// List or clear what is kept of the states at frost lines.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Plan and train a small language model that comes with the project, in under a minute.
     #[cfg(all(feature = "plan", feature = "train"))]
     Quickstart(QuickstartArguments),
@@ -281,6 +287,49 @@ pub enum TypeName {
     F16,
 }
 
+/// `frostline cache`.
+#[cfg(feature = "train")]
+#[derive(Subcommand)]
+pub enum CacheCommand {
+    /// Say for which models and frost lines states are kept, and how much they take.
+    List(CachePlaceArguments),
+    /// Remove states that no run is using.
+    Clear {
+        /// Beginnings of the keys to clear, as `cache list` shows them [default: all].
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
+        #[command(flatten)]
+        place: CachePlaceArguments,
+    },
+}
+
+/// Where states at the frost line are kept.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct CachePlaceArguments {
+    /// Folder of the cache, or `off` [default: frostline in the platform's cache folder].
+    #[arg(long, value_name = "DIR", env = "FROSTLINE_CACHE", value_parser = cache_place())]
+    pub cache: Option<CachePlace>,
+}
+
+/// Whether states at the frost line are kept, where, and how many.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct CacheArguments {
+    #[command(flatten)]
+    pub place: CachePlaceArguments,
+    /// Bytes that the cache takes at most, such as 500MB or 20GiB; the least recently used goes first.
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
+    pub cache_limit: u64,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CachePlace {
+    Off,
+    Folder(PathBuf),
+}
+
 #[cfg(all(feature = "plan", feature = "train"))]
 #[derive(Args)]
 pub struct QuickstartArguments {
@@ -332,4 +381,64 @@ fn not_negative(text: &str) -> Result<f64, String> {
 #[cfg(feature = "train")]
 fn norm_or_off(text: &str) -> Result<Clip, String> {
     if text == "off" { Ok(Clip(None)) } else { positive(text).map(|norm| Clip(Some(norm))) }
+}
+
+#[cfg(feature = "train")]
+fn cache_place() -> impl TypedValueParser<Value = CachePlace> {
+    PathBufValueParser::new().map(|path| match path.to_str() {
+        Some("off") => CachePlace::Off,
+        _ => CachePlace::Folder(path),
+    })
+}
+
+/// Bytes, with a decimal unit (20GB), a binary one (20GiB) or none.
+#[cfg(feature = "train")]
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 10] = [
+        ("", 1),
+        ("B", 1),
+        ("KB", 1000),
+        ("KIB", 1 << 10),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("MIB", 1 << 20),
+        ("GIB", 1 << 30),
+        ("TIB", 1 << 40),
+    ];
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let unit = unit.trim_start().to_ascii_uppercase();
+    let factor = UNITS.into_iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor as f64);
+    let bytes = factor.and_then(|factor| number.parse::<f64>().ok().map(|number| number * factor));
+    match bytes {
+        Some(bytes) if (1.0..=i64::MAX as f64).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("must be a size above 0, such as 500MB or 20GiB".into()),
+    }
+}
+
+#[cfg(all(test, feature = "train"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["1500", "20GB", "1.5 GiB", "3mb", "2TiB", "7B"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [1500, 20_000_000_000, 3 << 29, 3_000_000, 2 << 40, 7]);
+        for bad in ["", "GB", "-1GB", "1e3", "0", "0.0GB", "1..5GB", "20 G B", "99999999TB", "nan", "∞", "1é"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cache_flags_have_defaults() {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            cache: CacheArguments,
+        }
+        let flags = |arguments: &[&str]| Flags::try_parse_from([&["train"], arguments].concat()).unwrap().cache;
+        assert_eq!(flags(&[]).cache_limit, frostline_runtime::cache::DEFAULT_LIMIT);
+        assert_eq!(flags(&["--cache", "off"]).place.cache, Some(CachePlace::Off));
+        assert_eq!(flags(&["--cache", "x/y"]).place.cache, Some(CachePlace::Folder("x/y".into())));
+    }
 }

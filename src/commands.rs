@@ -1,5 +1,7 @@
 //! One module a command.
 
+#[cfg(feature = "train")]
+pub mod cache;
 pub mod check;
 #[cfg(feature = "train")]
 pub mod eval;

@@ -55,6 +55,8 @@ fn run(command: Command, output: &Output) -> anyhow::Result<bool> {
         Command::Eval(arguments) => commands::eval::run(&arguments, output)?,
         #[cfg(feature = "train")]
         Command::Merge(arguments) => commands::merge::run(&arguments, output)?,
+        #[cfg(feature = "train")]
+        Command::Cache(command) => commands::cache::run(&command, output)?,
         #[cfg(all(feature = "plan", feature = "train"))]
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments, output)?,
     }

@@ -328,6 +328,65 @@ fn a_build_without_cuda_does_not_fall_back_to_the_cpu() {
     assert!(said.contains("--features cuda"), "{said}");
 }
 
+/// States of one example at a frost line of `llama`, as training leaves them.
+fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
+    use frostline_runtime::cache::{Cache, CacheKey, DEFAULT_LIMIT};
+    use frostline_schemas::{examples::Example, folder::ModelFolder};
+    let identity = ModelFolder::open(Path::new(&case("llama"))).unwrap().identity().unwrap();
+    let key = CacheKey::new(&identity, frost_line, "f32");
+    let examples = [Example::new(1, (0..tokens).collect(), Vec::new())];
+    let mut cache = Cache::new(root, key.clone(), DEFAULT_LIMIT);
+    let mut writer = cache.writer(&examples).unwrap();
+    writer.add(&examples[0].tokens, &vec![0.5; tokens as usize * key.hidden]).unwrap();
+    writer.finish().unwrap();
+    key.digest().short()
+}
+
+#[test]
+fn the_cache_is_listed_and_cleared() {
+    let desk = Desk::new();
+    assert!(desk.done(&["cache", "list", "--cache", "kept"]).contains("kept: nothing is cached"));
+    assert!(!desk.path("kept").exists());
+
+    let (one, two) = (fill_cache(&desk.path("kept"), 1, 4), fill_cache(&desk.path("kept"), 2, 40));
+    let listed = desk.done(&["cache", "list", "--cache", "kept"]);
+    let row = listed.lines().find(|line| line.starts_with(&two)).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words, [&two, "llama", "2", "f32", "1", "5.2", "KiB", "just", "now"]);
+    let listed = desk.json(&["cache", "list", "--cache", "kept"]);
+    let frost_lines: Vec<&Json> =
+        listed["keys"].as_array().unwrap().iter().map(|key| &key["of"]["frost_line"]).collect();
+    assert!(frost_lines.contains(&&json!(1)) && frost_lines.contains(&&json!(2)), "{listed}");
+
+    let said = desk.fails(&["cache", "clear", &one, "no", "--cache", "kept"]);
+    assert!(said.contains("no keys begin with `no`") && said.contains("frostline cache list"), "{said}");
+    std::fs::write(desk.path("kept/mine.txt"), "mine").unwrap();
+    let said = desk.done(&["cache", "clear", &one, "--cache", "kept"]);
+    assert!(said.contains("kept: 1 key cleared, ") && said.ends_with("freed\n"), "{said}");
+    let left = desk.json(&["cache", "list", "--cache", "kept"]);
+    assert_eq!(left["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(desk.json(&["cache", "clear", "--cache", "kept"])["bytes"], left["bytes"]);
+    assert!(desk.path("kept/mine.txt").exists());
+    assert!(desk.done(&["cache", "list", "--cache", "kept"]).contains("nothing is cached"));
+}
+
+#[test]
+fn the_cache_is_found_by_the_environment() {
+    let desk = Desk::new();
+    let key = fill_cache(&desk.path("cache/frostline"), 1, 4);
+    let list = |name: &str, value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frostline"));
+        command.args(["cache", "list"]).current_dir(desk.0.path()).env_remove("FROSTLINE_CACHE");
+        command.env(name, desk.path(value)).output().unwrap()
+    };
+    let found = |output: Output| String::from_utf8(output.stdout).unwrap().contains(&key);
+    assert!(found(list("FROSTLINE_CACHE", "cache/frostline")));
+    assert!(!found(list("FROSTLINE_CACHE", "cache")));
+    #[cfg(not(windows))]
+    assert!(found(list("XDG_CACHE_HOME", "cache")));
+    assert!(desk.fails(&["cache", "list", "--cache", "off"]).contains("--cache DIR"));
+}
+
 #[test]
 fn the_quickstart_runs() {
     let desk = Desk::new();

@@ -96,6 +96,33 @@ pub enum Error {
         model.display()
     )]
     OtherModel { run: PathBuf, model: PathBuf, differences: Vec<String> },
+    /// States that the cache may not take, or not beside those that other runs are using.
+    #[error(
+        "{}: the states at the frost line take {}, but the cache may hold {}{}; raise --cache-limit or do without (--cache off)",
+        root.display(),
+        size(*needed),
+        size(*limit),
+        if *in_use > 0 { format!(", of which {} are in use", size(*in_use)) } else { String::new() }
+    )]
+    CacheLimit { root: PathBuf, needed: u64, limit: u64, in_use: u64 },
+    /// States for which the disk has no room.
+    #[error(
+        "{}: the states at the frost line take {}, but the disk has room for {}; keep them elsewhere (--cache DIR) or do without (--cache off)",
+        root.display(),
+        size(*needed),
+        size(*free)
+    )]
+    CacheDisk { root: PathBuf, needed: u64, free: u64 },
+    /// The beginning of no cache key, or of several.
+    #[error(
+        "{}: {} keys begin with `{prefix}`; `frostline cache list` shows them",
+        root.display(),
+        if *found == 0 { "no".into() } else { found.to_string() }
+    )]
+    CacheKey { root: PathBuf, prefix: String, found: usize },
+    /// A user without a home directory.
+    #[error("no home directory to keep a cache in; set FROSTLINE_CACHE, give --cache DIR, or do without (--cache off)")]
+    NoCacheFolder,
     /// A mistake in this crate.
     #[error("internal error: {0}; please report it")]
     Internal(&'static str),
@@ -107,6 +134,17 @@ impl Error {
         let path = path.into();
         move |source| Error::File { path, source }
     }
+}
+
+/// Bytes with a binary unit: 1.5 GiB.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut scaled, mut unit) = (bytes as f64, 0);
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
 }
 
 /// Names in backquotes; of very many only the first.

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod buffers;
+pub mod cache;
 pub mod decoder;
 pub mod device;
 pub mod error;

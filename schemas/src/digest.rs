@@ -33,14 +33,29 @@ impl Digest {
         }
     }
 
+    /// The digest that these 32 bytes are.
+    pub fn from_bytes(bytes: [u8; 32]) -> Digest {
+        Digest(bytes)
+    }
+
     /// The 32 bytes of the SHA-256.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
+    /// The 64 hexadecimal digits alone, for the names of files.
+    pub fn hex(&self) -> String {
+        self.to_string().split_off(PREFIX.len())
+    }
+
+    /// The digest with these 64 hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Result<Digest, NotADigest> {
+        format!("{PREFIX}{digits}").parse()
+    }
+
     /// The first 12 hexadecimal digits, for people to read.
     pub fn short(&self) -> String {
-        self.to_string()[PREFIX.len()..PREFIX.len() + 12].to_owned()
+        self.hex()[..12].to_owned()
     }
 }
 

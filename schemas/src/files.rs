@@ -15,20 +15,56 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io
         content(&mut writer)?;
         return writer.flush();
     }
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = temporary_beside(path)?;
-    let written = File::create_new(&temporary).and_then(|file| {
-        let mut writer = BufWriter::with_capacity(1 << 20, file);
-        content(&mut writer)?;
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // What failed is reported; that the half-written file could not be removed either would only hide it.
-        let _ = std::fs::remove_file(&temporary);
-        return written;
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut file = Unfinished::create(path)?;
+    content(file.writer())?;
+    file.commit()
+}
+
+/// A file that is being written: a temporary one beside its path until it is committed, and gone if it never is.
+#[derive(Debug)]
+pub struct Unfinished {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: BufWriter<File>,
+    committed: bool,
+}
+
+impl Unfinished {
+    /// Begins a file that will stand at `path`.
+    pub fn create(path: PathBuf) -> io::Result<Unfinished> {
+        let temporary = temporary_beside(&path)?;
+        let writer = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
+        Ok(Unfinished { path, temporary, writer, committed: false })
     }
-    sync_folder_of(path)
+
+    /// What is written through; the file itself is behind it, for locks and sizes.
+    pub fn writer(&mut self) -> &mut BufWriter<File> {
+        &mut self.writer
+    }
+
+    /// Where the file will stand.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has all that was written reach the disk, then puts the file in its place.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        self.writer.get_ref().sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        self.committed = true;
+        sync_folder_of(&self.path)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What failed is reported; that the half-written file could not be removed either would only hide it.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 /// A hidden name beside `path` to write to before renaming; no other process or thread gets the same one.
