@@ -8,6 +8,8 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use frostline_runtime::boundary::{CacheSettings, Using};
+use frostline_runtime::cache::DEFAULT_LIMIT;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{Observer, Settings, train};
 use frostline_schemas::device::Device;
@@ -40,6 +42,8 @@ struct Arguments {
     settle: usize,
     #[arg(long)]
     recompute: bool,
+    #[arg(long)]
+    cache: Option<PathBuf>,
     /// Given by cargo.
     #[arg(long)]
     bench: bool,
@@ -60,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     let model = ModelFolder::open(&arguments.model)?;
     let examples = model.read_examples(&arguments.data, 4096)?.examples;
     let scope = Scope::above(&model.config, arguments.frost_line)?;
-    let base = model.weights.digest()?;
+    let identity = model.identity()?;
     let settings = Settings {
         training: TrainingSettings {
             steps: arguments.steps,
@@ -78,10 +82,11 @@ fn main() -> anyhow::Result<()> {
         device: arguments.device,
         precision: None,
         recompute: arguments.recompute,
+        cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
         threads: Some(arguments.threads),
     };
     let mut steps = Steps::default();
-    train(model, base, scope, &examples, &settings, &mut steps)?;
+    train(model, &identity, scope, &examples, &settings, &mut steps)?;
     let timed = &steps.0[arguments.settle.min(steps.0.len() - 1)..];
     let seconds: f64 = timed.iter().map(|step| step.seconds).sum();
     let tokens: u64 = timed.iter().map(|step| step.tokens).sum();

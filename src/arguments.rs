@@ -181,6 +181,15 @@ pub struct TrainArguments {
     /// Tokens of an example; what goes beyond is cut off.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
     pub max_length: usize,
+    /// What products are computed in: trained tensors, losses and norms are in f32 either way [default: f32 on the CPU,
+    /// bf16 on a GPU].
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionName>,
+    /// Keep of each layer its input alone and compute the rest again: less memory, a third more time.
+    #[arg(long)]
+    pub recompute: bool,
+    #[command(flatten)]
+    pub cache: CacheArguments,
     /// In which order examples are taken.
     #[arg(long, value_enum, default_value_t = OrderName::Shuffle)]
     pub order: OrderName,
@@ -226,8 +235,19 @@ pub enum ScheduleName {
 #[cfg(feature = "train")]
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum OrderName {
+    /// Shuffled anew for each pass.
     Shuffle,
+    /// Shuffled, with rows of like length side by side.
+    Length,
+    /// As they stand.
     File,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum PrecisionName {
+    F32,
+    Bf16,
 }
 
 /// The largest gradient norm, if there is one.

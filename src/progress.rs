@@ -28,7 +28,6 @@ impl Bar {
     }
 
     /// What is being done now.
-    #[cfg(feature = "plan")]
     pub fn say(&self, what: &'static str) {
         self.0.set_message(what);
     }

@@ -144,15 +144,21 @@ impl Builder {
 pub struct Rows {
     order: Order,
     random: ChaCha8Rng,
+    lengths: Vec<usize>,
+    batch_size: usize,
     rows: Vec<usize>,
     next: usize,
 }
 
+/// Batches among which rows are sorted by length: few enough that an epoch's order is still much of a shuffle.
+const BUCKET: usize = 32;
+
 impl Rows {
-    /// Rows 0 to `count − 1`: as they stand, or shuffled anew for each epoch. The same seed gives the same order on
-    /// every machine.
-    pub fn new(count: usize, order: Order, seed: u64) -> Rows {
-        Rows { order, random: ChaCha8Rng::seed_from_u64(seed), rows: (0..count).collect(), next: count }
+    /// Rows of these lengths, in tokens: as they stand, or in another order for each epoch. The same seed gives the same
+    /// order on every machine.
+    pub fn new(lengths: Vec<usize>, order: Order, seed: u64, batch_size: usize) -> Rows {
+        let (random, rows): (_, Vec<usize>) = (ChaCha8Rng::seed_from_u64(seed), (0..lengths.len()).collect());
+        Rows { order, random, batch_size: batch_size.max(1), next: rows.len(), lengths, rows }
     }
 
     /// The next `count` rows; an epoch's end is no end.
@@ -163,12 +169,27 @@ impl Rows {
     fn one(&mut self) -> usize {
         if self.next == self.rows.len() {
             self.next = 0;
-            if self.order == Order::Shuffle {
-                self.rows.shuffle(&mut self.random);
+            match self.order {
+                Order::File => (),
+                Order::Shuffle => self.rows.shuffle(&mut self.random),
+                Order::Length => self.shuffle_by_length(),
             }
         }
         self.next += 1;
         self.rows[self.next - 1]
+    }
+
+    /// Shuffles, sorts the rows of some batches by length, and shuffles the batches.
+    fn shuffle_by_length(&mut self) {
+        self.rows.shuffle(&mut self.random);
+        for bucket in self.rows.chunks_mut(self.batch_size.saturating_mul(BUCKET)) {
+            bucket.sort_by_key(|&row| self.lengths[row]);
+        }
+        let mut batches: Vec<&[usize]> = self.rows.chunks(self.batch_size).collect();
+        // A shorter batch at the end stays there, or all after it would be out of step.
+        let whole = self.rows.len() / self.batch_size;
+        batches[..whole].shuffle(&mut self.random);
+        self.rows = batches.concat();
     }
 }
 
@@ -209,14 +230,14 @@ mod tests {
 
     #[test]
     fn file_order_wraps_around() {
-        let mut rows = Rows::new(3, Order::File, 0);
+        let mut rows = Rows::new(vec![1; 3], Order::File, 0, 2);
         assert_eq!(rows.take(5), [0, 1, 2, 0, 1]);
         assert_eq!(rows.take(2), [2, 0]);
     }
 
     #[test]
     fn each_epoch_is_a_new_permutation_and_the_seed_decides_it() {
-        let mut rows = Rows::new(20, Order::Shuffle, 7);
+        let mut rows = Rows::new(vec![1; 20], Order::Shuffle, 7, 2);
         let (first, second) = (rows.take(20), rows.take(20));
         let sorted = |rows: &[usize]| {
             let mut rows = rows.to_vec();
@@ -226,12 +247,30 @@ mod tests {
         assert_eq!(sorted(&first), (0..20).collect::<Vec<_>>());
         assert_eq!(sorted(&second), sorted(&first));
         assert_ne!(first, second);
-        assert_eq!(Rows::new(20, Order::Shuffle, 7).take(20), first);
-        assert_ne!(Rows::new(20, Order::Shuffle, 8).take(20), first);
+        assert_eq!(Rows::new(vec![1; 20], Order::Shuffle, 7, 2).take(20), first);
+        assert_ne!(Rows::new(vec![1; 20], Order::Shuffle, 8, 2).take(20), first);
+    }
+
+    #[test]
+    fn rows_of_like_length_come_together() {
+        let lengths: Vec<usize> = (0..50).map(|row| row * 7 % 10).collect();
+        let mut rows = Rows::new(lengths.clone(), Order::Length, 3, 4);
+        let epoch = rows.take(50);
+        let mut sorted = epoch.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+        let spread = |batch: &[usize]| {
+            let of_batch = batch.iter().map(|&row| lengths[row]);
+            of_batch.clone().max().unwrap() - of_batch.min().unwrap()
+        };
+        assert!(epoch.chunks(4).all(|batch| spread(batch) <= 1), "{epoch:?}");
+        let first: Vec<usize> = epoch.chunks(4).map(|batch| lengths[batch[0]]).collect();
+        assert!(!first.is_sorted());
+        assert_ne!(rows.take(50), epoch);
     }
 
     #[test]
     fn no_rows_give_no_rows() {
-        assert!(Rows::new(0, Order::File, 0).take(4).is_empty());
+        assert!(Rows::new(Vec::new(), Order::File, 0, 2).take(4).is_empty());
     }
 }

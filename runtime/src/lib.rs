@@ -1,6 +1,7 @@
 //! Freeze plan and memory-mapped safetensors in, trained layers out.
 
 pub mod batches;
+pub mod boundary;
 pub mod buffers;
 pub mod cache;
 pub mod decoder;

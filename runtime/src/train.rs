@@ -5,10 +5,11 @@ use std::time::Instant;
 use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::Example;
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
 use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
+use crate::boundary::{self, Boundary, CacheSettings};
 use crate::decoder::{Decoder, Listener};
 use crate::device::{self, Device};
 use crate::error::Error;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub precision: Option<Precision>,
     /// Whether to keep of each layer its input alone, and compute the rest again.
     pub recompute: bool,
+    /// Whether states at the frost line are kept on disk.
+    pub cache: Option<CacheSettings>,
     /// Threads for the arithmetic; all that the machine has where `None`.
     pub threads: Option<usize>,
 }
@@ -35,6 +38,12 @@ pub struct Settings {
 pub trait Observer: Send {
     /// Before the first step.
     fn started(&mut self, _start: &Start) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// While states at the frost line are computed for the cache: `done` of `all`, which take `bytes` on disk; first of
+    /// all with none done.
+    fn caching(&mut self, _done: usize, _all: usize, _bytes: u64) -> Result<(), Error> {
         Ok(())
     }
 
@@ -56,6 +65,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.1.started(start)
     }
 
+    fn caching(&mut self, done: usize, all: usize, bytes: u64) -> Result<(), Error> {
+        self.0.caching(done, all, bytes)?;
+        self.1.caching(done, all, bytes)
+    }
+
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
         self.0.step(metrics)?;
         self.1.step(metrics)
@@ -65,6 +79,10 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 impl<T: Observer + ?Sized> Observer for &mut T {
     fn started(&mut self, start: &Start) -> Result<(), Error> {
         (**self).started(start)
+    }
+
+    fn caching(&mut self, done: usize, all: usize, bytes: u64) -> Result<(), Error> {
+        (**self).caching(done, all, bytes)
     }
 
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
@@ -90,7 +108,7 @@ pub struct Trained {
     pub base_weights: Digest,
 }
 
-/// Trains the tensors of a scope. `base_weights` is the digest of the model's weights.
+/// Trains the tensors of a scope. `identity` is the model's own.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that make no sense, [`Error::Unproved`] where the first step does not reach exactly
@@ -98,7 +116,7 @@ pub struct Trained {
 /// [`Error::Token`] and [`Error::TooLong`] for rows that the model cannot take, and what `observer` returns.
 pub fn train(
     model: ModelFolder,
-    base_weights: Digest,
+    identity: &ModelIdentity,
     scope: Scope,
     examples: &[Example],
     settings: &Settings,
@@ -112,15 +130,14 @@ pub fn train(
     let decoder = Decoder::new(config, scope).recomputing(settings.recompute);
     decoder.check(examples)?;
     device::on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(decoder, parameters, settings.training.clone(), examples);
+        let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
         observer.started(&trainer.start()?)?;
-        for step in 0..settings.training.steps {
-            observer.step(&trainer.step(step)?)?;
-        }
+        let boundary = trainer.boundary(settings.cache.as_ref(), identity, examples, observer)?;
+        trainer.run(&boundary, examples, observer)?;
         let Trainer { decoder, parameters, .. } = trainer;
         // The loss of a step is that before its update: nothing has seen what the last one did.
         parameters.check_finite()?;
-        Ok(Trained { decoder, parameters, base_weights })
+        Ok(Trained { decoder, parameters, base_weights: identity.weights })
     })?
 }
 
@@ -168,33 +185,90 @@ fn warn(config: &DecoderConfig, examples: &[Example], batch_size: usize) {
     }
 }
 
+/// The rows of one micro-batch, side by side, and what the cache knows of them.
+struct Prepared {
+    batch: Batch,
+    /// State at the frost line, [places · hidden].
+    state: Option<Vec<f32>>,
+}
+
 /// Training as it goes on.
-struct Trainer<'a> {
+struct Trainer {
     decoder: Decoder,
     parameters: Parameters,
     optimizer: AdamW,
     gradients: Gradients,
     settings: TrainingSettings,
-    examples: &'a [Example],
-    rows: Rows,
 }
 
-impl<'a> Trainer<'a> {
-    fn new(
-        decoder: Decoder,
-        parameters: Parameters,
-        settings: TrainingSettings,
-        examples: &'a [Example],
-    ) -> Trainer<'a> {
+impl Trainer {
+    fn new(decoder: Decoder, parameters: Parameters, settings: TrainingSettings) -> Trainer {
         Trainer {
             optimizer: AdamW::new(settings.weight_decay),
             gradients: Gradients::default(),
-            rows: Rows::new(examples.len(), settings.order, settings.seed),
             decoder,
             parameters,
             settings,
-            examples,
         }
+    }
+
+    fn rows(&self, examples: &[Example]) -> Rows {
+        let lengths = examples.iter().map(|example| example.tokens.len()).collect();
+        Rows::new(lengths, self.settings.order, self.settings.seed, self.settings.batch_size)
+    }
+
+    fn rows_per_step(&self) -> usize {
+        self.settings.batch_size * self.settings.accumulation
+    }
+
+    /// Where the states at the frost line come from; of the rows alone that the run will see.
+    fn boundary(
+        &self,
+        settings: Option<&CacheSettings>,
+        identity: &ModelIdentity,
+        examples: &[Example],
+        observer: &mut dyn Observer,
+    ) -> Result<Boundary, Error> {
+        let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
+        let seen: Vec<Example> = if visits >= examples.len() as u64 {
+            examples.to_vec()
+        } else {
+            let mut rows = self.rows(examples).take(visits as usize);
+            rows.sort_unstable();
+            rows.dedup();
+            rows.into_iter().map(|row| examples[row].clone()).collect()
+        };
+        let model = (&self.decoder, &self.parameters);
+        let mut caching = |done, all, bytes| observer.caching(done, all, bytes);
+        Boundary::open(settings, model, identity, &seen, visits, self.settings.batch_size, &mut caching)
+    }
+
+    /// All steps; a thread of its own prepares the next while one is computed.
+    fn run(&mut self, boundary: &Boundary, examples: &[Example], observer: &mut dyn Observer) -> Result<(), Error> {
+        let mut rows = self.rows(examples);
+        let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
+        let prepare = move || -> Vec<Prepared> {
+            let rows = rows.take(per_step);
+            let micro_batch = |rows: &[usize]| {
+                let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
+                Prepared { state: boundary.read(&examples), batch: Batch::new(examples) }
+            };
+            rows.chunks(batch_size).map(micro_batch).collect()
+        };
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+            scope.spawn(move || {
+                let mut prepare = prepare;
+                // Whoever stops listening has stopped training.
+                (0..steps).try_for_each(|_| sender.send(prepare()))
+            });
+            for step in 0..steps {
+                let begun = Instant::now();
+                let prepared = receiver.recv().map_err(|_| Error::Internal("the thread that prepares batches"))?;
+                observer.step(&self.step(step, prepared, begun)?)?;
+            }
+            Ok(())
+        })
     }
 
     fn start(&self) -> Result<Start, Error> {
@@ -220,15 +294,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step, counted from 0.
-    fn step(&mut self, step: u64) -> Result<StepMetrics, Error> {
-        let begun = Instant::now();
-        let rows = self.rows.take(self.settings.batch_size * self.settings.accumulation);
-        let examples: Vec<&Example> = rows.iter().map(|&row| &self.examples[row]).collect();
-        let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
+    fn step(&mut self, step: u64, prepared: Vec<Prepared>, begun: Instant) -> Result<StepMetrics, Error> {
+        let tokens = prepared.iter().map(|prepared| prepared.batch.tokens.len() as u64).sum();
+        let targets = prepared.iter().map(|prepared| prepared.batch.targets.len()).sum();
         let learning_rate = schedule::learning_rate(&self.settings, step);
         let (loss, squares) = match self.updates_at_once() {
-            true => self.update_layer_by_layer(step, &examples, targets, learning_rate)?,
-            false => self.update_at_the_end(step, &examples, targets, learning_rate)?,
+            true => self.update_layer_by_layer(step, prepared, targets, learning_rate)?,
+            false => self.update_at_the_end(step, prepared, targets, learning_rate)?,
         };
         if step == 0 {
             let zero = gradients::prove(&squares, self.decoder.scope())?;
@@ -241,7 +313,7 @@ impl<'a> Trainer<'a> {
             loss,
             learning_rate,
             gradient_norm: gradients::norm(&squares),
-            tokens: examples.iter().map(|example| example.tokens.len() as u64).sum(),
+            tokens,
             targets: targets as u64,
             seconds: begun.elapsed().as_secs_f64(),
         })
@@ -251,17 +323,19 @@ impl<'a> Trainer<'a> {
     fn update_layer_by_layer(
         &mut self,
         step: u64,
-        examples: &[&Example],
+        prepared: Vec<Prepared>,
         targets: usize,
         learning_rate: f64,
     ) -> Result<(f64, Squares), Error> {
         let scale = 1.0 / targets.max(1) as f64;
-        let batch = Batch::new(examples.iter().copied());
-        let boundary = self.decoder.prefix(&self.parameters, &batch)?;
         let rates = self.optimizer.begin(learning_rate, 1.0);
         let mut updating = Updating { step, scale, rates, optimizer: &mut self.optimizer, squares: Squares::new() };
-        let (parameters, gradients) = (&mut self.parameters, &mut self.gradients);
-        let loss = self.decoder.loss_and_gradients(parameters, &batch, boundary, scale, gradients, &mut updating)?;
+        let (decoder, parameters, gradients) = (&self.decoder, &mut self.parameters, &mut self.gradients);
+        let mut loss = 0.0;
+        for Prepared { batch, state } in prepared {
+            let state = boundary::state(state, decoder, parameters, &batch)?;
+            loss += decoder.loss_and_gradients(parameters, &batch, state, scale, gradients, &mut updating)?;
+        }
         // What is above the layers, where no layer is trained.
         updating.layer_done(parameters, gradients)?;
         Ok((loss * scale, updating.squares))
@@ -271,25 +345,24 @@ impl<'a> Trainer<'a> {
     fn update_at_the_end(
         &mut self,
         step: u64,
-        examples: &[&Example],
+        prepared: Vec<Prepared>,
         targets: usize,
         learning_rate: f64,
     ) -> Result<(f64, Squares), Error> {
         let scale = 1.0 / targets.max(1) as f64;
         let mut loss = 0.0;
         self.gradients.clear();
-        for examples in examples.chunks(self.settings.batch_size) {
-            let batch = Batch::new(examples.iter().copied());
-            let (parameters, gradients) = (&mut self.parameters, &mut self.gradients);
-            let boundary = self.decoder.prefix(parameters, &batch)?;
-            loss += self.decoder.loss_and_gradients(parameters, &batch, boundary, scale, gradients, &mut ())?;
+        let (decoder, parameters, gradients) = (&self.decoder, &mut self.parameters, &mut self.gradients);
+        for Prepared { batch, state } in prepared {
+            let state = boundary::state(state, decoder, parameters, &batch)?;
+            loss += decoder.loss_and_gradients(parameters, &batch, state, scale, gradients, &mut ())?;
         }
         check_loss(step, loss * scale)?;
-        let squares = self.gradients.squares()?;
+        let squares = gradients.squares()?;
         check_squares(step, &squares)?;
         let clip = clip_factor(gradients::norm(&squares), self.settings.gradient_clip);
         let rates = self.optimizer.begin(learning_rate, clip);
-        self.optimizer.update(&mut self.parameters, &self.gradients, rates)?;
+        self.optimizer.update(parameters, gradients, rates)?;
         Ok((loss * scale, squares))
     }
 }

@@ -8,6 +8,7 @@ use candle_core::{Device as TensorDevice, Tensor};
 use common::{Case, folder, largest_difference};
 use frostline_runtime::Error;
 use frostline_runtime::batches::Batch;
+use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::device::Device;
 use frostline_runtime::evaluate::evaluate;
@@ -38,7 +39,7 @@ fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
         order: Order::Shuffle,
         seed: 3,
     };
-    Settings { training, device: Device::Cpu, precision: None, recompute: false, threads: Some(2) }
+    Settings { training, device: Device::Cpu, precision: None, recompute: false, cache: None, threads: Some(2) }
 }
 
 #[derive(Default)]
@@ -53,8 +54,8 @@ impl Observer for Losses {
 
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
-    let (base, scope) = (model.weights.digest().unwrap(), Scope::above(&model.config, frost_line).unwrap());
-    train::train(model, base, scope, &Case::open("llama").examples(), settings, observer)
+    let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, frost_line).unwrap());
+    train::train(model, &identity, scope, &Case::open("llama").examples(), settings, observer)
 }
 
 fn identity(model: &Path) -> ModelIdentity {
@@ -104,8 +105,8 @@ fn training_lowers_the_loss_of_every_family() {
     for case in Case::all() {
         let model = ModelFolder::open(&case.folder).unwrap();
         let scope = Scope::above(&model.config, 2).unwrap();
-        let (mut losses, digest) = (Losses::default(), Digest::of(b""));
-        train::train(model, digest, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
+        let (mut losses, identity) = (Losses::default(), model.identity().unwrap());
+        train::train(model, &identity, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
         let (first, last) = (losses.0[0], losses.0[19]);
         assert!((first - case.loss()).abs() < 1e-5 && last < 0.2 * first, "{}: {first} {last}", case.name);
     }
@@ -129,6 +130,94 @@ fn the_number_of_threads_changes_nothing() {
         (losses(out.path()), std::fs::read(out.path().join(TRAINED_FILE)).unwrap())
     });
     assert!(one == two && one == five);
+}
+
+fn cached(root: &Path, using: Using) -> Option<CacheSettings> {
+    Some(CacheSettings { root: root.into(), limit: 1 << 30, using })
+}
+
+/// What is heard of a run with these settings above frost line 2: losses, and states that were cached first.
+#[derive(Default)]
+struct Heard {
+    losses: Vec<f64>,
+    cached: usize,
+    bytes: u64,
+}
+
+impl Observer for Heard {
+    fn caching(&mut self, done: usize, _: usize, bytes: u64) -> Result<(), Error> {
+        (self.cached, self.bytes) = (done, bytes);
+        Ok(())
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        self.losses.push(metrics.loss);
+        Ok(())
+    }
+}
+
+fn heard(case: &Case, settings: &Settings) -> Heard {
+    let model = ModelFolder::open(&case.folder).unwrap();
+    let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
+    let mut heard = Heard::default();
+    train::train(model, &identity, scope, &case.examples(), settings, &mut heard).unwrap();
+    heard
+}
+
+#[test]
+fn a_cache_changes_no_bit_of_any_loss() {
+    for case in Case::all() {
+        let root = tempfile::tempdir().unwrap();
+        let uncached = heard(&case, &settings(6, 2, 1));
+        assert_eq!(uncached.cached, 0);
+        // Cold and in batches of one, then warm with other settings.
+        let cache = cached(root.path(), Using::Always);
+        let one = heard(&case, &Settings { cache: cache.clone(), ..settings(6, 1, 2) });
+        assert!(one.cached == case.examples().len() && one.bytes > 0, "{}", case.name);
+        let warm = heard(&case, &Settings { cache, ..settings(6, 2, 1) });
+        assert_eq!((warm.losses, warm.cached), (uncached.losses, 0), "{}", case.name);
+    }
+}
+
+#[test]
+fn a_cache_is_used_where_it_pays() {
+    let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
+    let rows = case.examples().len();
+    let settings = |steps| Settings { cache: cached(root.path(), Using::WherePaying), ..settings(steps, rows, 1) };
+    // Each row once: nothing would be read again.
+    assert_eq!(heard(&case, &settings(1)).cached, 0);
+    assert_eq!(heard(&case, &settings(2)).cached, rows);
+    assert_eq!(heard(&case, &settings(1)).cached, 0);
+}
+
+#[test]
+fn a_cache_without_room_is_no_reason_to_stop_unless_it_was_asked_for() {
+    let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
+    let cache = |using| Some(CacheSettings { limit: 100, ..cached(root.path(), using).unwrap() });
+    let uncached = heard(&case, &settings(2, 2, 1));
+    let tight = heard(&case, &Settings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    assert_eq!(tight.losses, uncached.losses);
+    let model = ModelFolder::open(&case.folder).unwrap();
+    let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
+    let settings = Settings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("--cache-limit") && message.contains("--cache off"), "{message}");
+}
+
+/// A layer updated as soon as its gradients are there is updated as it would be at the end.
+#[test]
+fn updating_layer_by_layer_changes_no_bit() {
+    for case in Case::all() {
+        let at_once = settings(5, 3, 1);
+        let mut at_the_end = at_once.clone();
+        // A norm that is never reached: gradients are multiplied by 1.
+        at_the_end.training.gradient_clip = Some(1e30);
+        let mut both = [at_once, at_the_end];
+        both[0].training.gradient_clip = None;
+        let [a, b] = both.map(|settings| heard(&case, &settings).losses);
+        assert_eq!(a, b, "{}", case.name);
+    }
 }
 
 fn losses(run: &Path) -> Vec<f64> {

@@ -82,6 +82,8 @@ pub enum Schedule {
 pub enum Order {
     /// Shuffled anew for each pass over the data.
     Shuffle,
+    /// Shuffled, with rows of like length side by side.
+    Length,
     /// As they stand in the file.
     File,
 }

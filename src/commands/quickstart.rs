@@ -11,7 +11,7 @@ use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Settings};
 use frostline_schemas::device::Device;
 use frostline_schemas::examples::Example;
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{Aggregate, Gain, Plan};
 use frostline_schemas::run::{Order, Schedule, TrainingSettings};
 use serde_json::{Value as Json, json};
@@ -52,9 +52,9 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
 
     let layers = plan.model.layers;
     let rows = vec![
-        train_one("all layers", |model| Ok(Scope::above(&model.config, 0)?), folder, output)?,
-        train_one("the plan", |model| Ok(Scope::of_plan(&plan, &model.identity()?, &model.config)?), folder, output)?,
-        train_one("the last layer", |model| Ok(Scope::above(&model.config, layers - 1)?), folder, output)?,
+        train_one("all layers", |model, _| Ok(Scope::above(&model.config, 0)?), folder, output)?,
+        train_one("the plan", |model, identity| Ok(Scope::of_plan(&plan, identity, &model.config)?), folder, output)?,
+        train_one("the last layer", |model, _| Ok(Scope::above(&model.config, layers - 1)?), folder, output)?,
     ];
     let summary = json!({
         "plan": plan.id,
@@ -105,19 +105,19 @@ struct Row {
 
 fn train_one(
     name: &'static str,
-    scope: impl FnOnce(&ModelFolder) -> anyhow::Result<Scope>,
+    scope: impl FnOnce(&ModelFolder, &ModelIdentity) -> anyhow::Result<Scope>,
     folder: &Path,
     output: &Output,
 ) -> anyhow::Result<Row> {
     let model = ModelFolder::open(&folder.join("model"))?;
     let read = |file| model.read_examples(&folder.join(file), MAX_LENGTH).map(|read| read.examples);
     let (examples, held_out): (Vec<Example>, Vec<Example>) = (read("train.jsonl")?, read("test.jsonl")?);
-    let scope = scope(&model)?;
+    let identity = model.identity()?;
+    let scope = scope(&model, &identity)?;
     let frost_line = scope.frost_line(&model.config);
-    let base = model.weights.digest()?;
     let mut watch = Watch::new(output);
     let begun = Instant::now();
-    let trained = train::train(model, base, scope, &examples, &training(), &mut watch)?;
+    let trained = train::train(model, &identity, scope, &examples, &training(), &mut watch)?;
     let seconds = begun.elapsed().as_secs_f64();
     let bar = Bar::new(output, "evaluating");
     let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
@@ -143,6 +143,7 @@ fn training() -> Settings {
         device: Device::Cpu,
         precision: None,
         recompute: false,
+        cache: None,
         threads: None,
     }
 }

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use frostline_runtime::batches::steps_of_epochs;
+use frostline_runtime::boundary::{CacheSettings, Using};
+use frostline_runtime::cache;
 use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::parameters::Precision;
 use frostline_runtime::run_folder::RunWriter;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start};
@@ -15,10 +18,10 @@ use frostline_schemas::run::{self, Order, RunRecord, Schedule, StepMetrics, Trai
 use serde_json::json;
 
 use super::eval;
-use crate::arguments::{OrderName, ScheduleName, TrainArguments};
+use crate::arguments::{CacheArguments, CachePlace, OrderName, PrecisionName, ScheduleName, TrainArguments};
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::show::count;
+use crate::show::{self, count};
 
 pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
@@ -31,13 +34,12 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
 
     let identity = model.identity()?;
     let scope = Scope::of_plan(&plan, &identity, &model.config)?;
-    let base = identity.weights;
     let record = RunRecord {
         version: run::VERSION,
         plan: plan.id,
         frost_line: plan.decision.frost_line,
         trained_parameters: plan.trained_parameters(),
-        model: identity,
+        model: identity.clone(),
         model_folder: std::path::absolute(&arguments.model)?,
         data: data.digest,
         examples: data.examples.len(),
@@ -46,7 +48,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let mut writer = RunWriter::new(&arguments.out, record)?;
     let mut watch = Watch::new(output);
     let begun = Instant::now();
-    let trained = train::train(model, base, scope, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
+    let trained = train::train(model, &identity, scope, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
     let seconds = begun.elapsed().as_secs_f64();
     let record = writer.record().clone();
     writer.finish(&trained)?;
@@ -84,15 +86,36 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
             max_length: arguments.max_length,
             order: match arguments.order {
                 OrderName::Shuffle => Order::Shuffle,
+                OrderName::Length => Order::Length,
                 OrderName::File => Order::File,
             },
             seed: arguments.seed,
         },
         device: arguments.compute.device,
-        precision: None,
-        recompute: false,
+        precision: arguments.precision.map(|precision| match precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+        }),
+        recompute: arguments.recompute,
+        cache: cache_settings(&arguments.cache),
         threads: arguments.compute.threads,
     })
+}
+
+/// Without a folder named, the cache is used where it pays.
+fn cache_settings(arguments: &CacheArguments) -> Option<CacheSettings> {
+    let (root, using) = match &arguments.place.cache {
+        Some(CachePlace::Off) => return None,
+        Some(CachePlace::Folder(folder)) => (folder.clone(), Using::Always),
+        None => match cache::default_root() {
+            Ok(root) => (root, Using::WherePaying),
+            Err(error) => {
+                tracing::warn!("states at the frost line are not cached: {error}");
+                return None;
+            }
+        },
+    };
+    Some(CacheSettings { root, limit: arguments.cache_limit, using })
 }
 
 fn report(
@@ -175,7 +198,17 @@ impl Observer for Watch {
         Ok(())
     }
 
+    fn caching(&mut self, done: usize, all: usize, bytes: u64) -> Result<(), frostline_runtime::Error> {
+        if done == 0 {
+            tracing::info!("caching the state at the frost line of {all} rows, {} on disk", show::bytes(bytes));
+        }
+        self.bar.say("caching");
+        self.bar.set(done as u64, all as u64, "rows".into());
+        Ok(())
+    }
+
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), frostline_runtime::Error> {
+        self.bar.say("training");
         self.tokens += metrics.tokens;
         self.first_loss.get_or_insert(metrics.loss);
         if self.recent.len() == RECENT {
