@@ -168,13 +168,11 @@ fn part(
         sums: vec![0.0; if wants_means { count * width } else { 0 }],
         found: Vec::new(),
     };
-    let (mut wide, mut logits) = (Vec::new(), Vec::new());
+    let (mut wide, mut logits, mut by_token) = (Vec::new(), Vec::new(), Vec::new());
     for start in tokens.clone().step_by(BLOCK) {
         let block = start..tokens.end.min(start + BLOCK);
         let rows = head.block(block.clone(), 0..width, &mut wide);
-        logits.resize(count * block.len(), 0.0);
-        let h = Strided::rows(states.values, width);
-        multiply([count, block.len(), width], &mut logits, block.len(), h, rows.transposed(), Into::Replace);
+        logits_of(states, rows, block.len(), &mut by_token, &mut logits);
         for (k, &(state, token)) in wanted.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
             part.found.push((k, logits[state * block.len() + token - start]));
         }
@@ -185,6 +183,19 @@ fn part(
         }
     }
     part
+}
+
+/// Logits of a block of the head's rows, [states, tokens]. The product is taken the other way round, [tokens, states],
+/// which is faster where there are few states.
+fn logits_of(states: States, rows: Strided, tokens: usize, by_token: &mut Vec<f32>, logits: &mut Vec<f32>) {
+    let count = states.count();
+    let h = Strided::rows(states.values, states.width);
+    by_token.resize(tokens * count, 0.0);
+    logits.resize(count * tokens, 0.0);
+    multiply([tokens, count, states.width], by_token, count, rows, h.transposed(), Into::Replace);
+    for (k, row) in logits.chunks_exact_mut(tokens.max(1)).enumerate() {
+        row.iter_mut().zip(by_token[k..].iter().step_by(count)).for_each(|(logit, &value)| *logit = value);
+    }
 }
 
 impl Part {
@@ -218,12 +229,11 @@ fn add_head_gradient(
     let (count, width) = (states.count(), states.width);
     let h = Strided::rows(states.values, width);
     gradient.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(wide, logits), (k, gradient)| {
+        || (Vec::new(), Vec::new(), Vec::new()),
+        |(wide, by_token, logits), (k, gradient)| {
             let (start, tokens) = (k * BLOCK, gradient.len() / width);
             let rows = head.block(start..start + tokens, 0..width, wide);
-            logits.resize(count * tokens, 0.0);
-            multiply([count, tokens, width], logits, tokens, h, rows.transposed(), Into::Replace);
+            logits_of(states, rows, tokens, by_token, logits);
             vectorised(|| {
                 for (row, normaliser) in logits.chunks_exact_mut(tokens).zip(normalisers) {
                     row.iter_mut().for_each(|x| *x = scale * exp(*x - normaliser));
