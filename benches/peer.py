@@ -25,6 +25,7 @@ parser.add_argument("--frost-line", type=int, default=0)
 parser.add_argument("--steps", type=int, default=0)
 parser.add_argument("--batch-size", type=int, default=16)
 parser.add_argument("--learning-rate", type=float, default=2e-5)
+parser.add_argument("--settle", type=int, default=5, help="steps that are not timed")
 parser.add_argument("--threads", type=int, default=os.cpu_count())
 parser.add_argument("--out", required=True)
 arguments = parser.parse_args()
@@ -105,7 +106,7 @@ def accuracy(rows):
 result = {"peer": f"torch {torch.__version__}", "frost_line": arguments.frost_line, "threads": arguments.threads}
 if arguments.steps:
     losses, tokens, seconds = train(read(arguments.train))
-    settled = slice(5, None)
+    settled = slice(arguments.settle, None)
     result |= {
         "losses": losses,
         "seconds_per_step": sum(seconds[settled]) / len(seconds[settled]),

@@ -27,7 +27,8 @@ impl Desk {
 
     /// Runs the command in this folder.
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_frostline")).args(arguments).current_dir(self.0.path()).output().unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frostline"));
+        command.env("FROSTLINE_CACHE", self.path("cache")).args(arguments).current_dir(self.0.path()).output().unwrap()
     }
 
     /// Runs a command that must be done; returns its stdout.
@@ -340,6 +341,46 @@ fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
     writer.add(&examples[0].tokens, &vec![0.5; tokens as usize * key.hidden]).unwrap();
     writer.finish().unwrap();
     key.digest().short()
+}
+
+#[test]
+fn a_cache_changes_nothing_but_the_time() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let llama = case("llama");
+    let train = |out: &str, flags: &[&str]| {
+        let fixed = [&TRAIN[..], &[&llama, "--steps", "12", "--out", out]].concat();
+        desk.done(&[&fixed, flags].concat());
+        std::fs::read(desk.path(out).join("trained.safetensors")).unwrap()
+    };
+    let uncached = train("uncached", &["--cache", "off"]);
+    assert!(!desk.path("cache").exists());
+    assert!(train("cold", &[]) == uncached);
+    let listed = desk.json(&["cache", "list"]);
+    assert_eq!((&listed["keys"][0]["examples"], &listed["keys"][0]["of"]["frost_line"]), (&json!(48), &json!(2)));
+    assert!(train("warm", &[]) == uncached);
+    // Another seed, other batches: nothing is computed again.
+    train("other", &["--seed", "7", "--accumulation", "3"]);
+    assert_eq!(desk.json(&["cache", "list"])["bytes"], listed["bytes"]);
+    let refused = [&TRAIN[..], &[&llama, "--steps", "12", "--out", "run", "--cache", "tight", "--cache-limit", "1KB"]];
+    let said = desk.fails(&refused.concat());
+    assert!(said.contains("--cache-limit") && said.contains("--cache off"), "{said}");
+}
+
+#[test]
+fn precision_recomputing_and_order_are_flags() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let llama = case("llama");
+    let train = |out: &str, flags: &[&str]| {
+        let fixed = [&TRAIN[..], &[&llama, "--steps", "6", "--cache", "off", "--out", out]].concat();
+        desk.json(&[&fixed, flags].concat())["last_loss"].as_f64().unwrap()
+    };
+    let plain = train("plain", &[]);
+    assert_eq!(train("recomputed", &["--recompute"]), plain);
+    let half = train("half", &["--precision", "bf16"]);
+    assert!(half != plain && (half / plain - 1.0).abs() < 0.05, "{half} {plain}");
+    assert!(train("by-length", &["--order", "length"]) != plain);
 }
 
 #[test]

@@ -115,7 +115,10 @@ impl Builder {
         self.positions.extend((position..position + tokens.len()).map(|position| position as u32));
         let own = start..self.tokens.len();
         if !tokens.is_empty() {
-            self.spans.push(Span { queries: own.clone(), keys: before.into_iter().chain([own]).collect() });
+            self.spans.push(match before {
+                Some(before) => Span::after(before, own),
+                None => Span::alone(own),
+            });
         }
         start as u32
     }
@@ -222,7 +225,7 @@ mod tests {
         let batch = Batch::ranking(prompts, &[&[1], &[2, 3]]);
         assert_eq!(batch.tokens, [5, 6, 2, 7, 2]);
         assert_eq!(batch.sequences.positions(), [0, 1, 2, 0, 1]);
-        assert_eq!(batch.sequences.spans()[1], Span { queries: 2..3, keys: vec![0..2, 2..3] });
+        assert_eq!(batch.sequences.spans()[1], Span::after(0..2, 2..3));
         assert_eq!(batch.places, [1, 2, 3, 4]);
         assert_eq!(batch.targets, [(0, 1), (0, 2), (1, 3), (2, 1), (2, 2), (3, 3)]);
         assert_eq!(batch.target_rows, [0, 1, 1, 2, 3, 3]);

@@ -34,11 +34,10 @@ pub enum Using {
 /// Hears how many states of all are cached, and how many bytes all of them take; first of all with none done.
 pub type Caching<'a> = &'a mut dyn FnMut(usize, usize, u64) -> Result<(), Error>;
 
-/// The source of states at the frost line.
+/// The source of states at the frost line: a cache that holds those of all rows, or the layers below it.
 #[derive(Debug)]
-pub enum Boundary {
-    Computed,
-    Cached(Cache),
+pub struct Boundary {
+    cache: Option<Cache>,
 }
 
 impl Boundary {
@@ -57,32 +56,27 @@ impl Boundary {
         batch_size: usize,
         caching: Caching,
     ) -> Result<Boundary, Error> {
-        let Some(settings) = settings.filter(|_| decoder.frost_line() > 0) else { return Ok(Boundary::Computed) };
+        let Some(settings) = settings.filter(|_| decoder.frost_line() > 0) else { return Ok(Boundary { cache: None }) };
         let key = CacheKey::new(model, decoder.frost_line(), &arithmetic(parameters));
         let mut cache = Cache::new(&settings.root, key, settings.limit);
         let missing = cache.missing(examples)?;
         if settings.using == Using::WherePaying && !missing.is_empty() && visits <= examples.len() as u64 {
-            return Ok(Boundary::Computed);
+            return Ok(Boundary { cache: None });
         }
         match fill(&mut cache, (decoder, parameters), examples, batch_size, caching) {
             Err(error @ (Error::CacheLimit { .. } | Error::CacheDisk { .. }))
                 if settings.using == Using::WherePaying =>
             {
                 tracing::warn!("states at the frost line are not cached: {error}");
-                Ok(Boundary::Computed)
+                Ok(Boundary { cache: None })
             }
-            filled => filled.map(|()| Boundary::Cached(cache)),
+            filled => filled.map(|()| Boundary { cache: Some(cache) }),
         }
-    }
-
-    /// Whether states come from a cache.
-    pub fn is_cached(&self) -> bool {
-        matches!(self, Boundary::Cached(_))
     }
 
     /// The states of a batch that lie in the cache, [places · hidden]; `None` where any is not there.
     pub fn read(&self, examples: &[&Example]) -> Option<Vec<f32>> {
-        let Boundary::Cached(cache) = self else { return None };
+        let cache = self.cache.as_ref()?;
         let states = examples.iter().map(|example| cache.get(&example.tokens)).collect::<Option<Vec<&[f32]>>>()?;
         Some(states.concat())
     }

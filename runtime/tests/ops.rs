@@ -52,8 +52,7 @@ fn assert_derivative(x: &Tensor, dy: &Tensor, gradient: &Tensor, f: impl Fn(&Ten
 fn sequences(lengths: &[usize]) -> Sequences {
     let (mut spans, mut positions) = (Vec::new(), Vec::new());
     for &length in lengths {
-        let range = positions.len()..positions.len() + length;
-        spans.push(Span { queries: range.clone(), keys: vec![range] });
+        spans.push(Span::alone(positions.len()..positions.len() + length));
         positions.extend(0..length as u32);
     }
     Sequences::new(spans, positions)

@@ -224,9 +224,8 @@ mod tests {
     use super::*;
 
     fn sequences() -> Sequences {
-        let span = |range: std::ops::Range<usize>| Span { queries: range.clone(), keys: vec![range] };
         let positions = (0..5).chain(0..9).chain(0..1).collect();
-        Sequences::new(vec![span(0..5), span(5..14), span(14..15)], positions)
+        Sequences::new(vec![Span::alone(0..5), Span::alone(5..14), Span::alone(14..15)], positions)
     }
 
     #[test]
@@ -251,11 +250,7 @@ mod tests {
     #[test]
     fn branches_see_their_prompt() {
         let (q, k, v) = (random(&[8, 2, 4], 1), random(&[8, 1, 4], 2), random(&[8, 1, 4], 3));
-        let branches = vec![
-            Span { queries: 0..4, keys: vec![0..4] },
-            Span { queries: 4..6, keys: vec![0..4, 4..6] },
-            Span { queries: 6..8, keys: vec![0..4, 6..8] },
-        ];
+        let branches = vec![Span::alone(0..4), Span::after(0..4, 4..6), Span::after(0..4, 6..8)];
         let branched = Sequences::new(branches, vec![0, 1, 2, 3, 4, 5, 4, 5]);
         for window in [None, Some(3)] {
             let shape = Shape { scale: 0.5, window };
@@ -263,7 +258,7 @@ mod tests {
             close(&got, &composed(&q, &k, &v, shape, &branched).unwrap());
             let places = Tensor::new(&[0u32, 1, 2, 3, 6, 7], &Device::Cpu).unwrap();
             let [q, k, v] = [&q, &k, &v].map(|x| x.index_select(&places, 0).unwrap());
-            let alone = Sequences::new(vec![Span { queries: 0..6, keys: vec![0..6] }], (0..6).collect());
+            let alone = Sequences::new(vec![Span::alone(0..6)], (0..6).collect());
             let expected = forward(&q, &k, &v, shape, &alone).unwrap().output;
             close(&got.narrow(0, 6, 2).unwrap(), &expected.narrow(0, 4, 2).unwrap());
         }

@@ -19,6 +19,18 @@ pub struct Span {
     pub keys: Vec<Range<usize>>,
 }
 
+impl Span {
+    /// Places that see one another and what lies before them in the same run.
+    pub fn alone(places: Range<usize>) -> Span {
+        Span { queries: places.clone(), keys: vec![places] }
+    }
+
+    /// Places that see those of `before` too.
+    pub fn after(before: Range<usize>, places: Range<usize>) -> Span {
+        Span { queries: places.clone(), keys: vec![before, places] }
+    }
+}
+
 impl Sequences {
     /// Every place is a query. `positions` are those of the places in their sequences; `spans` cover all places.
     pub fn new(spans: Vec<Span>, positions: Vec<u32>) -> Sequences {
