@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache::DEFAULT_LIMIT;
+use frostline_runtime::rehearsal::peak_bytes;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{Observer, Settings, train};
 use frostline_schemas::device::Device;
@@ -97,15 +98,8 @@ fn main() -> anyhow::Result<()> {
         "losses": steps.0.iter().map(|step| step.loss).collect::<Vec<f64>>(),
         "seconds_per_step": seconds / timed.len() as f64,
         "tokens_per_second": tokens as f64 / seconds,
-        "peak_bytes": peak(),
+        "peak_bytes": peak_bytes(),
     });
     println!("{result}");
     Ok(())
-}
-
-/// The largest resident memory of this process, in bytes, where the system tells.
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

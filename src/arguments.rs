@@ -155,6 +155,9 @@ pub struct TrainArguments {
     /// The run folder to make.
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
+    /// Take three steps in memory, write nothing, and say what training will take.
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub length: TrainingLength,
     /// Rows of a micro-batch.

@@ -384,6 +384,22 @@ fn precision_recomputing_and_order_are_flags() {
 }
 
 #[test]
+fn a_dry_run_measures_and_leaves_nothing() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let llama = case("llama");
+    let dry = [&TRAIN[..], &[&llama, "--steps", "12", "--out", "run", "--dry-run"]].concat();
+    let said = desk.json(&dry);
+    assert_eq!((&said["frost_line"], &said["steps"]), (&json!(2), &json!(12)), "{said}");
+    let seconds = |name: &str| said[name].as_f64().unwrap();
+    assert!(seconds("step_seconds") > 0.0 && seconds("cached_step_seconds") < seconds("step_seconds"), "{said}");
+    #[cfg(target_os = "linux")]
+    assert!(said["peak_bytes"].as_u64().unwrap() > 1 << 20, "{said}");
+    assert!(desk.done(&dry).starts_with("would train "));
+    assert!(!desk.path("run").exists() && !desk.path("cache").exists());
+}
+
+#[test]
 fn the_cache_is_listed_and_cleared() {
     let desk = Desk::new();
     assert!(desk.done(&["cache", "list", "--cache", "kept"]).contains("kept: nothing is cached"));

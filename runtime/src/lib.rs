@@ -15,6 +15,7 @@ pub mod modules;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+pub mod rehearsal;
 pub mod run_folder;
 pub mod schedule;
 pub mod scope;

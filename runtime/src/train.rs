@@ -122,13 +122,7 @@ pub fn train(
     settings: &Settings,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
-    check(&settings.training, examples)?;
-    let ModelFolder { config, weights, .. } = model;
-    warn(&config, examples, settings.training.batch_size);
-    let precision = settings.precision.unwrap_or(Precision::of(settings.device));
-    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?, precision)?;
-    let decoder = Decoder::new(config, scope).recomputing(settings.recompute);
-    decoder.check(examples)?;
+    let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
         observer.started(&trainer.start()?)?;
@@ -139,6 +133,23 @@ pub fn train(
         parameters.check_finite()?;
         Ok(Trained { decoder, parameters, base_weights: identity.weights })
     })?
+}
+
+/// Checks settings and rows, and opens the model on its device.
+pub(crate) fn prepare(
+    model: ModelFolder,
+    scope: Scope,
+    examples: &[Example],
+    settings: &Settings,
+) -> Result<(Decoder, Parameters), Error> {
+    check(&settings.training, examples)?;
+    let ModelFolder { config, weights, .. } = model;
+    warn(&config, examples, settings.training.batch_size);
+    let precision = settings.precision.unwrap_or(Precision::of(settings.device));
+    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?, precision)?;
+    let decoder = Decoder::new(config, scope).recomputing(settings.recompute);
+    decoder.check(examples)?;
+    Ok((decoder, parameters))
 }
 
 fn check(settings: &TrainingSettings, examples: &[Example]) -> Result<(), Error> {
@@ -186,23 +197,23 @@ fn warn(config: &DecoderConfig, examples: &[Example], batch_size: usize) {
 }
 
 /// The rows of one micro-batch, side by side, and what the cache knows of them.
-struct Prepared {
-    batch: Batch,
+pub(crate) struct Prepared {
+    pub batch: Batch,
     /// State at the frost line, [places · hidden].
-    state: Option<Vec<f32>>,
+    pub state: Option<Vec<f32>>,
 }
 
 /// Training as it goes on.
-struct Trainer {
-    decoder: Decoder,
-    parameters: Parameters,
+pub(crate) struct Trainer {
+    pub decoder: Decoder,
+    pub parameters: Parameters,
     optimizer: AdamW,
     gradients: Gradients,
     settings: TrainingSettings,
 }
 
 impl Trainer {
-    fn new(decoder: Decoder, parameters: Parameters, settings: TrainingSettings) -> Trainer {
+    pub fn new(decoder: Decoder, parameters: Parameters, settings: TrainingSettings) -> Trainer {
         Trainer {
             optimizer: AdamW::new(settings.weight_decay),
             gradients: Gradients::default(),
@@ -219,6 +230,22 @@ impl Trainer {
 
     fn rows_per_step(&self) -> usize {
         self.settings.batch_size * self.settings.accumulation
+    }
+
+    /// Of the first steps, at most `most`, the one with the most tokens and the one nearest to their mean.
+    pub fn typical_steps(&self, examples: &[Example], most: u64) -> (Vec<Prepared>, Vec<Prepared>) {
+        let mut rows = self.rows(examples);
+        let steps: Vec<Vec<usize>> =
+            (0..self.settings.steps.min(most)).map(|_| rows.take(self.rows_per_step())).collect();
+        let tokens = |step: &Vec<usize>| step.iter().map(|&row| examples[row].tokens.len()).sum::<usize>();
+        let mean = steps.iter().map(tokens).sum::<usize>() / steps.len().max(1);
+        let laid = |step: Option<&Vec<usize>>| {
+            let micro_batches = step.into_iter().flat_map(|step| step.chunks(self.settings.batch_size));
+            let batch = |rows: &[usize]| Batch::new(rows.iter().map(|&row| &examples[row]));
+            micro_batches.map(|rows| Prepared { batch: batch(rows), state: None }).collect()
+        };
+        let usual = steps.iter().min_by_key(|step| tokens(step).abs_diff(mean));
+        (laid(steps.iter().max_by_key(|step| tokens(step))), laid(usual))
     }
 
     /// Where the states at the frost line come from; of the rows alone that the run will see.
@@ -271,7 +298,7 @@ impl Trainer {
         })
     }
 
-    fn start(&self) -> Result<Start, Error> {
+    pub fn start(&self) -> Result<Start, Error> {
         let mut parameters = 0;
         for (_, tensor) in self.parameters.trained() {
             parameters += tensor?.elem_count() as u64;
@@ -294,7 +321,7 @@ impl Trainer {
     }
 
     /// One step, counted from 0.
-    fn step(&mut self, step: u64, prepared: Vec<Prepared>, begun: Instant) -> Result<StepMetrics, Error> {
+    pub fn step(&mut self, step: u64, prepared: Vec<Prepared>, begun: Instant) -> Result<StepMetrics, Error> {
         let tokens = prepared.iter().map(|prepared| prepared.batch.tokens.len() as u64).sum();
         let targets = prepared.iter().map(|prepared| prepared.batch.targets.len()).sum();
         let learning_rate = schedule::learning_rate(&self.settings, step);

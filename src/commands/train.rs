@@ -9,13 +9,14 @@ use frostline_runtime::cache;
 use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
 use frostline_runtime::parameters::Precision;
+use frostline_runtime::rehearsal::{Rehearsal, rehearse};
 use frostline_runtime::run_folder::RunWriter;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{self, Order, RunRecord, Schedule, StepMetrics, TrainingSettings};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::eval;
 use crate::arguments::{CacheArguments, CachePlace, OrderName, PrecisionName, ScheduleName, TrainArguments};
@@ -34,6 +35,10 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
 
     let identity = model.identity()?;
     let scope = Scope::of_plan(&plan, &identity, &model.config)?;
+    if arguments.dry_run {
+        let rehearsal = rehearse(model, scope, &data.examples, &settings)?;
+        return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
+    }
     let record = RunRecord {
         version: run::VERSION,
         plan: plan.id,
@@ -100,6 +105,35 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
         cache: cache_settings(&arguments.cache),
         threads: arguments.compute.threads,
     })
+}
+
+fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
+    let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
+    json!({
+        "frost_line": frost_line,
+        "trained_tensors": trained_tensors,
+        "trained_parameters": trained_parameters,
+        "steps": steps,
+        "step_seconds": rehearsal.step_seconds,
+        "cached_step_seconds": rehearsal.step_seconds - rehearsal.prefix_seconds,
+        "largest_tokens": rehearsal.largest_tokens,
+        "peak_bytes": rehearsal.peak_bytes,
+    })
+}
+
+fn rehearsal_text(rehearsal: &Rehearsal) -> String {
+    let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
+    let parameters = count(trained_parameters as f64);
+    let (step, cached) = (rehearsal.step_seconds, rehearsal.step_seconds - rehearsal.prefix_seconds);
+    let (all, all_cached) = (step * steps as f64, cached * steps as f64);
+    let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), show::bytes);
+    format!(
+        "would train {trained_tensors} tensors ({parameters} parameters) above frost line {frost_line} for {steps} steps\n\
+         step         {step:.2} s; {cached:.2} s from a cache of the state at the frost line\n\
+         all steps    {all:.0} s; {all_cached:.0} s from a cache\n\
+         peak memory  {peak}, at the largest step's {} tokens\n",
+        rehearsal.largest_tokens
+    )
 }
 
 /// Without a folder named, the cache is used where it pays.
