@@ -15,7 +15,7 @@ use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{Observer, Settings, train};
 use frostline_schemas::device::Device;
 use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::run::{Order, Schedule, StepMetrics, TrainingSettings};
+use frostline_schemas::run::{Method, Order, Schedule, StepMetrics, TrainingSettings};
 
 #[global_allocator]
 static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
@@ -68,6 +68,7 @@ fn main() -> anyhow::Result<()> {
     let identity = model.identity()?;
     let settings = Settings {
         training: TrainingSettings {
+            method: Method::Full,
             steps: arguments.steps,
             batch_size: arguments.batch_size,
             accumulation: 1,

@@ -160,6 +160,11 @@ pub struct TrainArguments {
     pub dry_run: bool,
     #[command(flatten)]
     pub length: TrainingLength,
+    /// What of the planned layers is trained.
+    #[arg(long, value_enum, default_value_t = MethodName::Full)]
+    pub method: MethodName,
+    #[command(flatten)]
+    pub lora: LoraArguments,
     /// Rows of a micro-batch.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch_size: usize,
@@ -196,7 +201,7 @@ pub struct TrainArguments {
     /// In which order examples are taken.
     #[arg(long, value_enum, default_value_t = OrderName::Shuffle)]
     pub order: OrderName,
-    /// Seed of the shuffle.
+    /// Seed of the shuffle, and of what adapters begin with.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
@@ -213,6 +218,30 @@ pub struct TrainingLength {
     /// Passes over the data; a fraction will do.
     #[arg(long, value_name = "N", value_parser = epochs)]
     pub epochs: Option<f64>,
+}
+
+#[cfg(feature = "train")]
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum MethodName {
+    /// The planned tensors themselves.
+    Full,
+    /// Low-rank adapters beside their matrices, and nothing else; they want a larger --learning-rate, such as 2e-4.
+    Lora,
+}
+
+/// What adapters are like, with `--method lora`.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct LoraArguments {
+    /// Of adapters: their rank [default: 16].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub rank: Option<usize>,
+    /// Of adapters: what they give is multiplied by this over their rank [default: 32].
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub alpha: Option<f64>,
+    /// Linear layers with an adapter, by the last part of their name, as q_proj,v_proj; or `all` [default: all].
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub targets: Option<Vec<String>>,
 }
 
 /// Where and with how many threads to compute.

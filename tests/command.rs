@@ -127,6 +127,48 @@ fn plan_train_evaluate_merge() {
 }
 
 #[test]
+fn adapters_are_trained_evaluated_and_merged() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    desk.plan_two();
+    let lora = ["--method", "lora", "--rank", "4", "--alpha", "8", "--targets", "q_proj,v_proj,down_proj"];
+    let flags = ["--out", "run", "--steps", "60", "--eval", "test.jsonl"];
+    let trained = desk.json(&[&TRAIN[..], &[&llama], &flags, &lora].concat());
+    assert!(trained["last_loss"].as_f64().unwrap() < trained["first_loss"].as_f64().unwrap() / 2.0, "{trained}");
+    // Two layers; of 32 → 32, 32 → 16 and 64 → 32.
+    assert_eq!(trained["trained_parameters"], 2 * 4 * (64 + 48 + 96));
+    let method = &desk.read_json("run/settings.json")["training"]["method"];
+    let expected = json!({"name": "lora", "rank": 4, "alpha": 8.0, "targets": ["q_proj", "v_proj", "down_proj"]});
+    assert_eq!(method, &expected);
+    assert_eq!(desk.read_json("run/adapter_config.json")["target_modules"].as_array().unwrap().len(), 6);
+    assert!(!desk.path("run/trained.safetensors").exists());
+
+    let after = desk.json(&["eval", "--model", &llama, "--run", "run", "--data", "test.jsonl"]);
+    desk.done(&["merge", "run", "--out", "merged"]);
+    let merged = desk.json(&["eval", "--model", "merged", "--data", "test.jsonl"]);
+    for other in [&trained["evaluation"], &merged] {
+        let apart = (after["loss"].as_f64().unwrap() - other["loss"].as_f64().unwrap()).abs();
+        assert!(apart < 1e-5 && after["ranking"] == other["ranking"], "{after} {other}");
+    }
+}
+
+#[test]
+fn flags_of_adapters_that_make_no_sense_are_refused() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let llama = case("llama");
+    let fails = |flags: &[&str]| desk.fails(&[&TRAIN[..], &[&llama, "--out", "run", "--steps", "1"], flags].concat());
+    let said = fails(&["--method", "lora", "--targets", "q_proj,query"]);
+    assert!(said.contains("is named `query`; there are down_proj, gate_proj, k_proj"), "{said}");
+    let said = fails(&["--method", "lora", "--rank", "17"]);
+    assert!(said.contains("at most 16") && said.contains("k_proj"), "{said}");
+    assert!(fails(&["--method", "lora", "--rank", "0"]).contains("--rank"));
+    assert!(fails(&["--method", "lora", "--alpha", "-1"]).contains("--alpha"));
+    assert!(fails(&["--rank", "8"]).contains("add --method lora"));
+    assert!(!desk.path("run").exists());
+}
+
+#[test]
 fn a_run_holds_the_planned_tensors_and_no_other() {
     let desk = Desk::new();
     desk.plan_two();

@@ -65,8 +65,20 @@ impl Decoder {
         device: Device,
         precision: Option<Precision>,
     ) -> Result<(Decoder, Parameters), Error> {
+        Decoder::open(model, Scope::nothing(), device, precision)
+    }
+
+    /// A model of which the scope's tensors are trained, and its parameters.
+    ///
+    /// # Errors
+    /// As for [`Parameters::new`] and [`device::open`].
+    pub fn open(
+        model: ModelFolder,
+        scope: Scope,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<(Decoder, Parameters), Error> {
         let ModelFolder { config, weights, .. } = model;
-        let scope = Scope::nothing();
         let precision = precision.unwrap_or(Precision::of(device));
         let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
         Ok((Decoder::new(config, scope), parameters))

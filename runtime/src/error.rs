@@ -60,6 +60,15 @@ pub enum Error {
     /// Settings that contradict each other or make no sense.
     #[error("{field} is {value}: {reason}")]
     Setting { field: &'static str, value: String, reason: &'static str },
+    /// Names that no linear layer above the frost line has.
+    #[error("no linear layer above the frost line is named {}; there are {}", list(unknown), known.join(", "))]
+    Targets { unknown: Vec<String>, known: Vec<String> },
+    /// A rank that is none, or larger than a weight's own could be.
+    #[error(
+        "rank is {rank}: it must be at least 1 and at most {}, the smaller side of `{module}` ({outputs} outputs, {inputs} inputs); lower it or leave that one out of the targets",
+        inputs.min(outputs)
+    )]
+    Rank { rank: usize, module: String, inputs: usize, outputs: usize },
     /// A device that this build or this machine does not have.
     #[error("device {device}: {reason}")]
     Device { device: frostline_schemas::device::Device, reason: String },

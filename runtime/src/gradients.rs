@@ -107,7 +107,8 @@ pub fn prove(squares: &Squares, scope: &Scope) -> Result<Vec<String>, Error> {
         unplanned: names(&|name, _| !planned.contains(name)),
         infinite: names(&|_, square| !square.is_finite()),
     };
-    if proof.is_empty() { Ok(names(&|_, square| square == 0.0)) } else { Err(Error::Unproved(proof)) }
+    let odd = |name: &str, square| square == 0.0 && !scope.begins_at_zero(name);
+    if proof.is_empty() { Ok(names(&odd)) } else { Err(Error::Unproved(proof)) }
 }
 
 /// What keeps a step's gradients from being proved.

@@ -1,5 +1,6 @@
 //! Freeze plan and memory-mapped safetensors in, trained layers out.
 
+pub mod adapters;
 pub mod batches;
 pub mod boundary;
 pub mod buffers;
@@ -15,6 +16,7 @@ pub mod modules;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+mod peft;
 pub mod rehearsal;
 pub mod run_folder;
 pub mod schedule;

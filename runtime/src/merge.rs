@@ -11,7 +11,7 @@ use std::path::Path;
 
 use frostline_schemas::files;
 use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::run::TRAINED_FILE;
+use frostline_schemas::run::{ADAPTER_FILE, TRAINED_FILE};
 use frostline_schemas::weights::{Dtype, INDEX_FILE, SINGLE_FILE, TensorView, Weights};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
@@ -72,8 +72,7 @@ pub fn merge(run: &Run, model: &Path, out: &Path, types: Types) -> Result<Report
         return Err(Error::Setting { field: "dtype", value: dtype.to_string(), reason });
     }
     let model = ModelFolder::open(model)?;
-    run.check_model(&model.identity()?)?;
-    let merged = Merged::new(&model.weights, run, types)?;
+    let merged = Merged::new(&model, run, types)?;
     let temporary = files::temporary_beside(out).map_err(Error::file(out))?;
     let written = std::fs::create_dir_all(&temporary)
         .map_err(Error::file(&temporary))
@@ -93,30 +92,33 @@ struct Merged<'a> {
     weights: &'a Weights,
     types: Types,
     /// Elements as they are written, by the name that the files give their tensor.
-    trained: BTreeMap<&'a str, Vec<u8>>,
+    trained: BTreeMap<String, Vec<u8>>,
     report: Report,
 }
 
 impl<'a> Merged<'a> {
-    fn new(weights: &'a Weights, run: &'a Run, types: Types) -> Result<Merged<'a>, Error> {
+    fn new(model: &'a ModelFolder, run: &Run, types: Types) -> Result<Merged<'a>, Error> {
+        let weights = &model.weights;
         let mut merged = Merged { weights, types, trained: BTreeMap::new(), report: Report::default() };
         let (mut change, mut rounding) = (0.0, 0.0);
-        for (name, tensor) in run.tensors()? {
-            let unknown = || Error::UnknownTensors { names: vec![name.to_owned()] };
-            let spelling = weights.spelling(name).ok_or_else(unknown)?;
+        for changed in run.changed(model)? {
+            let (name, tensor) = changed?;
+            let unknown = || Error::UnknownTensors { names: vec![name.clone()] };
+            let spelling = weights.spelling(&name).ok_or_else(unknown)?;
             let before = weights.require(spelling)?;
-            if before.shape != tensor.shape {
-                let (found, expected) = (tensor.shape, before.shape.to_vec());
-                return Err(Error::TensorShape { name: name.to_owned(), found, expected });
+            if before.shape != tensor.dims() {
+                let (found, expected) = (tensor.dims().to_vec(), before.shape.to_vec());
+                return Err(Error::TensorShape { name, found, expected });
             }
-            let not_float = || Error::NotFloat { name: name.to_owned(), dtype: before.dtype };
+            let not_float = || Error::NotFloat { name: name.clone(), dtype: before.dtype };
             let old = before.to_f32().ok_or_else(not_float)?;
+            let new: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
             let dtype = merged.dtype_of(before.dtype, true);
-            let bytes = cast(&tensor.values, dtype);
+            let bytes = cast(&new, dtype);
             let written = TensorView { dtype, shape: before.shape, bytes: &bytes }.to_f32().ok_or_else(not_float)?;
-            change += squared_distance(&tensor.values, &old);
-            rounding += squared_distance(&tensor.values, &written);
-            merged.trained.insert(spelling, bytes);
+            change += squared_distance(&new, &old);
+            rounding += squared_distance(&new, &written);
+            merged.trained.insert(spelling.to_owned(), bytes);
         }
         merged.report.tensors = merged.trained.len();
         merged.report.files = weights.shards().len();
@@ -166,7 +168,7 @@ impl<'a> Merged<'a> {
             let view = self.weights.require(name)?;
             let entry = Entry {
                 name: (*name).to_owned(),
-                dtype: self.dtype_of(view.dtype, self.trained.contains_key(name)),
+                dtype: self.dtype_of(view.dtype, self.trained.contains_key(*name)),
                 shape: view.shape.to_vec(),
             };
             total += entry.bytes() as u64;
@@ -222,10 +224,14 @@ fn copy_others(from: &Path, to: &Path, out: &Path) -> Result<(), Error> {
 
 /// Whether a subfolder is part of the model: neither hidden, nor exports, nor a run, nor what is being written.
 fn belongs_to_model(folder: &Path, name: &str, out: &Path) -> Result<bool, Error> {
-    if name.starts_with('.') || name == "onnx" || folder.join(TRAINED_FILE).exists() {
+    if name.starts_with('.') || name == "onnx" || is_run(folder) {
         return Ok(false);
     }
     Ok(folder.canonicalize().map_err(Error::file(folder))? != out)
+}
+
+fn is_run(folder: &Path) -> bool {
+    [TRAINED_FILE, ADAPTER_FILE].iter().any(|file| folder.join(file).exists())
 }
 
 /// Copies content, not permissions: a cache's files are often read-only.

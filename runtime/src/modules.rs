@@ -3,18 +3,20 @@
 use candle_core::Tensor;
 use frostline_schemas::decoder::{LinearSpec, NormSpec, TensorSpec};
 
+use crate::adapters::Adapter;
 use crate::error::Error;
 use crate::gradients::Gradients;
 use crate::ops::{Wanted, linear, norm};
 use crate::parameters::Parameters;
 use crate::scope::Scope;
 
-/// An operation with a weight and perhaps a bias, of which the scope's tensors are trained.
+/// An operation with a weight and perhaps a bias, of which the scope's tensors are trained, or an adapter beside it.
 #[derive(Clone, Debug)]
 pub struct Module<S> {
     spec: S,
     trains_weight: bool,
     trains_bias: bool,
+    adapter: Option<Box<Adapter>>,
 }
 
 /// A linear layer.
@@ -55,13 +57,14 @@ impl<S: Spec> Module<S> {
         Module {
             trains_weight: scope.holds(spec.weight()),
             trains_bias: scope.holds_any(spec.bias()),
+            adapter: scope.adapter(spec.weight()).cloned().map(Box::new),
             spec: spec.clone(),
         }
     }
 
-    /// Whether weight or bias is trained.
+    /// Whether weight, bias or adapter is trained.
     pub fn is_trained(&self) -> bool {
-        self.trains_weight || self.trains_bias
+        self.trains_weight || self.trains_bias || self.adapter.is_some()
     }
 
     fn bias<'a>(&self, parameters: &'a Parameters) -> Result<Option<&'a Tensor>, Error> {
@@ -73,11 +76,24 @@ impl Linear {
     /// [rows, inputs] → [rows, outputs].
     pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
         let weight = parameters.matrix(&self.spec.weight)?;
-        Ok(linear::forward(x, &weight, self.bias(parameters)?, self.spec.layout)?)
+        let y = linear::forward(x, &weight, self.bias(parameters)?, self.spec.layout)?;
+        match &self.adapter {
+            Some(adapter) => adapter.forward(parameters, x, y),
+            None => Ok(y),
+        }
     }
 
     /// Adds the gradients of what is trained; `x` is the input of the forward pass.
-    pub fn collect(&self, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Result<(), Error> {
+    pub fn collect(
+        &self,
+        parameters: &Parameters,
+        x: &Tensor,
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<(), Error> {
+        if let Some(adapter) = &self.adapter {
+            adapter.collect(parameters, x, dy, gradients)?;
+        }
         if self.trains_weight {
             gradients.add_weight(&self.spec, x, dy)?;
         }
@@ -90,7 +106,11 @@ impl Linear {
     /// Gradient of the input, added to `sum` where there is one, which nobody else holds.
     pub fn input_gradient(&self, parameters: &Parameters, dy: &Tensor, sum: Option<Tensor>) -> Result<Tensor, Error> {
         let weight = parameters.matrix(&self.spec.weight)?;
-        Ok(linear::input_gradient(dy, &weight, self.spec.layout, sum)?)
+        let sum = linear::input_gradient(dy, &weight, self.spec.layout, sum)?;
+        match &self.adapter {
+            Some(adapter) => adapter.input_gradient(parameters, dy, sum),
+            None => Ok(sum),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
 use frostline_schemas::weights::Weights;
 
+use crate::adapters::Adapter;
 use crate::error::Error;
 use crate::ops::cpu::product::Matrix;
 use crate::ops::{cpu, on_kernels};
@@ -38,7 +39,7 @@ impl Precision {
     }
 }
 
-/// Every tensor of a model, on one device.
+/// Every tensor of a model and of its adapters, on one device.
 ///
 /// A frozen tensor is read when it is first asked for, so that what is never used (the prefix, where its output is known)
 /// costs nothing. On the CPU in f32 a frozen matrix is not even copied: products read it from the memory map. Of a
@@ -60,7 +61,7 @@ struct Slot {
 }
 
 impl Parameters {
-    /// Takes over checked weights.
+    /// Takes over checked weights. Adapters are zero.
     ///
     /// # Errors
     /// [`Error::Weights`] where a tensor of the config is missing, has another shape or is no float.
@@ -76,7 +77,11 @@ impl Parameters {
             let (value, rounded) = (OnceLock::new(), OnceLock::new());
             (spec.name.clone(), Slot { spec: spec.clone(), trained: scope.holds(spec), value, rounded })
         };
-        let slots = config.tensors().into_iter().map(slot).collect();
+        let mut slots: BTreeMap<String, Slot> = config.tensors().into_iter().map(slot).collect();
+        for (name, slot) in scope.adapters().flat_map(Adapter::tensors).map(slot) {
+            let zeros = Tensor::zeros(slot.spec.shape.as_slice(), DType::F32, &device)?;
+            slots.insert(name, Slot { value: OnceLock::from(zeros), ..slot });
+        }
         Ok(Parameters { weights, device, precision, slots })
     }
 

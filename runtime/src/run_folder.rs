@@ -1,7 +1,8 @@
 //! The folder that a run leaves: settings, metrics, and the trained tensors alone.
 //!
 //! `settings.json` is there from the start, `metrics.jsonl` grows by a line a step, `trained.safetensors` appears whole
-//! when training is done. A folder without it is a run that did not end.
+//! when training is done. A folder without it is a run that did not end. Adapters lie in `adapter_model.safetensors` in
+//! its place, with `adapter_config.json` beside it, as PEFT keeps them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,18 +12,24 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 use frostline_schemas::canonical;
+use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::files;
-use frostline_schemas::folder::ModelIdentity;
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::{
-    BASE_KEY, METRICS_FILE, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, TRAINED_FILE, VERSION,
+    ADAPTER_CONFIG_FILE, BASE_KEY, METRICS_FILE, Method, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, VERSION,
 };
 use frostline_schemas::weights::{Dtype, TensorView};
 use safetensors::SafeTensors;
 
+use crate::adapters::Adapter;
+use crate::decoder::Decoder;
+use crate::device::Device;
 use crate::error::Error;
 use crate::ops::cpu;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Precision};
+use crate::peft;
+use crate::scope::Scope;
 use crate::tensor_file::{self, Entry};
 use crate::train::{Observer, Start, Trained};
 
@@ -55,7 +62,11 @@ impl RunWriter {
         if let Some(metrics) = &self.metrics {
             metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
         }
-        let path = self.folder.join(TRAINED_FILE);
+        if let Method::Lora(lora) = &self.record.training.method {
+            let config = peft::config(trained.decoder.scope(), lora, &self.record.model_folder);
+            write_json(&self.folder.join(ADAPTER_CONFIG_FILE), &config)?;
+        }
+        let path = self.folder.join(self.record.training.method.file());
         write_trained(&path, &trained.parameters, self.record.plan, trained.base_weights)
     }
 
@@ -68,9 +79,7 @@ impl RunWriter {
 impl Observer for RunWriter {
     fn started(&mut self, _: &Start) -> Result<(), Error> {
         std::fs::create_dir_all(&self.folder).map_err(Error::file(&self.folder))?;
-        let settings = self.folder.join(SETTINGS_FILE);
-        let text = canonical::to_text(&self.record).map_err(|error| Error::file(&settings)(error.into()))?;
-        files::write_bytes(&settings, text.as_bytes()).map_err(Error::file(&settings))?;
+        write_json(&self.folder.join(SETTINGS_FILE), &self.record)?;
         let metrics = self.folder.join(METRICS_FILE);
         self.metrics = Some(File::create_new(&metrics).map_err(Error::file(&metrics))?);
         Ok(())
@@ -82,6 +91,11 @@ impl Observer for RunWriter {
         let line = serde_json::to_string(metrics).map_err(std::io::Error::from).map(|line| line + "\n");
         line.and_then(|line| file.write_all(line.as_bytes())).map_err(failed)
     }
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let text = canonical::to_text(value).map_err(|error| Error::file(path)(error.into()))?;
+    files::write_bytes(path, text.as_bytes()).map_err(Error::file(path))
 }
 
 fn write_trained(path: &Path, parameters: &Parameters, plan: Digest, base: Digest) -> Result<(), Error> {
@@ -129,7 +143,7 @@ impl Run {
     /// [`Error::Run`] where training did not end or a file is not what it should be.
     pub fn open(folder: &Path) -> Result<Run, Error> {
         let record = read_record(&folder.join(SETTINGS_FILE))?;
-        let path = folder.join(TRAINED_FILE);
+        let path = folder.join(record.training.method.file());
         let bad = |reason: String| Error::Run { path: path.clone(), reason };
         if !path.exists() {
             return Err(bad("is not there: training has not ended; train again into another folder".into()));
@@ -157,18 +171,81 @@ impl Run {
         self.names.iter().map(String::as_str)
     }
 
-    /// The trained tensors by name, sorted.
-    pub fn tensors(&self) -> Result<BTreeMap<&str, TrainedTensor>, Error> {
-        let path = self.folder.join(TRAINED_FILE);
-        let bad = |reason: String| Error::Run { path: path.clone(), reason };
-        let file = SafeTensors::deserialize(&self.map).map_err(|error| bad(error.to_string()))?;
-        let read = |name: &String| -> Result<TrainedTensor, Error> {
-            let view = file.tensor(name).map_err(|error| bad(error.to_string()))?;
-            let view = TensorView { dtype: view.dtype(), shape: view.shape(), bytes: view.data() };
-            let not_float = || Error::NotFloat { name: name.clone(), dtype: view.dtype };
-            Ok(TrainedTensor { shape: view.shape.to_vec(), values: view.to_f32().ok_or_else(not_float)? })
-        };
-        self.names.iter().map(|name| read(name).map(|tensor| (name.as_str(), tensor))).collect()
+    /// The file that holds the trained tensors.
+    fn path(&self) -> PathBuf {
+        self.folder.join(self.record.training.method.file())
+    }
+
+    /// A trained tensor.
+    fn tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let bad = |error: safetensors::SafeTensorError| Error::Run { path: self.path(), reason: error.to_string() };
+        let view = SafeTensors::deserialize(&self.map).and_then(|file| file.tensor(name)).map_err(bad)?;
+        let view = TensorView { dtype: view.dtype(), shape: view.shape(), bytes: view.data() };
+        let not_float = || Error::NotFloat { name: name.to_owned(), dtype: view.dtype };
+        Ok(Tensor::from_vec(view.to_f32().ok_or_else(not_float)?, view.shape, &candle_core::Device::Cpu)?)
+    }
+
+    /// A trained tensor in the shape that it must have.
+    fn tensor_of(&self, spec: &TensorSpec) -> Result<Tensor, Error> {
+        let tensor = self.tensor(&spec.name)?;
+        if tensor.dims() == spec.shape {
+            return Ok(tensor);
+        }
+        let (name, found, expected) = (spec.name.clone(), tensor.dims().to_vec(), spec.shape.clone());
+        Err(Error::TensorShape { name, found, expected })
+    }
+
+    /// The tensors of the model that training changed, by name: as trained, or with adapters added to them.
+    ///
+    /// # Errors
+    /// As for [`apply`](Run::apply).
+    pub fn changed<'a>(&'a self, model: &'a ModelFolder) -> Result<Changed<'a>, Error> {
+        self.check_model(&model.identity()?)?;
+        let scope = self.adapters(&model.config)?;
+        if let Method::Full = self.record.training.method {
+            return Ok(Box::new(self.names().map(|name| Ok((name.to_owned(), self.tensor(name)?)))));
+        }
+        let adapters: Vec<Adapter> = scope.adapters().cloned().collect();
+        Ok(Box::new(adapters.into_iter().map(|adapter| {
+            let spec = &adapter.linear().weight;
+            let weight = model.weights.load_f32(&spec.name)?;
+            let weight = Tensor::from_vec(weight, spec.shape.as_slice(), &candle_core::Device::Cpu)?;
+            let [a, b] = adapter.tensors().map(|spec| self.tensor_of(spec));
+            adapter.add_to_weight(&weight, &a?, &b?)?;
+            Ok((spec.name.clone(), weight))
+        })))
+    }
+
+    /// The scope of the run's adapters; nothing where it has none.
+    fn adapters(&self, config: &DecoderConfig) -> Result<Scope, Error> {
+        let method = &self.record.training.method;
+        if let Method::Full = method {
+            return Ok(Scope::nothing());
+        }
+        let scope = Scope::above(config, self.record.frost_line)?.by(config, method)?;
+        if scope.names().eq(self.names()) {
+            return Ok(scope);
+        }
+        let reason = format!("does not hold the adapters that {SETTINGS_FILE} tells of");
+        Err(Error::Run { path: self.path(), reason })
+    }
+
+    /// The trained model: the run's tensors in the place of the model's own, or its adapters beside them.
+    ///
+    /// # Errors
+    /// As for [`apply`](Run::apply) and [`Decoder::open`].
+    pub fn decoder(
+        &self,
+        model: ModelFolder,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<(Decoder, Parameters), Error> {
+        let identity = model.identity()?;
+        self.check_model(&identity)?;
+        let scope = self.adapters(&model.config)?;
+        let (decoder, mut parameters) = Decoder::open(model, scope, device, precision)?;
+        self.apply(&identity, &mut parameters)?;
+        Ok((decoder, parameters))
     }
 
     /// Puts the trained tensors in the place of the model's own; `model` is the identity of the model that the
@@ -179,8 +256,8 @@ impl Run {
     /// none of the model's.
     pub fn apply(&self, model: &ModelIdentity, parameters: &mut Parameters) -> Result<(), Error> {
         self.check_model(model)?;
-        for (name, TrainedTensor { shape, values }) in self.tensors()? {
-            parameters.replace(name, Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?)?;
+        for name in self.names() {
+            parameters.replace(name, self.tensor(name)?)?;
         }
         Ok(())
     }
@@ -198,12 +275,8 @@ impl Run {
     }
 }
 
-/// A trained tensor, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainedTensor {
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
-}
+/// Names and values of changed tensors, f32 on the CPU.
+pub type Changed<'a> = Box<dyn Iterator<Item = Result<(String, Tensor), Error>> + 'a>;
 
 fn read_record(path: &Path) -> Result<RunRecord, Error> {
     let bad = |reason: String| Error::Run { path: path.into(), reason };

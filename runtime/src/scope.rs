@@ -1,17 +1,21 @@
 //! The resolved scope: which tensors are trained.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
+use frostline_schemas::decoder::{DecoderConfig, LayerSpec, TensorSpec};
 use frostline_schemas::folder::ModelIdentity;
 use frostline_schemas::plan::Plan;
+use frostline_schemas::run::Method;
 
+use crate::adapters::{self, Adapter};
 use crate::error::Error;
 
-/// The names of the tensors to train, all of them tensors of one model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The names of the tensors to train, all of them tensors of one model or of adapters beside them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
     names: BTreeSet<String>,
+    /// By the name of the weight that they stand beside.
+    adapters: BTreeMap<String, Adapter>,
 }
 
 impl Scope {
@@ -26,7 +30,7 @@ impl Scope {
         match (unknown.is_empty(), names.is_empty()) {
             (false, _) => Err(Error::UnknownTensors { names: unknown.into_iter().map(str::to_owned).collect() }),
             (true, true) => Err(Error::EmptyScope),
-            (true, false) => Ok(Scope { names: names.into_iter().map(str::to_owned).collect() }),
+            (true, false) => Ok(Scope::of(names.into_iter().map(str::to_owned))),
         }
     }
 
@@ -41,7 +45,7 @@ impl Scope {
 
     /// No tensor at all: a model to be evaluated.
     pub fn nothing() -> Scope {
-        Scope { names: BTreeSet::new() }
+        Scope::default()
     }
 
     /// The layers above the frost line and the final norm: what a plan trains unless asked for more.
@@ -52,12 +56,48 @@ impl Scope {
         if frost_line >= config.layers.len() {
             return Err(Error::FrostLine { frost_line, layers: config.layers.len() });
         }
-        Ok(Scope { names: frostline_schemas::scope::tensors(config, frost_line).into_iter().collect() })
+        Ok(Scope::of(frostline_schemas::scope::tensors(config, frost_line)))
     }
 
     /// Every tensor of the model: for comparison with other implementations, no plan asks for it.
     pub fn everything(config: &DecoderConfig) -> Scope {
-        Scope { names: config.tensors().into_iter().map(|spec| spec.name.clone()).collect() }
+        Scope::of(config.tensors().into_iter().map(|spec| spec.name.clone()))
+    }
+
+    fn of(names: impl IntoIterator<Item = String>) -> Scope {
+        Scope { names: names.into_iter().collect(), adapters: BTreeMap::new() }
+    }
+
+    /// What a method trains of the scope: its tensors themselves, or adapters beside its weights and nothing else.
+    ///
+    /// # Errors
+    /// As for [`adapters::beside`].
+    pub fn by(self, config: &DecoderConfig, method: &Method) -> Result<Scope, Error> {
+        let Method::Lora(lora) = method else { return Ok(self) };
+        let adapters = adapters::beside(config, &self, lora)?;
+        let names = adapters.values().flat_map(Adapter::tensors).map(|spec| spec.name.clone()).collect();
+        Ok(Scope { names, adapters })
+    }
+
+    /// The adapter beside a weight.
+    pub fn adapter(&self, weight: &TensorSpec) -> Option<&Adapter> {
+        self.adapters.get(&weight.name)
+    }
+
+    /// All adapters, by the names of the weights that they stand beside.
+    pub fn adapters(&self) -> impl Iterator<Item = &Adapter> {
+        self.adapters.values()
+    }
+
+    /// Whether a tensor's first gradient is zero everywhere: that of an adapter's A, whose B begins at zero.
+    pub fn begins_at_zero(&self, name: &str) -> bool {
+        self.adapters().any(|adapter| adapter.tensors()[0].name == name)
+    }
+
+    /// Elements of all tensors that are trained.
+    pub fn parameters(&self, config: &DecoderConfig) -> u64 {
+        let own = config.tensors().into_iter().filter(|spec| self.holds(spec));
+        own.chain(self.adapters().flat_map(Adapter::tensors)).map(TensorSpec::elements).sum()
     }
 
     /// Whether the tensor is trained.
@@ -81,7 +121,8 @@ impl Scope {
         if self.holds(&config.embedding) || self.holds_any(&config.position_embedding) {
             return 0;
         }
-        let lowest = config.layers.iter().position(|layer| self.holds_any(layer.tensors()));
+        let reached = |spec: &TensorSpec| self.holds(spec) || self.adapter(spec).is_some();
+        let lowest = config.layers.iter().position(|layer| LayerSpec::tensors(layer).into_iter().any(reached));
         lowest.unwrap_or(config.layers.len())
     }
 }

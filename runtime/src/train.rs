@@ -8,6 +8,7 @@ use frostline_schemas::examples::Example;
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
+use crate::adapters;
 use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
 use crate::boundary::{self, Boundary, CacheSettings};
 use crate::decoder::{Decoder, Listener};
@@ -143,11 +144,10 @@ pub(crate) fn prepare(
     settings: &Settings,
 ) -> Result<(Decoder, Parameters), Error> {
     check(&settings.training, examples)?;
-    let ModelFolder { config, weights, .. } = model;
-    warn(&config, examples, settings.training.batch_size);
-    let precision = settings.precision.unwrap_or(Precision::of(settings.device));
-    let parameters = Parameters::new(&config, weights, &scope, device::open(settings.device)?, precision)?;
-    let decoder = Decoder::new(config, scope).recomputing(settings.recompute);
+    warn(&model.config, examples, settings.training.batch_size);
+    let (decoder, mut parameters) = Decoder::open(model, scope, settings.device, settings.precision)?;
+    adapters::initialise(decoder.scope(), &mut parameters, settings.training.seed)?;
+    let decoder = decoder.recomputing(settings.recompute);
     decoder.check(examples)?;
     Ok((decoder, parameters))
 }

@@ -27,6 +27,7 @@ use frostline_schemas::weights::{Dtype, Weights};
 
 fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
     let training = TrainingSettings {
+        method: Method::Full,
         steps,
         batch_size,
         accumulation,

@@ -15,6 +15,10 @@ pub const SETTINGS_FILE: &str = "settings.json";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The file with the trained tensors and nothing else.
 pub const TRAINED_FILE: &str = "trained.safetensors";
+/// The file with the trained adapters and nothing else, as PEFT writes it.
+pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
+/// The file that tells PEFT what the adapters are.
+pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
 /// The key in the trained file's metadata that holds the plan's id.
 pub const PLAN_KEY: &str = "frostline.plan";
 /// The key in the trained file's metadata that holds the digest of the weights that training began from.
@@ -43,6 +47,8 @@ pub struct RunRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
+    #[serde(default)]
+    pub method: Method,
     /// Optimiser steps in all.
     pub steps: u64,
     /// Rows of a micro-batch.
@@ -60,8 +66,40 @@ pub struct TrainingSettings {
     /// Tokens of an example; what goes beyond is cut off.
     pub max_length: usize,
     pub order: Order,
-    /// Seed of the shuffle.
+    /// Seed of the shuffle and of what adapters begin with.
     pub seed: u64,
+}
+
+/// What of the planned layers is trained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Method {
+    /// The planned tensors themselves.
+    #[default]
+    Full,
+    /// Low-rank adapters beside them.
+    Lora(Lora),
+}
+
+/// Low-rank adapters (Hu et al., arXiv 2106.09685): `y = W x + (alpha / rank) · B A x`, of which A and B are trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    pub alpha: f64,
+    /// The linear layers with an adapter: the last part of their names.
+    pub targets: Vec<String>,
+}
+
+impl Method {
+    /// The file that holds what was trained.
+    pub fn file(&self) -> &'static str {
+        match self {
+            Method::Full => TRAINED_FILE,
+            Method::Lora(_) => ADAPTER_FILE,
+        }
+    }
 }
 
 /// How the learning rate runs after the warm-up, in which it is multiplied by `(step + 1) / warmup_steps`.

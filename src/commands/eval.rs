@@ -17,11 +17,10 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let model = ModelFolder::open(&arguments.model)?;
     let examples = model.read_examples(&arguments.data, arguments.max_length)?.examples;
     let run = arguments.run.as_deref().map(Run::open).transpose()?;
-    let identity = run.is_some().then(|| model.identity()).transpose()?;
-    let (decoder, mut parameters) = Decoder::frozen(model, arguments.compute.device, None)?;
-    if let (Some(run), Some(identity)) = (&run, &identity) {
-        run.apply(identity, &mut parameters)?;
-    }
+    let (decoder, parameters) = match &run {
+        Some(run) => run.decoder(model, arguments.compute.device, None)?,
+        None => Decoder::frozen(model, arguments.compute.device, None)?,
+    };
     let bar = Bar::new(output, "evaluating");
     let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
     let evaluation = device::on_threads(arguments.compute.threads, || {

@@ -13,7 +13,7 @@ use frostline_schemas::device::Device;
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{Aggregate, Gain, Plan};
-use frostline_schemas::run::{Order, Schedule, TrainingSettings};
+use frostline_schemas::run::{Method, Order, Schedule, TrainingSettings};
 use serde_json::{Value as Json, json};
 
 use super::eval;
@@ -128,6 +128,7 @@ fn train_one(
 fn training() -> Settings {
     Settings {
         training: TrainingSettings {
+            method: Method::Full,
             steps: STEPS,
             batch_size: BATCH,
             accumulation: 1,

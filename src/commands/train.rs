@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use frostline_runtime::adapters;
 use frostline_runtime::batches::steps_of_epochs;
 use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache;
@@ -13,16 +14,23 @@ use frostline_runtime::rehearsal::{Rehearsal, rehearse};
 use frostline_runtime::run_folder::RunWriter;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start};
+use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{self, Order, RunRecord, Schedule, StepMetrics, TrainingSettings};
+use frostline_schemas::run::{self, Lora, Method, Order, RunRecord, Schedule, StepMetrics, TrainingSettings};
 use serde_json::{Value as Json, json};
 
 use super::eval;
-use crate::arguments::{CacheArguments, CachePlace, OrderName, PrecisionName, ScheduleName, TrainArguments};
+use crate::arguments::{
+    CacheArguments, CachePlace, LoraArguments, MethodName, OrderName, PrecisionName, ScheduleName, TrainArguments,
+};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::show::{self, count};
+
+/// Of adapters, where not given.
+const RANK: usize = 16;
+const ALPHA: f64 = 32.0;
 
 pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
@@ -31,10 +39,10 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     // Read before training, so that a bad row does not cost a training.
     let held_out = arguments.eval.as_deref().map(|path| model.read_examples(path, arguments.max_length));
     let held_out = held_out.transpose()?;
-    let settings = settings(arguments, data.examples.len())?;
+    let settings = settings(arguments, method(arguments, &model.config)?, data.examples.len())?;
 
     let identity = model.identity()?;
-    let scope = Scope::of_plan(&plan, &identity, &model.config)?;
+    let scope = Scope::of_plan(&plan, &identity, &model.config)?.by(&model.config, &settings.training.method)?;
     if arguments.dry_run {
         let rehearsal = rehearse(model, scope, &data.examples, &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
@@ -43,7 +51,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         version: run::VERSION,
         plan: plan.id,
         frost_line: plan.decision.frost_line,
-        trained_parameters: plan.trained_parameters(),
+        trained_parameters: scope.parameters(&model.config),
         model: identity.clone(),
         model_folder: std::path::absolute(&arguments.model)?,
         data: data.digest,
@@ -68,7 +76,28 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     report(arguments, output, &record, &watch, seconds, evaluation.transpose()?)
 }
 
-fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Settings> {
+fn method(arguments: &TrainArguments, config: &DecoderConfig) -> anyhow::Result<Method> {
+    let LoraArguments { rank, alpha, targets } = &arguments.lora;
+    match arguments.method {
+        MethodName::Full if rank.is_some() || alpha.is_some() || targets.is_some() => {
+            anyhow::bail!(
+                "--rank, --alpha and --targets say what adapters are like; add --method lora or leave them out"
+            )
+        }
+        MethodName::Full => Ok(Method::Full),
+        MethodName::Lora => Ok(Method::Lora(Lora {
+            rank: rank.unwrap_or(RANK),
+            alpha: alpha.unwrap_or(ALPHA),
+            targets: match targets.as_deref() {
+                None => adapters::target_names(config),
+                Some([all]) if all == "all" => adapters::target_names(config),
+                Some(names) => names.to_vec(),
+            },
+        })),
+    }
+}
+
+fn settings(arguments: &TrainArguments, method: Method, examples: usize) -> anyhow::Result<Settings> {
     let rows_a_step = arguments.batch_size.saturating_mul(arguments.accumulation);
     let steps = match (arguments.length.steps, arguments.length.epochs) {
         (Some(steps), _) => steps,
@@ -76,6 +105,7 @@ fn settings(arguments: &TrainArguments, examples: usize) -> anyhow::Result<Setti
     };
     Ok(Settings {
         training: TrainingSettings {
+            method,
             steps,
             batch_size: arguments.batch_size,
             accumulation: arguments.accumulation,

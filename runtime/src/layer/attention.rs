@@ -180,15 +180,15 @@ impl Attention {
                 }
             };
             let dy = self.join([&q, k, v])?;
-            all.collect(passed.x, &dy, gradients)?;
+            all.collect(parameters, passed.x, &dy, gradients)?;
             return passed.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
         }
         let [q, k, v] = self.projection.linears.as_slice() else {
             return Err(Error::Internal("three projections"));
         };
-        q.collect(&context.select(passed.x, passed.places)?, &parts[0], gradients)?;
-        k.collect(passed.x, &parts[1], gradients)?;
-        v.collect(passed.x, &parts[2], gradients)?;
+        q.collect(parameters, &context.select(passed.x, passed.places)?, &parts[0], gradients)?;
+        k.collect(parameters, passed.x, &parts[1], gradients)?;
+        v.collect(parameters, passed.x, &parts[2], gradients)?;
         if !passed.wants_input {
             return Ok(None);
         }
@@ -242,7 +242,7 @@ impl Inner for Attention {
         passed: Passed,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        self.output.collect(&saved.attention.output, passed.dy, gradients)?;
+        self.output.collect(parameters, &saved.attention.output, passed.dy, gradients)?;
         if !passed.wants_input && !self.is_trained_below() {
             return Ok(None);
         }

@@ -99,7 +99,7 @@ impl Projection {
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let mut through = |linear: &Linear, dy: Tensor, sum: Option<Tensor>| {
-            linear.collect(x, &dy, gradients)?;
+            linear.collect(parameters, x, &dy, gradients)?;
             wants_input.then(|| linear.input_gradient(parameters, &dy, sum)).transpose()
         };
         match (self, dgate) {
@@ -147,7 +147,7 @@ impl Inner for Mlp {
     ) -> Result<Option<Tensor>, Error> {
         let Saved { gate, up } = saved;
         if self.down.is_trained() {
-            self.down.collect(&self.activated(gate.as_ref(), &up)?, passed.dy, gradients)?;
+            self.down.collect(parameters, &self.activated(gate.as_ref(), &up)?, passed.dy, gradients)?;
         }
         if !passed.wants_input && !self.projection.is_trained() {
             return Ok(None);

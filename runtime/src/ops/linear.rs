@@ -20,6 +20,14 @@ pub fn forward(x: &Tensor, weight: &Matrix, bias: Option<&Tensor>, layout: Linea
     }
 }
 
+/// `x Wᵀ`, added to `sum`, which nobody else holds.
+pub fn forward_onto(x: &Tensor, weight: &Matrix, layout: LinearLayout, sum: Tensor) -> Result<Tensor> {
+    match layout {
+        LinearLayout::OutputsFirst => times_transposed(x, weight, Some(sum)),
+        LinearLayout::InputsFirst => times(x, weight, Some(sum)),
+    }
+}
+
 /// `dx = dy W`, added to `sum` where there is one, which nobody else holds.
 pub fn input_gradient(dy: &Tensor, weight: &Matrix, layout: LinearLayout, sum: Option<Tensor>) -> Result<Tensor> {
     match layout {
