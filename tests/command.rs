@@ -134,7 +134,7 @@ fn adapters_are_trained_evaluated_and_merged() {
     let lora = ["--method", "lora", "--rank", "4", "--alpha", "8", "--targets", "q_proj,v_proj,down_proj"];
     let flags = ["--out", "run", "--steps", "60", "--eval", "test.jsonl"];
     let trained = desk.json(&[&TRAIN[..], &[&llama], &flags, &lora].concat());
-    assert!(trained["last_loss"].as_f64().unwrap() < trained["first_loss"].as_f64().unwrap() / 2.0, "{trained}");
+    assert!(trained["last_loss"].as_f64().unwrap() < 0.7 * trained["first_loss"].as_f64().unwrap(), "{trained}");
     // Two layers; of 32 → 32, 32 → 16 and 64 → 32.
     assert_eq!(trained["trained_parameters"], 2 * 4 * (64 + 48 + 96));
     let method = &desk.read_json("run/settings.json")["training"]["method"];
@@ -163,7 +163,7 @@ fn flags_of_adapters_that_make_no_sense_are_refused() {
     let said = fails(&["--method", "lora", "--rank", "17"]);
     assert!(said.contains("at most 16") && said.contains("k_proj"), "{said}");
     assert!(fails(&["--method", "lora", "--rank", "0"]).contains("--rank"));
-    assert!(fails(&["--method", "lora", "--alpha", "-1"]).contains("--alpha"));
+    assert!(fails(&["--method", "lora", "--alpha", "0"]).contains("--alpha"));
     assert!(fails(&["--rank", "8"]).contains("add --method lora"));
     assert!(!desk.path("run").exists());
 }
