@@ -29,7 +29,7 @@ pub struct Batch {
     pub longest: u64,
 }
 
-/// The most rows of a step, and the most places of a batch, padding included: far more than any machine trains at once,
+/// The most rows of a step, and the most places of a batch: far more than any machine trains at once,
 /// and few enough that a slip of the hand is refused before it takes memory.
 pub const MAX_SIZE: usize = 1 << 24;
 

@@ -41,6 +41,11 @@ pub struct Boundary {
 }
 
 impl Boundary {
+    /// Computed for each batch.
+    pub fn computed() -> Boundary {
+        Boundary { cache: None }
+    }
+
     /// Decides for a run that takes `visits` rows out of `examples` (those that it will see), and fills the cache where
     /// it is used, `batch_size` rows at a time.
     ///
@@ -56,22 +61,33 @@ impl Boundary {
         batch_size: usize,
         caching: Caching,
     ) -> Result<Boundary, Error> {
-        let Some(settings) = settings.filter(|_| decoder.frost_line() > 0) else { return Ok(Boundary { cache: None }) };
+        let Some(settings) = settings.filter(|_| decoder.frost_line() > 0) else { return Ok(Boundary::computed()) };
         let key = CacheKey::new(model, decoder.frost_line(), &arithmetic(parameters));
+        match Boundary::cached(settings, key, (decoder, parameters), examples, visits, batch_size, caching) {
+            Err(error) if settings.using == Using::WherePaying && is_of_cache(&error, settings) => {
+                tracing::warn!("states at the frost line are not cached: {error}");
+                Ok(Boundary::computed())
+            }
+            opened => opened,
+        }
+    }
+
+    fn cached(
+        settings: &CacheSettings,
+        key: CacheKey,
+        model: (&Decoder, &Parameters),
+        examples: &[Example],
+        visits: u64,
+        batch_size: usize,
+        caching: Caching,
+    ) -> Result<Boundary, Error> {
         let mut cache = Cache::new(&settings.root, key, settings.limit);
         let missing = cache.missing(examples)?;
         if settings.using == Using::WherePaying && !missing.is_empty() && visits <= examples.len() as u64 {
-            return Ok(Boundary { cache: None });
+            return Ok(Boundary::computed());
         }
-        match fill(&mut cache, (decoder, parameters), examples, batch_size, caching) {
-            Err(error @ (Error::CacheLimit { .. } | Error::CacheDisk { .. }))
-                if settings.using == Using::WherePaying =>
-            {
-                tracing::warn!("states at the frost line are not cached: {error}");
-                Ok(Boundary { cache: None })
-            }
-            filled => filled.map(|()| Boundary { cache: Some(cache) }),
-        }
+        fill(&mut cache, model, examples, batch_size, caching)?;
+        Ok(Boundary { cache: Some(cache) })
     }
 
     /// The states of a batch that lie in the cache, [places · hidden]; `None` where any is not there.
@@ -128,8 +144,17 @@ fn fill(
     writer.finish()
 }
 
+/// Whether it is the cache's files or room that failed.
+fn is_of_cache(error: &Error, settings: &CacheSettings) -> bool {
+    match error {
+        Error::CacheLimit { .. } | Error::CacheDisk { .. } => true,
+        Error::File { path, .. } => path.starts_with(&settings.root),
+        _ => false,
+    }
+}
+
 /// What the states come from beside the model: the same arithmetic gives the same bits.
 fn arithmetic(parameters: &Parameters) -> String {
-    let device = if parameters.device().is_cpu() { "cpu" } else { "cuda" };
+    let device = if parameters.device().is_cpu() { cpu::instructions() } else { "cuda" };
     format!("{} on {device}", parameters.dtype().as_str())
 }

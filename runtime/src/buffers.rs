@@ -16,8 +16,8 @@ const LARGE: usize = 1 << 20;
 const KEPT: usize = 1024;
 /// Large buffers taken after which one that stayed idle is given back: a few steps' worth.
 const PATIENCE: u64 = 8192;
-/// Of all kept buffers; nothing here wants more.
-const ALIGN: usize = 64;
+/// Of all kept buffers: what the system gives without asking, so that fresh zeroed pages need no clearing.
+const ALIGN: usize = 16;
 
 static IDLE: Mutex<Idle> =
     Mutex::new(Idle { blocks: [Block { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0 });
@@ -54,7 +54,7 @@ impl Idle {
         Some(std::ptr::with_exposed_provenance_mut(start))
     }
 
-    /// Keeps a block; returns those that have to go for it, one at most that had been idle for long.
+    /// Keeps a block; returns the one that has to go for it, or that had been idle for long.
     fn give(&mut self, start: *mut u8, size: usize) -> Option<Block> {
         let oldest = self.blocks[..self.count].first().copied();
         let gone = oldest.filter(|block| self.count == KEPT || self.taken - block.since > PATIENCE);

@@ -109,13 +109,17 @@ impl Decoder {
     /// positions.
     ///
     /// # Errors
-    /// [`Error::Token`] and [`Error::TooLong`] with the row's line.
+    /// [`Error::Token`], [`Error::TargetPlaces`] and [`Error::TooLong`] with the row's line.
     pub fn check(&self, examples: &[Example]) -> Result<(), Error> {
         let vocabulary = self.config.embedding.shape[0].min(self.config.head.shape[0]);
         for Example { line, tokens, targets, .. } in examples {
             let mut all = tokens.iter().chain(targets.iter().map(|target| &target.token));
             if let Some(&token) = all.find(|&&token| token as usize >= vocabulary) {
                 return Err(Error::Token { line: *line, token, vocabulary });
+            }
+            let positions = || targets.iter().map(|target| target.position as usize);
+            if positions().any(|position| position >= tokens.len()) || !positions().is_sorted_by(|a, b| a < b) {
+                return Err(Error::TargetPlaces { line: *line });
             }
             self.check_length(*line, tokens.len())?;
         }
@@ -136,7 +140,7 @@ impl Decoder {
 
     /// The state at the frost line, [places, hidden]: it depends on nothing that is trained, unless an embedding is.
     ///
-    /// What it is for one row does not depend, bit for bit, on the rows beside it.
+    /// In f32 on the CPU, what it is for one row does not depend, bit for bit, on the rows beside it.
     pub fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
         let context = self.context(parameters, batch)?;
         let mut hidden = self.embed(parameters, batch)?;

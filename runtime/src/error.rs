@@ -47,6 +47,9 @@ pub enum Error {
     /// A token outside the vocabulary.
     #[error("line {line}: token {token} is outside the vocabulary of {vocabulary}; is this the model's tokenizer?")]
     Token { line: u64, token: u32, vocabulary: usize },
+    /// Targets outside their row, out of order or twice at one place.
+    #[error("line {line}: targets must stand within their row, in order, one at each place")]
+    TargetPlaces { line: u64 },
     /// An example longer than the learned positions.
     #[error(
         "line {line}: {tokens} tokens are more than the {positions} places that the model knows; give --max-length {positions} or less"

@@ -1,6 +1,6 @@
 //! The gradients of one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
 use frostline_schemas::decoder::LinearSpec;
@@ -16,6 +16,8 @@ use crate::scope::Scope;
 #[derive(Debug, Default)]
 pub struct Gradients {
     by_name: BTreeMap<String, Tensor>,
+    /// Those of them whose memory is taken from `spare`, and goes back there.
+    in_place: BTreeSet<String>,
     spare: Vec<Tensor>,
 }
 
@@ -62,13 +64,15 @@ impl Gradients {
         };
         let result = f(&gradient, Into::Replace)?;
         self.by_name.insert(name.to_owned(), gradient);
+        self.in_place.insert(name.to_owned());
         Ok(result)
     }
 
     /// Forgets all gradients and keeps their memory for the next.
     pub fn clear(&mut self) {
-        let done = std::mem::take(&mut self.by_name).into_values();
-        self.spare.extend(done.filter(on_kernels));
+        let done = std::mem::take(&mut self.by_name);
+        let written = std::mem::take(&mut self.in_place);
+        self.spare.extend(done.into_iter().filter(|(name, _)| written.contains(name)).map(|(_, gradient)| gradient));
     }
 
     /// Names of the tensors that received a gradient, sorted.
@@ -98,7 +102,7 @@ pub fn norm(squares: &Squares) -> f64 {
 /// # Errors
 /// [`Error::Unproved`] with the names.
 pub fn prove(squares: &Squares, scope: &Scope) -> Result<Vec<String>, Error> {
-    let planned: std::collections::BTreeSet<&str> = scope.names().collect();
+    let planned: BTreeSet<&str> = scope.names().collect();
     let names = |keep: &dyn Fn(&str, f64) -> bool| -> Vec<String> {
         squares.iter().filter(|(name, square)| keep(name, **square)).map(|(name, _)| name.clone()).collect()
     };
@@ -146,4 +150,24 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64, Error> {
         return Ok(cpu::sum_of_squares(tensor)?);
     }
     Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn memory_is_used_again_and_does_not_pile_up() {
+        let mut gradients = Gradients::default();
+        for step in 0..3 {
+            let small = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
+            gradients.add("bias", small).unwrap();
+            let into = gradients.in_place("weight", &[2, 4], |_, into| Ok(into)).unwrap();
+            assert_eq!((into, gradients.spare.len()), (Into::Replace, 0), "{step}");
+            assert_eq!(gradients.in_place("weight", &[2, 4], |_, into| Ok(into)).unwrap(), Into::Add);
+            gradients.clear();
+            assert_eq!((gradients.spare.len(), gradients.names().count()), (1, 0), "{step}");
+        }
+    }
 }

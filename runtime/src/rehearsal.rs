@@ -13,8 +13,6 @@ use crate::train::{Prepared, Settings, Start, Trainer, prepare};
 
 /// Steps that are timed, after one of the largest batch.
 const TIMED: u64 = 2;
-/// Steps among which the largest and the usual batch are looked for.
-const LOOKED_AT: u64 = 4096;
 
 /// What a run will take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +42,7 @@ pub fn rehearse(
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
         let start = trainer.start()?;
-        let (largest, usual) = trainer.typical_steps(examples, LOOKED_AT);
+        let (largest, usual) = trainer.typical_steps(examples);
         let tokens = |step: &[Prepared]| step.iter().map(|prepared| prepared.batch.tokens.len()).sum();
         let largest_tokens = tokens(&largest);
         trainer.step(0, largest, Instant::now())?;

@@ -203,6 +203,9 @@ pub(crate) struct Prepared {
     pub state: Option<Vec<f32>>,
 }
 
+/// Steps among which a dry run looks for the largest.
+const MAX_LOOKED_AT: u64 = 1 << 16;
+
 /// Training as it goes on.
 pub(crate) struct Trainer {
     pub decoder: Decoder,
@@ -232,20 +235,29 @@ impl Trainer {
         self.settings.batch_size * self.settings.accumulation
     }
 
-    /// Of the first steps, at most `most`, the one with the most tokens and the one nearest to their mean.
-    pub fn typical_steps(&self, examples: &[Example], most: u64) -> (Vec<Prepared>, Vec<Prepared>) {
+    /// The step with the most tokens, and the one of two hundred that is nearest to the mean.
+    pub fn typical_steps(&self, examples: &[Example]) -> (Vec<Prepared>, Vec<Prepared>) {
+        const USUAL: u64 = 200;
+        let tokens = |step: &[usize]| step.iter().map(|&row| examples[row].tokens.len()).sum::<usize>();
+        let mean =
+            examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
+        let mean = (mean * self.rows_per_step() as f64) as usize;
         let mut rows = self.rows(examples);
-        let steps: Vec<Vec<usize>> =
-            (0..self.settings.steps.min(most)).map(|_| rows.take(self.rows_per_step())).collect();
-        let tokens = |step: &Vec<usize>| step.iter().map(|&row| examples[row].tokens.len()).sum::<usize>();
-        let mean = steps.iter().map(tokens).sum::<usize>() / steps.len().max(1);
-        let laid = |step: Option<&Vec<usize>>| {
-            let micro_batches = step.into_iter().flat_map(|step| step.chunks(self.settings.batch_size));
+        let (mut largest, mut usual) = (Vec::new(), Vec::new());
+        for number in 0..self.settings.steps.min(MAX_LOOKED_AT) {
+            let step = rows.take(self.rows_per_step());
+            if number == 0 || (number < USUAL && tokens(&step).abs_diff(mean) < tokens(&usual).abs_diff(mean)) {
+                usual = step.clone();
+            }
+            if tokens(&step) > tokens(&largest) {
+                largest = step;
+            }
+        }
+        let laid = |step: Vec<usize>| {
             let batch = |rows: &[usize]| Batch::new(rows.iter().map(|&row| &examples[row]));
-            micro_batches.map(|rows| Prepared { batch: batch(rows), state: None }).collect()
+            step.chunks(self.settings.batch_size).map(|rows| Prepared { batch: batch(rows), state: None }).collect()
         };
-        let usual = steps.iter().min_by_key(|step| tokens(step).abs_diff(mean));
-        (laid(steps.iter().max_by_key(|step| tokens(step))), laid(usual))
+        (laid(largest), laid(usual))
     }
 
     /// Where the states at the frost line come from; of the rows alone that the run will see.
@@ -256,6 +268,9 @@ impl Trainer {
         examples: &[Example],
         observer: &mut dyn Observer,
     ) -> Result<Boundary, Error> {
+        if settings.is_none() || self.decoder.frost_line() == 0 {
+            return Ok(Boundary::computed());
+        }
         let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
         let seen: Vec<Example> = if visits >= examples.len() as u64 {
             examples.to_vec()

@@ -206,6 +206,34 @@ fn a_cache_without_room_is_no_reason_to_stop_unless_it_was_asked_for() {
     assert!(message.contains("--cache-limit") && message.contains("--cache off"), "{message}");
 }
 
+/// In a folder that cannot be one, as in a home that cannot be written to.
+#[test]
+fn a_cache_that_cannot_be_written_is_no_reason_to_stop_unless_it_was_asked_for() {
+    let (case, folder) = (Case::open("llama"), tempfile::tempdir().unwrap());
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let uncached = heard(&case, &settings(2, 2, 1)).losses;
+    let cache = |using| cached(&file.join("cache"), using);
+    let unwritten = heard(&case, &Settings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    assert_eq!(unwritten.losses, uncached);
+    let model = ModelFolder::open(&case.folder).unwrap();
+    let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
+    let settings = Settings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
+    assert!(matches!(refused.err().unwrap(), Error::File { .. }));
+}
+
+#[test]
+fn targets_outside_their_row_are_named() {
+    let case = Case::open("llama");
+    let (decoder, _) = case.model(Scope::nothing());
+    for positions in [vec![3], vec![1, 0], vec![1, 1]] {
+        let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
+        let refused = decoder.check(&[Example::new(7, vec![1, 2, 3], targets)]).unwrap_err();
+        assert!(refused.to_string().starts_with("line 7: targets must stand"), "{refused}");
+    }
+}
+
 /// A layer updated as soon as its gradients are there is updated as it would be at the end.
 #[test]
 fn updating_layer_by_layer_changes_no_bit() {

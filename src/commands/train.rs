@@ -145,7 +145,7 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
         "trained_parameters": trained_parameters,
         "steps": steps,
         "step_seconds": rehearsal.step_seconds,
-        "cached_step_seconds": rehearsal.step_seconds - rehearsal.prefix_seconds,
+        "cached_step_seconds": (rehearsal.step_seconds - rehearsal.prefix_seconds).max(0.0),
         "largest_tokens": rehearsal.largest_tokens,
         "peak_bytes": rehearsal.peak_bytes,
     })
@@ -154,7 +154,7 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
 fn rehearsal_text(rehearsal: &Rehearsal) -> String {
     let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
     let parameters = count(trained_parameters as f64);
-    let (step, cached) = (rehearsal.step_seconds, rehearsal.step_seconds - rehearsal.prefix_seconds);
+    let (step, cached) = (rehearsal.step_seconds, (rehearsal.step_seconds - rehearsal.prefix_seconds).max(0.0));
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
     let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), show::bytes);
     format!(

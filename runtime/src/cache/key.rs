@@ -40,6 +40,8 @@ impl CacheKey {
     /// Digest of the key, of the version of format and arithmetic, and of this machine's byte order.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::default();
+        // What a config means, and how it is computed, is this program's to say.
+        hasher.update_framed(env!("CARGO_PKG_VERSION").as_bytes());
         hasher.update_framed(self.family.name().as_bytes());
         hasher.update_framed(self.weights.as_bytes());
         hasher.update_framed(self.config.as_bytes());

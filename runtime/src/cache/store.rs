@@ -89,7 +89,7 @@ pub fn list(root: &Path) -> Result<Vec<Listed>, Error> {
             digest,
             key: read_key(&folder).filter(|key| key.digest() == digest),
             examples: segments.clone().map(|piece| examples(&piece.path)).sum(),
-            bytes: pieces.iter().map(|piece| piece.bytes).sum(),
+            bytes: total(&pieces),
             last_used: segments.map(|piece| piece.used).max(),
         })
     });
@@ -128,7 +128,7 @@ fn clear_folder(digest: Digest, folder: &Path, cleared: &mut Cleared) -> Result<
     for piece in pieces(folder).map_err(Error::file(folder))? {
         if !in_use(&piece.path) {
             std::fs::remove_file(&piece.path).map_err(Error::file(&piece.path))?;
-            cleared.bytes += piece.bytes;
+            cleared.bytes = cleared.bytes.saturating_add(piece.bytes);
         }
     }
     let keys = if remove_if_empty(folder) { &mut cleared.keys } else { &mut cleared.in_use };
@@ -218,10 +218,10 @@ pub fn make_room(root: &Path, needed: u64, limit: u64) -> Result<(), Error> {
     let mut used = 0;
     for (_, folder) in key_folders(root)? {
         for piece in pieces(&folder).map_err(Error::file(&folder))? {
-            if in_use(&piece.path) { used += piece.bytes } else { idle.push(piece) }
+            if in_use(&piece.path) { used = u64::saturating_add(used, piece.bytes) } else { idle.push(piece) }
         }
     }
-    let mut removable: u64 = idle.iter().map(|piece| piece.bytes).sum();
+    let mut removable = total(&idle);
     let mut free = fs4::available_space(root).map_err(Error::file(root))?;
     if needed.saturating_add(used) > limit {
         return Err(Error::CacheLimit { root: root.into(), needed, limit, in_use: used });
@@ -230,7 +230,7 @@ pub fn make_room(root: &Path, needed: u64, limit: u64) -> Result<(), Error> {
         return Err(Error::CacheDisk { root: root.into(), needed, free: free.saturating_add(removable) });
     }
     idle.sort_by_key(|piece| std::cmp::Reverse(piece.used));
-    while needed.saturating_add(used + removable) > limit || needed > free {
+    while needed.saturating_add(used).saturating_add(removable) > limit || needed > free {
         let Some(oldest) = idle.pop() else {
             return Err(Error::CacheDisk { root: root.into(), needed, free });
         };
@@ -333,4 +333,8 @@ fn examples(path: &Path) -> u64 {
     let records =
         files::map(path).ok().and_then(|map| segment::parse(&map).ok().map(|contents| contents.records.len()));
     records.unwrap_or(0) as u64
+}
+
+fn total(pieces: &[Piece]) -> u64 {
+    pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.bytes))
 }

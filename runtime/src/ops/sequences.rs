@@ -48,6 +48,18 @@ impl Sequences {
         }
     }
 
+    /// Whether the spans take all queries, one after the other, and see no place that there is not.
+    pub fn are_whole(&self) -> bool {
+        let mut next = 0;
+        let consecutive = self.spans.iter().all(|span| {
+            let follows = span.queries.start == next && span.queries.end >= next;
+            next = span.queries.end;
+            follows && span.keys.iter().all(|keys| keys.start <= keys.end && keys.end <= self.places())
+        });
+        consecutive && next == self.queries()
+    }
+
+    /// The sequences, and branches of them.
     pub fn spans(&self) -> &[Span] {
         &self.spans
     }

@@ -103,5 +103,5 @@ fn gelu(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn relu(x: f32) -> (f32, f32) {
-    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+    if x <= 0.0 { (0.0, 0.0) } else { (x, 1.0) }
 }

@@ -23,11 +23,14 @@ struct Heads {
 }
 
 impl Heads {
-    fn new(queries: &Tensor, keys: &Tensor, sequences: &Sequences) -> Result<Heads> {
+    /// Checks that each query belongs to one span, as threads write by spans.
+    fn new([queries, keys, values]: [&Tensor; 3], shape: Shape, sequences: &Sequences) -> Result<Heads> {
         let (rows, heads, head_dim) = queries.dims3()?;
-        let (places, kv_heads, _) = keys.dims3()?;
-        if rows != sequences.queries() || places != sequences.places() {
-            return Err(Error::Msg("attention over other places than the batch has".into()));
+        let (places, kv_heads, key_dim) = keys.dims3()?;
+        let fits = rows == sequences.queries() && places == sequences.places() && sequences.are_whole();
+        let grouped = kv_heads > 0 && heads.is_multiple_of(kv_heads) && key_dim == head_dim;
+        if !fits || !grouped || values.dims() != keys.dims() || shape.window == Some(0) {
+            return Err(Error::Msg("attention over other places or heads than the batch has".into()));
         }
         Ok(Heads { heads, kv_heads, head_dim })
     }
@@ -81,7 +84,7 @@ pub fn forward(
     shape: Shape,
     sequences: &Sequences,
 ) -> Result<(Tensor, Vec<f32>)> {
-    let heads = Heads::new(queries, keys, sequences)?;
+    let heads = Heads::new([queries, keys, values], shape, sequences)?;
     let mut out = vec![0.0; queries.elem_count()];
     let target = Target::new(&mut out, heads.query_width());
     let normalisers = with_slices([queries, keys, values], |[queries, keys, values]| {
@@ -167,7 +170,7 @@ impl Task<'_> {
             let values = values.from_row(block.keys.start);
             let offset = block.queries.start * self.heads.query_width() + self.head * self.heads.head_dim;
             let sizes = [n, self.heads.head_dim, seen];
-            // SAFETY: these rows and columns of the output are this task's own.
+            // SAFETY: these rows and columns of the output are this task's own: no query is in two spans.
             unsafe {
                 let out = out.from(offset);
                 product(sizes, out, Strided::rows(scores, seen), values, Into::Replace, Parallelism::None);
@@ -217,7 +220,7 @@ impl Task<'_> {
             multiply([seen, size, n], &mut dkeys[start * size..], size, ds.transposed(), queries, Into::Add);
             let offset = block.queries.start * self.heads.query_width() + self.head * size;
             let keys = keys.from_row(start);
-            // SAFETY: these rows and columns of the queries' gradient are this task's own.
+            // SAFETY: these rows and columns of the queries' gradient are this task's own: no query is in two spans.
             unsafe { product([n, size, seen], dqueries.from(offset), ds, keys, Into::Replace, Parallelism::None) };
         }
         (dkeys, dvalues)
@@ -258,7 +261,7 @@ pub fn backward(
     shape: Shape,
     sequences: &Sequences,
 ) -> Result<[Tensor; 3]> {
-    let heads = Heads::new(queries, keys, sequences)?;
+    let heads = Heads::new([queries, keys, values], shape, sequences)?;
     let mut dqueries = vec![0.0; queries.elem_count()];
     let (mut dkeys, mut dvalues) = (vec![0.0; keys.elem_count()], vec![0.0; keys.elem_count()]);
     let target = Target::new(&mut dqueries, heads.query_width());

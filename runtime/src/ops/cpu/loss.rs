@@ -77,6 +77,11 @@ pub fn cross_entropy(
     mut head_gradient: Option<(&mut [f32], Into)>,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     check(states, head, targets.iter().enumerate().map(|(k, &token)| (k as u32, token)))?;
+    if let Some((gradient, Into::Replace)) = &mut head_gradient
+        && targets.is_empty()
+    {
+        gradient.fill(0.0);
+    }
     let (mut losses, mut gradient) = (Vec::with_capacity(targets.len()), vec![0.0; states.values.len()]);
     for ((start, run), gradient) in states.runs().zip(gradient.chunks_mut(STATES * states.width)) {
         let targets = &targets[start..start + run.count()];
@@ -101,6 +106,9 @@ pub fn cross_entropy(
 
 fn check(states: States, head: Elements, pairs: impl Iterator<Item = (u32, u32)>) -> Result<()> {
     let (count, vocabulary) = (states.count(), head.rows);
+    if head.columns != states.width {
+        return Err(Error::Msg(format!("states of width {} and a head of width {}", states.width, head.columns)));
+    }
     for (state, token) in pairs {
         if token as usize >= vocabulary {
             return Err(Error::Msg(format!("target token {token} is outside the vocabulary of {vocabulary}")));

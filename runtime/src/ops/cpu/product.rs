@@ -148,7 +148,9 @@ impl<'a> Strided<'a> {
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
+        let last = |count: usize, stride: usize| count.checked_sub(1)?.checked_mul(stride);
+        let end = last(rows, self.row).zip(last(columns, self.column)).and_then(|(a, b)| a.checked_add(b));
+        rows == 0 || columns == 0 || end.is_some_and(|end| end < self.values.len())
     }
 }
 
@@ -163,7 +165,7 @@ pub struct Target<'a> {
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a target is only written through by `product`, whose callers vouch that no two overlap.
+// SAFETY: a target's elements are only used by `product`, whose callers vouch that no two threads use the same ones.
 unsafe impl Send for Target<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Target<'_> {}
@@ -182,7 +184,9 @@ impl<'a> Target<'a> {
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows == 0 || columns == 0 || (rows - 1) * self.stride + columns <= self.length
+        let end = rows.saturating_sub(1).checked_mul(self.stride).and_then(|start| start.checked_add(columns));
+        let apart = rows <= 1 || self.stride >= columns;
+        rows == 0 || columns == 0 || (apart && end.is_some_and(|end| end <= self.length))
     }
 }
 
