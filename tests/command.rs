@@ -407,6 +407,9 @@ fn a_cache_changes_nothing_but_the_time() {
     let refused = [&TRAIN[..], &[&llama, "--steps", "12", "--out", "run", "--cache", "tight", "--cache-limit", "1KB"]];
     let said = desk.fails(&refused.concat());
     assert!(said.contains("--cache-limit") && said.contains("--cache off"), "{said}");
+    assert!(!desk.path("run").exists());
+    assert!(desk.fails(&["cache", "clear", ""]).contains("beginning of every key"));
+    assert_eq!(desk.json(&["cache", "list"])["bytes"], listed["bytes"]);
 }
 
 #[test]

@@ -151,6 +151,8 @@ pub struct Rows {
     batch_size: usize,
     rows: Vec<usize>,
     next: usize,
+    /// Rows taken so far, of all epochs.
+    taken: usize,
 }
 
 /// Batches among which rows are sorted by length: few enough that an epoch's order is still much of a shuffle.
@@ -161,7 +163,7 @@ impl Rows {
     /// order on every machine.
     pub fn new(lengths: Vec<usize>, order: Order, seed: u64, batch_size: usize) -> Rows {
         let (random, rows): (_, Vec<usize>) = (ChaCha8Rng::seed_from_u64(seed), (0..lengths.len()).collect());
-        Rows { order, random, batch_size: batch_size.max(1), next: rows.len(), lengths, rows }
+        Rows { order, random, batch_size: batch_size.max(1), next: rows.len(), lengths, rows, taken: 0 }
     }
 
     /// The next `count` rows; an epoch's end is no end.
@@ -179,20 +181,25 @@ impl Rows {
             }
         }
         self.next += 1;
+        self.taken = self.taken.wrapping_add(1);
         self.rows[self.next - 1]
     }
 
-    /// Shuffles, sorts the rows of some batches by length, and shuffles the batches.
+    /// Shuffles, sorts the rows of some batches by length, and shuffles the batches. The first rows fill up the batch
+    /// that the epoch before has begun, so that those after them stay together.
     fn shuffle_by_length(&mut self) {
         self.rows.shuffle(&mut self.random);
-        for bucket in self.rows.chunks_mut(self.batch_size.saturating_mul(BUCKET)) {
+        let begun = self.taken % self.batch_size;
+        let first = ((self.batch_size - begun) % self.batch_size).min(self.rows.len());
+        let (filling, rest) = self.rows.split_at_mut(first);
+        for bucket in rest.chunks_mut(self.batch_size.saturating_mul(BUCKET)) {
             bucket.sort_by_key(|&row| self.lengths[row]);
         }
-        let mut batches: Vec<&[usize]> = self.rows.chunks(self.batch_size).collect();
-        // A shorter batch at the end stays there, or all after it would be out of step.
-        let whole = self.rows.len() / self.batch_size;
+        let mut batches: Vec<&[usize]> = rest.chunks(self.batch_size).collect();
+        // A shorter batch at the end stays there: the next epoch fills it up.
+        let whole = rest.len() / self.batch_size;
         batches[..whole].shuffle(&mut self.random);
-        self.rows = batches.concat();
+        self.rows = [&*filling, &batches.concat()].concat();
     }
 }
 
@@ -269,7 +276,10 @@ mod tests {
         assert!(epoch.chunks(4).all(|batch| spread(batch) <= 1), "{epoch:?}");
         let first: Vec<usize> = epoch.chunks(4).map(|batch| lengths[batch[0]]).collect();
         assert!(!first.is_sorted());
-        assert_ne!(rows.take(50), epoch);
+        // Fifty rows leave half a batch, which the second epoch fills up.
+        let second = rows.take(50);
+        assert_ne!(second, epoch);
+        assert!(second[2..].chunks(4).all(|batch| spread(batch) <= 1), "{second:?}");
     }
 
     #[test]

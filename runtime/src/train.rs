@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// Hears of training as it goes on. An error stops it.
 pub trait Observer: Send {
-    /// Before the first step.
+    /// Before the first step, when all that could be refused has not been.
     fn started(&mut self, _start: &Start) -> Result<(), Error> {
         Ok(())
     }
@@ -126,8 +126,9 @@ pub fn train(
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
-        observer.started(&trainer.start()?)?;
+        let start = trainer.start()?;
         let boundary = trainer.boundary(settings.cache.as_ref(), identity, examples, observer)?;
+        observer.started(&start)?;
         trainer.run(&boundary, examples, observer)?;
         let Trainer { decoder, parameters, .. } = trainer;
         // The loss of a step is that before its update: nothing has seen what the last one did.

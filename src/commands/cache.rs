@@ -14,6 +14,9 @@ use crate::show::bytes;
 pub fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()> {
     match command {
         CacheCommand::List(place) => list(root(place)?, output),
+        CacheCommand::Clear { keys, .. } if keys.iter().any(String::is_empty) => {
+            bail!("an empty KEY is the beginning of every key; name none to clear all")
+        }
         CacheCommand::Clear { keys, place } => clear(root(place)?, keys, output),
     }
 }
