@@ -53,7 +53,7 @@ impl Boundary {
     /// [`Error::CacheLimit`] and [`Error::CacheDisk`] where the cache shall be used and there is no room for it;
     /// [`Error::File`].
     pub fn open(
-        settings: Option<&CacheSettings>,
+        settings: &CacheSettings,
         (decoder, parameters): (&Decoder, &Parameters),
         model: &ModelIdentity,
         examples: &[Example],
@@ -61,7 +61,6 @@ impl Boundary {
         batch_size: usize,
         caching: Caching,
     ) -> Result<Boundary, Error> {
-        let Some(settings) = settings.filter(|_| decoder.frost_line() > 0) else { return Ok(Boundary::computed()) };
         let key = CacheKey::new(model, decoder.frost_line(), &arithmetic(parameters));
         match Boundary::cached(settings, key, (decoder, parameters), examples, visits, batch_size, caching) {
             Err(error) if settings.using == Using::WherePaying && is_of_cache(&error, settings) => {
@@ -86,7 +85,10 @@ impl Boundary {
         if settings.using == Using::WherePaying && !missing.is_empty() && visits <= examples.len() as u64 {
             return Ok(Boundary::computed());
         }
-        fill(&mut cache, model, examples, batch_size, caching)?;
+        if !missing.is_empty() {
+            let bytes = cache.bytes_needed(examples, &missing);
+            fill(&mut cache, model, examples, batch_size, &mut |done| caching(done, missing.len().max(done), bytes))?;
+        }
         Ok(Boundary { cache: Some(cache) })
     }
 
@@ -110,18 +112,15 @@ pub fn state(
     Ok(Tensor::from_vec(values, shape, parameters.device())?.to_dtype(parameters.dtype())?)
 }
 
+/// Computes what the cache lacks; `progress` hears how many states are done.
 fn fill(
     cache: &mut Cache,
     (decoder, parameters): (&Decoder, &Parameters),
     examples: &[Example],
     batch_size: usize,
-    caching: Caching,
+    progress: &mut dyn FnMut(usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let missing = cache.missing(examples)?;
-    let bytes = cache.bytes_needed(examples, &missing);
-    if !missing.is_empty() {
-        caching(0, missing.len(), bytes)?;
-    }
+    progress(0)?;
     let mut writer = cache.writer(examples)?;
     let rows = writer.rows().to_vec();
     let mut done = 0;
@@ -139,7 +138,7 @@ fn fill(
             })
         })??;
         done += rows.len();
-        caching(done, missing.len().max(done), bytes)?;
+        progress(done)?;
     }
     writer.finish()
 }

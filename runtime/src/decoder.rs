@@ -142,12 +142,7 @@ impl Decoder {
     ///
     /// In f32 on the CPU, what it is for one row does not depend, bit for bit, on the rows beside it.
     pub fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        let context = self.context(parameters, batch)?;
-        let mut hidden = self.embed(parameters, batch)?;
-        for layer in &self.layers[..self.frost_line] {
-            hidden = layer.forward(parameters, &context, &hidden, Places::All)?;
-        }
-        Ok(hidden)
+        self.latent_space(self.frost_line, parameters, batch, Places::All)
     }
 
     /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
@@ -190,9 +185,20 @@ impl Decoder {
 
     /// The last latent space, before the final norm, at the places wanted, [places, hidden].
     fn states(&self, parameters: &Parameters, batch: &Batch, places: Places) -> Result<Tensor, Error> {
+        self.latent_space(self.layers.len(), parameters, batch, places)
+    }
+
+    /// The latent space above the first `count` layers; `last` are the places at which the last of all layers is wanted.
+    fn latent_space(
+        &self,
+        count: usize,
+        parameters: &Parameters,
+        batch: &Batch,
+        last: Places,
+    ) -> Result<Tensor, Error> {
         let context = self.context(parameters, batch)?;
         let mut hidden = self.embed(parameters, batch)?;
-        for (layer, places) in self.layers.iter().zip(self.places(places)) {
+        for (layer, places) in self.layers.iter().zip(self.places(last)).take(count) {
             hidden = layer.forward(parameters, &context, &hidden, places)?;
         }
         Ok(hidden)

@@ -209,7 +209,9 @@ trait Inner {
     fn is_trained(&self) -> bool;
 
     /// [places, hidden] → the same width, at the places wanted.
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error>;
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
+        Ok(self.forward_saved(parameters, context, x, places)?.0)
+    }
 
     fn forward_saved(
         &self,

@@ -5,7 +5,6 @@ use std::time::Instant;
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 
-use crate::batches::Batch;
 use crate::device;
 use crate::error::Error;
 use crate::scope::Scope;
@@ -26,6 +25,13 @@ pub struct Rehearsal {
     pub largest_tokens: usize,
     /// The largest resident memory of this process, the largest step included, in bytes; where the system tells.
     pub peak_bytes: Option<u64>,
+}
+
+impl Rehearsal {
+    /// Of a step that reads the state at the frost line from a cache.
+    pub fn cached_step_seconds(&self) -> f64 {
+        (self.step_seconds - self.prefix_seconds).max(0.0)
+    }
 }
 
 /// Takes a few steps in memory, one of them the run's largest, and throws them away.
@@ -54,8 +60,7 @@ pub fn rehearse(
                 trainer.decoder.prefix(&trainer.parameters, batch)?;
             }
             prefixes.push(begun.elapsed().as_secs_f64());
-            let step_of = |batch: &Batch| Prepared { batch: batch.clone(), state: None };
-            let prepared = usual.iter().map(|prepared| step_of(&prepared.batch)).collect();
+            let prepared = usual.clone();
             times.push(trainer.step(step, prepared, Instant::now())?.seconds);
         }
         let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);

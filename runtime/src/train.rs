@@ -1,5 +1,6 @@
 //! Training: examples → batches → prefix → suffix, loss and gradients → optimiser, until the steps are done.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use frostline_schemas::decoder::DecoderConfig;
@@ -198,10 +199,22 @@ fn warn(config: &DecoderConfig, examples: &[Example], batch_size: usize) {
 }
 
 /// The rows of one micro-batch, side by side, and what the cache knows of them.
+#[derive(Clone)]
 pub(crate) struct Prepared {
     pub batch: Batch,
     /// State at the frost line, [places · hidden].
     pub state: Option<Vec<f32>>,
+}
+
+impl Prepared {
+    /// The micro-batches of a step that takes these rows.
+    fn step(rows: &[usize], examples: &[Example], batch_size: usize, boundary: &Boundary) -> Vec<Prepared> {
+        let micro_batch = |rows: &[usize]| {
+            let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
+            Prepared { state: boundary.read(&examples), batch: Batch::new(examples) }
+        };
+        rows.chunks(batch_size).map(micro_batch).collect()
+    }
 }
 
 /// Steps among which a dry run looks for the largest.
@@ -254,11 +267,9 @@ impl Trainer {
                 largest = step;
             }
         }
-        let laid = |step: Vec<usize>| {
-            let batch = |rows: &[usize]| Batch::new(rows.iter().map(|&row| &examples[row]));
-            step.chunks(self.settings.batch_size).map(|rows| Prepared { batch: batch(rows), state: None }).collect()
-        };
-        (laid(largest), laid(usual))
+        let [largest, usual] = [largest, usual]
+            .map(|rows| Prepared::step(&rows, examples, self.settings.batch_size, &Boundary::computed()));
+        (largest, usual)
     }
 
     /// Where the states at the frost line come from; of the rows alone that the run will see.
@@ -269,17 +280,17 @@ impl Trainer {
         examples: &[Example],
         observer: &mut dyn Observer,
     ) -> Result<Boundary, Error> {
-        if settings.is_none() || self.decoder.frost_line() == 0 {
+        let Some(settings) = settings.filter(|_| self.decoder.frost_line() > 0) else {
             return Ok(Boundary::computed());
-        }
+        };
         let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
-        let seen: Vec<Example> = if visits >= examples.len() as u64 {
-            examples.to_vec()
+        let seen: Cow<[Example]> = if visits >= examples.len() as u64 {
+            Cow::Borrowed(examples)
         } else {
             let mut rows = self.rows(examples).take(visits as usize);
             rows.sort_unstable();
             rows.dedup();
-            rows.into_iter().map(|row| examples[row].clone()).collect()
+            Cow::Owned(rows.into_iter().map(|row| examples[row].clone()).collect())
         };
         let model = (&self.decoder, &self.parameters);
         let mut caching = |done, all, bytes| observer.caching(done, all, bytes);
@@ -290,20 +301,12 @@ impl Trainer {
     fn run(&mut self, boundary: &Boundary, examples: &[Example], observer: &mut dyn Observer) -> Result<(), Error> {
         let mut rows = self.rows(examples);
         let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
-        let prepare = move || -> Vec<Prepared> {
-            let rows = rows.take(per_step);
-            let micro_batch = |rows: &[usize]| {
-                let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
-                Prepared { state: boundary.read(&examples), batch: Batch::new(examples) }
-            };
-            rows.chunks(batch_size).map(micro_batch).collect()
-        };
         std::thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::sync_channel(1);
             scope.spawn(move || {
-                let mut prepare = prepare;
+                let mut next = || Prepared::step(&rows.take(per_step), examples, batch_size, boundary);
                 // Whoever stops listening has stopped training.
-                (0..steps).try_for_each(|_| sender.send(prepare()))
+                (0..steps).try_for_each(|_| sender.send(next()))
             });
             for step in 0..steps {
                 let begun = Instant::now();
@@ -374,11 +377,7 @@ impl Trainer {
         let rates = self.optimizer.begin(learning_rate, 1.0);
         let mut updating = Updating { step, scale, rates, optimizer: &mut self.optimizer, squares: Squares::new() };
         let (decoder, parameters, gradients) = (&self.decoder, &mut self.parameters, &mut self.gradients);
-        let mut loss = 0.0;
-        for Prepared { batch, state } in prepared {
-            let state = boundary::state(state, decoder, parameters, &batch)?;
-            loss += decoder.loss_and_gradients(parameters, &batch, state, scale, gradients, &mut updating)?;
-        }
+        let loss = loss_and_gradients(decoder, prepared, scale, (parameters, gradients), &mut updating)?;
         // What is above the layers, where no layer is trained.
         updating.layer_done(parameters, gradients)?;
         Ok((loss * scale, updating.squares))
@@ -393,13 +392,9 @@ impl Trainer {
         learning_rate: f64,
     ) -> Result<(f64, Squares), Error> {
         let scale = 1.0 / targets.max(1) as f64;
-        let mut loss = 0.0;
         self.gradients.clear();
         let (decoder, parameters, gradients) = (&self.decoder, &mut self.parameters, &mut self.gradients);
-        for Prepared { batch, state } in prepared {
-            let state = boundary::state(state, decoder, parameters, &batch)?;
-            loss += decoder.loss_and_gradients(parameters, &batch, state, scale, gradients, &mut ())?;
-        }
+        let loss = loss_and_gradients(decoder, prepared, scale, (parameters, gradients), &mut ())?;
         check_loss(step, loss * scale)?;
         let squares = gradients.squares()?;
         check_squares(step, &squares)?;
@@ -408,6 +403,22 @@ impl Trainer {
         self.optimizer.update(parameters, gradients, rates)?;
         Ok((loss * scale, squares))
     }
+}
+
+/// Σ −ln p(target) over all micro-batches, and the gradients of `scale` times it.
+fn loss_and_gradients(
+    decoder: &Decoder,
+    prepared: Vec<Prepared>,
+    scale: f64,
+    (parameters, gradients): (&mut Parameters, &mut Gradients),
+    listener: &mut dyn Listener,
+) -> Result<f64, Error> {
+    let mut loss = 0.0;
+    for Prepared { batch, state } in prepared {
+        let state = boundary::state(state, decoder, parameters, &batch)?;
+        loss += decoder.loss_and_gradients(parameters, &batch, state, scale, gradients, listener)?;
+    }
+    Ok(loss)
 }
 
 /// Updates each layer when its gradients are there.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use common::{Case, FAMILIES, folder, largest_difference, relative_distance};
+use common::{Case, FAMILIES, Losses, folder, largest_difference, relative_distance};
 use frostline_runtime::Error;
 use frostline_runtime::adapters::{initialise, target_names};
 use frostline_runtime::decoder::Decoder;
@@ -335,15 +335,5 @@ fn record(settings: &Settings, model: &Path) -> RunRecord {
         data: Digest::of(b"data"),
         examples: 3,
         training: settings.training.clone(),
-    }
-}
-
-#[derive(Default)]
-struct Losses(Vec<f64>);
-
-impl Observer for Losses {
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
-        self.0.push(metrics.loss);
-        Ok(())
     }
 }

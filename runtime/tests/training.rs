@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use candle_core::{Device as TensorDevice, Tensor};
-use common::{Case, folder, largest_difference};
+use common::{Case, Losses, folder, largest_difference};
 use frostline_runtime::Error;
 use frostline_runtime::batches::Batch;
 use frostline_runtime::boundary::{CacheSettings, Using};
@@ -41,16 +41,6 @@ fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
         seed: 3,
     };
     Settings { training, device: Device::Cpu, precision: None, recompute: false, cache: None, threads: Some(2) }
-}
-
-#[derive(Default)]
-struct Losses(Vec<f64>);
-
-impl Observer for Losses {
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
-        self.0.push(metrics.loss);
-        Ok(())
-    }
 }
 
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::parameters::Parameters;
 use frostline_runtime::run_folder::Run;
+use frostline_schemas::examples::Example;
 use frostline_schemas::folder::ModelFolder;
 use serde_json::{Value as Json, json};
 
@@ -21,12 +23,8 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
         Some(run) => run.decoder(model, arguments.compute.device, None)?,
         None => Decoder::frozen(model, arguments.compute.device, None)?,
     };
-    let bar = Bar::new(output, "evaluating");
-    let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
-    let evaluation = device::on_threads(arguments.compute.threads, || {
-        evaluate(&decoder, &parameters, &examples, arguments.batch_size, &mut progress)
-    })??;
-    drop(bar);
+    let evaluation =
+        watched((&decoder, &parameters), &examples, arguments.batch_size, arguments.compute.threads, output)?;
     if !evaluation.loss.is_finite() {
         let folder = arguments.model.display();
         anyhow::bail!(
@@ -35,6 +33,19 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
         );
     }
     output.result(&to_json(&evaluation), || to_text(&evaluation))
+}
+
+/// Evaluates under a progress bar.
+pub fn watched(
+    (decoder, parameters): (&Decoder, &Parameters),
+    examples: &[Example],
+    batch_size: usize,
+    threads: Option<usize>,
+    output: &Output,
+) -> Result<Evaluation, frostline_runtime::Error> {
+    let bar = Bar::new(output, "evaluating");
+    let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
+    device::on_threads(threads, || evaluate(decoder, parameters, examples, batch_size, &mut progress))?
 }
 
 pub fn to_json(evaluation: &Evaluation) -> Json {

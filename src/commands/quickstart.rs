@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use frostline_planner::EngineChoice;
-use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::evaluate::Evaluation;
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Settings};
 use frostline_schemas::device::Device;
@@ -21,7 +21,6 @@ use super::plan::Drawn;
 use super::train::Watch;
 use crate::arguments::QuickstartArguments;
 use crate::output::Output;
-use crate::progress::Bar;
 use crate::show;
 
 /// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
@@ -119,9 +118,7 @@ fn train_one(
     let begun = Instant::now();
     let trained = train::train(model, &identity, scope, &examples, &training(), &mut watch)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let bar = Bar::new(output, "evaluating");
-    let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
-    let evaluation = evaluate(&trained.decoder, &trained.parameters, &held_out, 4 * BATCH, &mut progress)?;
+    let evaluation = eval::watched((&trained.decoder, &trained.parameters), &held_out, 4 * BATCH, None, output)?;
     Ok(Row { name, frost_line, parameters: watch.parameters, seconds, last_loss: watch.last_loss(), evaluation })
 }
 

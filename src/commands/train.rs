@@ -7,8 +7,7 @@ use frostline_runtime::adapters;
 use frostline_runtime::batches::steps_of_epochs;
 use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache;
-use frostline_runtime::device;
-use frostline_runtime::evaluate::{Evaluation, evaluate};
+use frostline_runtime::evaluate::Evaluation;
 use frostline_runtime::parameters::Precision;
 use frostline_runtime::rehearsal::{Rehearsal, rehearse};
 use frostline_runtime::run_folder::RunWriter;
@@ -66,12 +65,8 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let record = writer.record().clone();
     writer.finish(&trained)?;
     let evaluation = held_out.map(|held_out| {
-        let bar = Bar::new(output, "evaluating");
-        let mut progress = |done, all| bar.set(done as u64, all as u64, "rows".into());
-        let (decoder, parameters) = (&trained.decoder, &trained.parameters);
-        device::on_threads(settings.threads, || {
-            evaluate(decoder, parameters, &held_out.examples, arguments.batch_size, &mut progress)
-        })?
+        let model = (&trained.decoder, &trained.parameters);
+        eval::watched(model, &held_out.examples, arguments.batch_size, settings.threads, output)
     });
     report(arguments, output, &record, &watch, seconds, evaluation.transpose()?)
 }
@@ -145,7 +140,7 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
         "trained_parameters": trained_parameters,
         "steps": steps,
         "step_seconds": rehearsal.step_seconds,
-        "cached_step_seconds": (rehearsal.step_seconds - rehearsal.prefix_seconds).max(0.0),
+        "cached_step_seconds": rehearsal.cached_step_seconds(),
         "largest_tokens": rehearsal.largest_tokens,
         "peak_bytes": rehearsal.peak_bytes,
     })
@@ -154,7 +149,7 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
 fn rehearsal_text(rehearsal: &Rehearsal) -> String {
     let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
     let parameters = count(trained_parameters as f64);
-    let (step, cached) = (rehearsal.step_seconds, (rehearsal.step_seconds - rehearsal.prefix_seconds).max(0.0));
+    let (step, cached) = (rehearsal.step_seconds, rehearsal.cached_step_seconds());
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
     let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), show::bytes);
     format!(

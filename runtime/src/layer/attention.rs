@@ -216,10 +216,6 @@ impl Inner for Attention {
         self.output.is_trained() || self.is_trained_below()
     }
 
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
-        Ok(self.forward_saved(parameters, context, x, places)?.0)
-    }
-
     fn forward_saved(
         &self,
         parameters: &Parameters,

@@ -121,10 +121,6 @@ impl Inner for Mlp {
         self.down.is_trained() || self.projection.is_trained()
     }
 
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
-        Ok(self.forward_saved(parameters, context, x, places)?.0)
-    }
-
     fn forward_saved(
         &self,
         parameters: &Parameters,

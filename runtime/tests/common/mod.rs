@@ -5,14 +5,17 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
+use frostline_runtime::Error;
 use frostline_runtime::batches::Batch;
 use frostline_runtime::decoder::Decoder;
 use frostline_runtime::gradients::Gradients;
 use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::scope::Scope;
+use frostline_runtime::train::Observer;
 use frostline_schemas::config;
 use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::examples::{Example, Target};
+use frostline_schemas::run::StepMetrics;
 use frostline_schemas::weights::Weights;
 
 pub const FAMILIES: [&str; 11] =
@@ -96,6 +99,17 @@ impl Case {
         let sum =
             decoder.loss_and_gradients(&mut parameters, &batch, boundary, scale, &mut gradients, &mut ()).unwrap();
         (sum * scale, gradients)
+    }
+}
+
+/// The losses of a run, step by step.
+#[derive(Default)]
+pub struct Losses(pub Vec<f64>);
+
+impl Observer for Losses {
+    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        self.0.push(metrics.loss);
+        Ok(())
     }
 }
 
