@@ -464,6 +464,17 @@ fn a_key_whose_description_is_lost_is_listed_and_cleared() {
 }
 
 #[test]
+fn clearing_a_cache_that_cannot_be_locked_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    drop(filled(root.path(), 2, &examples(3, 0)));
+    // Permissions do not bind a superuser; a folder in the lock file's place binds all.
+    fs::remove_file(root.path().join(".frostline.lock")).unwrap();
+    fs::create_dir(root.path().join(".frostline.lock")).unwrap();
+    assert!(matches!(clear(root.path(), &[]), Err(Error::File { .. })));
+    assert_eq!(list(root.path()).unwrap().len(), 1);
+}
+
+#[test]
 fn a_cache_that_can_only_be_read_is_read() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().unwrap();

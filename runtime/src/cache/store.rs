@@ -100,11 +100,12 @@ pub fn list(root: &Path) -> Result<Vec<Listed>, Error> {
 /// no run is using them. Files that are not the cache's stay.
 ///
 /// # Errors
-/// [`Error::CacheKey`] for a prefix of no key or of several, before anything is removed; [`Error::File`].
+/// [`Error::CacheKey`] for a prefix of no key or of several, before anything is removed; [`Error::File`], also where the
+/// cache may only be read.
 pub fn clear(root: &Path, prefixes: &[String]) -> Result<Cleared, Error> {
     let mut folders = key_folders(root)?;
     // No lock file where there is nothing to be locked, least of all in a folder that is no cache.
-    let _lock = if folders.is_empty() { None } else { lock(root) };
+    let _lock = if folders.is_empty() { None } else { Some(try_lock(root).map_err(Error::file(root))?) };
     folders.retain(|(_, folder)| folder.exists());
     let mut chosen = Vec::new();
     for prefix in prefixes {
@@ -149,10 +150,12 @@ pub fn new_segment(folder: &Path) -> PathBuf {
 
 /// Waits for the lock on the root; `None` where it cannot be had, as on a disk that is only read.
 pub fn lock(root: &Path) -> Option<File> {
-    let path = root.join(LOCK_FILE);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let locked = file.and_then(|file| file.lock().map(|()| file));
-    locked.inspect_err(|error| tracing::debug!("{}: cannot be locked: {error}", path.display())).ok()
+    try_lock(root).inspect_err(|error| tracing::debug!("{}: cannot be locked: {error}", root.display())).ok()
+}
+
+fn try_lock(root: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(root.join(LOCK_FILE))?;
+    file.lock().map(|()| file)
 }
 
 /// Marks a segment as used now and locks it against removal; `None` where that cannot be done.
