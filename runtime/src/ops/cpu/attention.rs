@@ -7,7 +7,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::product::{Into, Strided, Target, multiply, product};
-use super::{accumulate, exp, maximum, sum2, vectorised, with_slices};
+use super::{accumulate, maximum, softmax_part, sum2, vectorised, with_slices};
 use crate::ops::attention::{Shape, first_seen};
 use crate::ops::sequences::{Sequences, Span};
 
@@ -236,7 +236,7 @@ impl Task<'_> {
             for ((row, range), normaliser) in rows.zip(normalisers) {
                 row[..range.start].fill(0.0);
                 row[range.end..].fill(0.0);
-                row[range.clone()].iter_mut().for_each(|x| *x = exp(scale * *x - normaliser));
+                row[range.clone()].iter_mut().for_each(|x| *x = softmax_part(scale * *x - normaliser));
             }
         });
     }
@@ -305,7 +305,7 @@ fn add_head(all: &mut [f32], part: &[f32], heads: Heads, head: usize, places: &R
 fn softmax(row: &mut [f32], scale: f32) -> f32 {
     row.iter_mut().for_each(|x| *x *= scale);
     let max = maximum(row);
-    row.iter_mut().for_each(|x| *x = exp(*x - max));
+    row.iter_mut().for_each(|x| *x = softmax_part(*x - max));
     let total = sum2(row, row, |x, _| x);
     let factor = 1.0 / total;
     row.iter_mut().for_each(|x| *x *= factor);

@@ -5,7 +5,7 @@ use candle_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::product::{Elements, Into, Strided, multiply};
-use super::{exp, maximum, sum2, vectorised};
+use super::{maximum, softmax_part, sum2, vectorised};
 
 /// Tokens whose logits stand in memory at a time, for each thread.
 const BLOCK: usize = 256;
@@ -212,14 +212,14 @@ impl Part {
     fn exponentials(&mut self, logits: &mut [f32], block: usize, width: usize) {
         for (k, row) in logits.chunks_exact_mut(block).enumerate() {
             let largest = self.largest[k].max(maximum(row));
-            let factor = exp(self.largest[k] - largest);
+            let factor = softmax_part(self.largest[k] - largest);
             if factor != 1.0 {
                 self.totals[k] *= factor;
                 let sums = self.sums.get_mut(k * width..(k + 1) * width).unwrap_or_default();
                 sums.iter_mut().for_each(|sum| *sum *= factor);
             }
             self.largest[k] = largest;
-            row.iter_mut().for_each(|x| *x = exp(*x - largest));
+            row.iter_mut().for_each(|x| *x = softmax_part(*x - largest));
             self.totals[k] += sum2(row, row, |x, _| x);
         }
     }
@@ -244,7 +244,7 @@ fn add_head_gradient(
             logits_of(states, rows, tokens, by_token, logits);
             vectorised(|| {
                 for (row, normaliser) in logits.chunks_exact_mut(tokens).zip(normalisers) {
-                    row.iter_mut().for_each(|x| *x = scale * exp(*x - normaliser));
+                    row.iter_mut().for_each(|x| *x = scale * softmax_part(*x - normaliser));
                 }
             });
             for (row, &target) in logits.chunks_exact_mut(tokens).zip(targets) {
