@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use frostline_schemas::examples::ExampleError;
 use frostline_schemas::folder::FolderError;
 use frostline_schemas::plan::PlanError;
 use frostline_schemas::weights::{Dtype, WeightsError};
@@ -20,6 +21,9 @@ pub enum Error {
     /// The model's folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Rows that cannot be used.
+    #[error(transparent)]
+    Examples(#[from] ExampleError),
     /// The plan cannot be used, or is not for this model.
     #[error(transparent)]
     Plan(#[from] PlanError),

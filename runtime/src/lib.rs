@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod gradients;
+pub mod job;
 pub mod layer;
 pub mod merge;
 pub mod modules;

@@ -58,7 +58,7 @@ impl RunWriter {
     }
 
     /// Writes the trained tensors; the run is whole then.
-    pub fn finish(self, trained: &Trained) -> Result<(), Error> {
+    pub fn finish(&mut self, trained: &Trained) -> Result<(), Error> {
         if let Some(metrics) = &self.metrics {
             metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
         }
@@ -68,11 +68,6 @@ impl RunWriter {
         }
         let path = self.folder.join(self.record.training.method.file());
         write_trained(&path, &trained.parameters, self.record.plan, trained.base_weights)
-    }
-
-    /// What the run writes down of itself.
-    pub fn record(&self) -> &RunRecord {
-        &self.record
     }
 }
 

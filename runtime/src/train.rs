@@ -51,6 +51,9 @@ pub trait Observer: Send {
 
     /// After each step.
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error>;
+
+    /// While the trained model is evaluated: `done` of `all` rows.
+    fn evaluating(&mut self, _done: usize, _all: usize) {}
 }
 
 /// Hears nothing.
@@ -76,6 +79,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.step(metrics)?;
         self.1.step(metrics)
     }
+
+    fn evaluating(&mut self, done: usize, all: usize) {
+        self.0.evaluating(done, all);
+        self.1.evaluating(done, all);
+    }
 }
 
 impl<T: Observer + ?Sized> Observer for &mut T {
@@ -89,6 +97,10 @@ impl<T: Observer + ?Sized> Observer for &mut T {
 
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
         (**self).step(metrics)
+    }
+
+    fn evaluating(&mut self, done: usize, all: usize) {
+        (**self).evaluating(done, all);
     }
 }
 

@@ -7,11 +7,9 @@ use std::time::Instant;
 use anyhow::anyhow;
 use frostline_planner::EngineChoice;
 use frostline_runtime::evaluate::Evaluation;
-use frostline_runtime::scope::Scope;
-use frostline_runtime::train::{self, Settings};
+use frostline_runtime::job::{Files, Finished, Job, Layers};
+use frostline_runtime::train::Settings;
 use frostline_schemas::device::Device;
-use frostline_schemas::examples::Example;
-use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{Aggregate, Gain, Plan};
 use frostline_schemas::run::{Method, Order, Schedule, TrainingSettings};
 use serde_json::{Value as Json, json};
@@ -51,9 +49,9 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
 
     let layers = plan.model.layers;
     let rows = vec![
-        train_one("all layers", |model, _| Ok(Scope::above(&model.config, 0)?), folder, output)?,
-        train_one("the plan", |model, identity| Ok(Scope::of_plan(&plan, identity, &model.config)?), folder, output)?,
-        train_one("the last layer", |model, _| Ok(Scope::above(&model.config, layers - 1)?), folder, output)?,
+        train_one("all layers", Layers::Above(0), folder, output)?,
+        train_one("the plan", Layers::Planned(&plan), folder, output)?,
+        train_one("the last layer", Layers::Above(layers - 1), folder, output)?,
     ];
     let summary = json!({
         "plan": plan.id,
@@ -95,31 +93,22 @@ fn plan_settings(folder: &Path) -> frostline_planner::Settings {
 /// What one way of training gave.
 struct Row {
     name: &'static str,
-    frost_line: usize,
-    parameters: u64,
-    seconds: f64,
     last_loss: f64,
+    finished: Finished,
     evaluation: Evaluation,
 }
 
-fn train_one(
-    name: &'static str,
-    scope: impl FnOnce(&ModelFolder, &ModelIdentity) -> anyhow::Result<Scope>,
-    folder: &Path,
-    output: &Output,
-) -> anyhow::Result<Row> {
-    let model = ModelFolder::open(&folder.join("model"))?;
-    let read = |file| model.read_examples(&folder.join(file), MAX_LENGTH).map(|read| read.examples);
-    let (examples, held_out): (Vec<Example>, Vec<Example>) = (read("train.jsonl")?, read("test.jsonl")?);
-    let identity = model.identity()?;
-    let scope = scope(&model, &identity)?;
-    let frost_line = scope.frost_line(&model.config);
+fn train_one(name: &'static str, layers: Layers, folder: &Path, output: &Output) -> anyhow::Result<Row> {
+    let files = Files {
+        model: folder.join("model"),
+        data: folder.join("train.jsonl"),
+        eval: Some(folder.join("test.jsonl")),
+        max_length: MAX_LENGTH,
+    };
     let mut watch = Watch::new(output);
-    let begun = Instant::now();
-    let trained = train::train(model, &identity, scope, &examples, &training(), &mut watch)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let evaluation = eval::watched((&trained.decoder, &trained.parameters), &held_out, 4 * BATCH, None, output)?;
-    Ok(Row { name, frost_line, parameters: watch.parameters, seconds, last_loss: watch.last_loss(), evaluation })
+    let mut finished = Job::open(&files)?.run(layers, &training(), &mut watch)?;
+    let evaluation = finished.evaluation.take().ok_or_else(|| anyhow!("nothing was evaluated"))?;
+    Ok(Row { name, last_loss: watch.last_loss(), finished, evaluation })
 }
 
 fn training() -> Settings {
@@ -154,9 +143,9 @@ impl Row {
     fn to_json(&self) -> Json {
         json!({
             "way": self.name,
-            "frost_line": self.frost_line,
-            "trained_parameters": self.parameters,
-            "seconds": self.seconds,
+            "frost_line": self.finished.frost_line,
+            "trained_parameters": self.finished.trained_parameters,
+            "seconds": self.finished.seconds,
             "last_loss": self.last_loss,
             "evaluation": eval::to_json(&self.evaluation),
         })
@@ -181,8 +170,8 @@ fn render(plan: &Plan, planning: f64, rows: &[Row], kept: Option<&Path>) -> Resu
             out,
             "{:<15} {:>10} {:>8.1} {:>8.4} {:>10.4} {:>10}",
             row.name,
-            show::count(row.parameters as f64),
-            row.seconds,
+            show::count(row.finished.trained_parameters as f64),
+            row.finished.seconds,
             row.last_loss,
             row.evaluation.loss,
             accuracy

@@ -1,22 +1,18 @@
 //! `frostline train`.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use frostline_runtime::adapters;
 use frostline_runtime::batches::steps_of_epochs;
 use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache;
-use frostline_runtime::evaluate::Evaluation;
+use frostline_runtime::job::{Files, Finished, Job, Layers};
 use frostline_runtime::parameters::Precision;
-use frostline_runtime::rehearsal::{Rehearsal, rehearse};
-use frostline_runtime::run_folder::RunWriter;
-use frostline_runtime::scope::Scope;
-use frostline_runtime::train::{self, Observer, Settings, Start};
+use frostline_runtime::rehearsal::Rehearsal;
+use frostline_runtime::train::{Observer, Settings, Start};
 use frostline_schemas::decoder::DecoderConfig;
-use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{self, Lora, Method, Order, RunRecord, Schedule, StepMetrics, TrainingSettings};
+use frostline_schemas::run::{Lora, Method, Order, Schedule, StepMetrics, TrainingSettings};
 use serde_json::{Value as Json, json};
 
 use super::eval;
@@ -33,42 +29,20 @@ const ALPHA: f64 = 32.0;
 
 pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
-    let model = ModelFolder::open(&arguments.model)?;
-    let data = model.read_examples(&arguments.data, arguments.max_length)?;
-    // Read before training, so that a bad row does not cost a training.
-    let held_out = arguments.eval.as_deref().map(|path| model.read_examples(path, arguments.max_length));
-    let held_out = held_out.transpose()?;
-    let settings = settings(arguments, method(arguments, &model.config)?, data.examples.len())?;
-
-    let identity = model.identity()?;
-    let scope = Scope::of_plan(&plan, &identity, &model.config)?.by(&model.config, &settings.training.method)?;
+    let job = Job::open(&Files {
+        model: arguments.model.clone(),
+        data: arguments.data.clone(),
+        eval: arguments.eval.clone(),
+        max_length: arguments.max_length,
+    })?;
+    let settings = settings(arguments, method(arguments, job.config())?, job.examples())?;
     if arguments.dry_run {
-        let rehearsal = rehearse(model, scope, &data.examples, &settings)?;
+        let rehearsal = job.rehearse(Layers::Planned(&plan), &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
     }
-    let record = RunRecord {
-        version: run::VERSION,
-        plan: plan.id,
-        frost_line: plan.decision.frost_line,
-        trained_parameters: scope.parameters(&model.config),
-        model: identity.clone(),
-        model_folder: std::path::absolute(&arguments.model)?,
-        data: data.digest,
-        examples: data.examples.len(),
-        training: settings.training.clone(),
-    };
-    let mut writer = RunWriter::new(&arguments.out, record)?;
     let mut watch = Watch::new(output);
-    let begun = Instant::now();
-    let trained = train::train(model, &identity, scope, &data.examples, &settings, &mut (&mut writer, &mut watch))?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let record = writer.record().clone();
-    writer.finish(&trained)?;
-    let evaluation = held_out.map(|held_out| {
-        let model = (&trained.decoder, &trained.parameters);
-        eval::watched(model, &held_out.examples, arguments.batch_size, settings.threads, output)
-    });
-    report(arguments, output, &record, &watch, seconds, evaluation.transpose()?)
+    let finished = job.run_into(&arguments.out, &plan, &settings, &mut watch)?;
+    report(arguments, output, &plan, &settings, &watch, &finished)
 }
 
 fn method(arguments: &TrainArguments, config: &DecoderConfig) -> anyhow::Result<Method> {
@@ -180,31 +154,32 @@ fn cache_settings(arguments: &CacheArguments) -> Option<CacheSettings> {
 fn report(
     arguments: &TrainArguments,
     output: &Output,
-    record: &RunRecord,
+    plan: &Plan,
+    settings: &Settings,
     watch: &Watch,
-    seconds: f64,
-    evaluation: Option<Evaluation>,
+    finished: &Finished,
 ) -> anyhow::Result<()> {
     let (first, last) = (watch.first_loss.unwrap_or(f64::NAN), watch.last_loss());
+    let Finished { frost_line, trained_parameters, seconds, evaluation, .. } = finished;
+    let speed = watch.tokens as f64 / seconds;
     let summary = json!({
         "run": arguments.out,
-        "plan": record.plan,
-        "frost_line": record.frost_line,
-        "trained_parameters": record.trained_parameters,
-        "steps": record.training.steps,
+        "plan": plan.id,
+        "frost_line": frost_line,
+        "trained_parameters": trained_parameters,
+        "steps": settings.training.steps,
         "first_loss": first,
         "last_loss": last,
         "seconds": seconds,
-        "tokens_per_second": watch.tokens as f64 / seconds,
+        "tokens_per_second": speed,
         "evaluation": evaluation.as_ref().map(eval::to_json),
     });
     output.result(&summary, || {
         let trained = format!(
-            "{}: {} parameters trained in {} steps, {seconds:.1} s ({:.0} tokens/s); loss {first:.4} → {last:.4} (mean of the last {})\n",
+            "{}: {} parameters trained in {} steps, {seconds:.1} s ({speed:.0} tokens/s); loss {first:.4} → {last:.4} (mean of the last {})\n",
             arguments.out.display(),
-            count(record.trained_parameters as f64),
-            record.training.steps,
-            watch.tokens as f64 / seconds,
+            count(*trained_parameters as f64),
+            settings.training.steps,
             watch.recent.len()
         );
         trained + &evaluation.as_ref().map(eval::to_text).unwrap_or_default()
@@ -215,8 +190,6 @@ fn report(
 pub struct Watch {
     bar: Bar,
     steps: u64,
-    /// Parameters that are trained.
-    pub parameters: u64,
     tokens: u64,
     first_loss: Option<f64>,
     recent: VecDeque<f64>,
@@ -227,14 +200,7 @@ const RECENT: usize = 20;
 
 impl Watch {
     pub fn new(output: &Output) -> Watch {
-        Watch {
-            bar: Bar::new(output, "training"),
-            steps: 0,
-            parameters: 0,
-            tokens: 0,
-            first_loss: None,
-            recent: VecDeque::new(),
-        }
+        Watch { bar: Bar::new(output, "training"), steps: 0, tokens: 0, first_loss: None, recent: VecDeque::new() }
     }
 
     /// Mean loss of the last steps.
@@ -246,7 +212,6 @@ impl Watch {
 impl Observer for Watch {
     fn started(&mut self, start: &Start) -> Result<(), frostline_runtime::Error> {
         self.steps = start.steps;
-        self.parameters = start.trained_parameters;
         tracing::info!(
             "training {} tensors ({} parameters) above frost line {} for {} steps",
             start.trained_tensors,
@@ -276,5 +241,9 @@ impl Observer for Watch {
         self.recent.push_back(metrics.loss);
         self.bar.set(metrics.step, self.steps, format!("loss {:.4}", metrics.loss));
         Ok(())
+    }
+    fn evaluating(&mut self, done: usize, all: usize) {
+        self.bar.say("evaluating");
+        self.bar.set(done as u64, all as u64, "rows".into());
     }
 }
