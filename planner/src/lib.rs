@@ -19,6 +19,7 @@ pub mod latent;
 pub mod layers;
 pub mod onnx;
 pub mod plan;
+pub mod progress;
 pub mod same_model;
 pub mod surgery;
 
@@ -26,4 +27,5 @@ pub use crate::error::{Error, Result};
 pub use crate::layers::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
 
-pub use crate::plan::{EngineChoice, Progress, Settings, Silent, Step, plan};
+pub use crate::plan::{EngineChoice, Settings, plan};
+pub use crate::progress::{Progress, Silent, Step};

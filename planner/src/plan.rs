@@ -3,7 +3,6 @@
 //! SALF, re-derived (arXiv 2406.11753): see the [crate].
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
 
 use frostline_schemas::cost::{CostTable, ROWS_PER_STEP, StepShape};
 use frostline_schemas::device::Device;
@@ -24,12 +23,11 @@ use crate::engine::{Engine, Traces};
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
 use crate::onnx::Model;
+use crate::progress::{Progress, Step, on_threads};
 use crate::{deviation, frost_line, gain, same_model, surgery};
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
-/// Stack of a thread, in bytes: as large as a main thread's, since optimisers of graphs recurse.
-const STACK: usize = 8 << 20;
 
 /// What a plan is made from, and how.
 #[derive(Clone, Debug)]
@@ -68,38 +66,6 @@ pub enum EngineChoice {
     Ort { library: Option<PathBuf>, device: Device },
 }
 
-/// A step of planning that takes a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Reading and hashing model, export and examples.
-    Reading,
-    /// Comparing the export's weights with the folder's.
-    Comparing,
-    /// The semantic basis.
-    Basis,
-    /// Loading the graph into the engine.
-    Loading,
-    /// Running examples.
-    Running,
-}
-
-/// Hears how far planning has come, on the thread that called [`plan`].
-pub trait Progress {
-    /// A step begins; `total` examples lie ahead where they are counted, else 0.
-    fn begin(&self, step: Step, total: u64);
-
-    /// So many more are done.
-    fn advance(&self, done: u64);
-}
-
-/// Nobody listens.
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: Step, _: u64) {}
-    fn advance(&self, _: u64) {}
-}
-
 /// Makes a plan.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
@@ -107,42 +73,7 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
         // Looked for before anything large is read; the engine then finds it loaded.
         ort_library::load(library.as_deref())?;
     }
-    let no_threads = |reason: String| Error::Setting(format!("no threads to plan on: {reason}"));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads.unwrap_or(0)).stack_size(STACK).build();
-    let pool = pool.map_err(|error| no_threads(error.to_string()))?;
-    let (sender, heard) = channel();
-    let mut result = None;
-    pool.in_place_scope(|scope| {
-        scope.spawn(|_| result = Some(plan_here(settings, &Relay(sender))));
-        // Ends when the relay is dropped, with the plan made or not.
-        for event in heard {
-            match event {
-                Event::Begin(step, total) => progress.begin(step, total),
-                Event::Advance(done) => progress.advance(done),
-            }
-        }
-    });
-    result.unwrap_or_else(|| Err(no_threads("they have ended".into())))
-}
-
-/// What a relay hands on.
-enum Event {
-    Begin(Step, u64),
-    Advance(u64),
-}
-
-/// Hands progress on from the pool's threads to the one that called.
-struct Relay(Sender<Event>);
-
-impl Progress for Relay {
-    fn begin(&self, step: Step, total: u64) {
-        // Fails where nobody listens any more, and then nobody minds.
-        let _ = self.0.send(Event::Begin(step, total));
-    }
-
-    fn advance(&self, done: u64) {
-        let _ = self.0.send(Event::Advance(done));
-    }
+    on_threads(settings.threads, progress, |progress| plan_here(settings, progress))
 }
 
 /// Makes a plan on the threads of the rayon pool that it is called in.
