@@ -66,8 +66,10 @@ pub struct PlanArguments {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Where to write the plan.
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "shard")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub shards: ShardArguments,
     /// What runs the model.
     #[arg(long, value_enum, default_value_t = EngineName::Tract)]
     pub engine: EngineName,
@@ -100,6 +102,23 @@ pub struct PlanArguments {
     pub latent_spaces: Option<Vec<String>>,
     #[command(flatten)]
     pub compute: ComputeArguments,
+}
+
+/// Planning on more than one machine.
+#[cfg(feature = "plan")]
+#[derive(Args)]
+pub struct ShardArguments {
+    /// Run one of N equal parts of the examples, the K-th from 1, and write its traces instead of a plan.
+    #[arg(long, value_name = "K/N", requires = "traces", conflicts_with_all = ["out", "from_traces"])]
+    pub shard: Option<frostline_planner::Shard>,
+    /// Where to write the shard's traces.
+    // That it excludes --out is said here, too: a flag that one at hand excludes is not required by clap.
+    #[arg(long, value_name = "FILE", requires = "shard", conflicts_with_all = ["out", "from_traces"])]
+    pub traces: Option<PathBuf>,
+    /// Make the plan of the traces of all shards, in any order, without running the model.
+    #[arg(long, value_name = "FILE", num_args = 1..,
+        conflicts_with_all = ["onnx", "engine", "ort_library", "device"])]
+    pub from_traces: Option<Vec<PathBuf>>,
 }
 
 #[cfg(feature = "plan")]

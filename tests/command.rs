@@ -197,6 +197,71 @@ fn the_same_command_writes_the_same_bytes() {
     assert_ne!(desk.read_json("one.json")["id"], desk.read_json("other.json")["id"]);
 }
 
+/// The flags of a shard of `llama` whose traces go to a file.
+fn shard_flags<'a>(model: &'a str, onnx: &'a str, shard: &'a str, traces: &'a str) -> Vec<&'a str> {
+    let fixed = ["plan", "--model", model, "--onnx", onnx, "--data", "train.jsonl", "--examples", "40"];
+    [&fixed[..], &["--shard", shard, "--traces", traces]].concat()
+}
+
+#[test]
+fn traces_of_shards_make_the_plan_of_one_machine() {
+    let desk = Desk::new();
+    let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
+    desk.plan("llama", "one.json", &["--examples", "40"]);
+    let said = desk.done(&shard_flags(&model, &onnx, "1/2", "part-1.safetensors"));
+    assert!(said.starts_with("part-1.safetensors: shard 1/2, ") && said.contains(" of 40 examples in "), "{said}");
+    let summary = desk.json(&shard_flags(&model, &onnx, "2/2", "part-2.safetensors"));
+    assert_eq!((&summary["shard"], &summary["sample"], &summary["layers"]), (&json!("2/2"), &json!(40), &json!(4)));
+    // A shard may be computed again.
+    desk.done(&shard_flags(&model, &onnx, "2/2", "part-2.safetensors"));
+
+    // In a folder without an export, in any order, with the files before other flags.
+    let merge = ["plan", "--from-traces", "part-2.safetensors", "part-1.safetensors", "--model", &model];
+    let said = desk.done(&[&merge[..], &["--data", "train.jsonl", "--examples", "40", "--out", "two.json"]].concat());
+    assert!(said.contains("40 examples (") && said.contains(" from 2 shards with tract on cpu"), "{said}");
+    assert_eq!(std::fs::read(desk.path("one.json")).unwrap(), std::fs::read(desk.path("two.json")).unwrap());
+    let other = [&merge[..], &["--data", "train.jsonl", "--examples", "40", "--seed", "3", "--out", "no.json"]];
+    let said = desk.fails(&other.concat());
+    assert!(said.contains("part-2.safetensors: computed with --seed 0") && said.contains("made with 3"), "{said}");
+    let alone = ["plan", "--from-traces", "part-2.safetensors", "--model", &model, "--data", "train.jsonl"];
+    let said = desk.fails(&[&alone[..], &["--examples", "40", "--out", "no.json"]].concat());
+    assert!(said.contains("part-2.safetensors: shard 2/2, but no file holds shard 1; "), "{said}");
+    assert!(!desk.path("no.json").exists());
+}
+
+#[test]
+fn flags_of_shards_that_make_no_sense_are_refused() {
+    let desk = Desk::new();
+    let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
+    let fixed = ["plan", "--model", &model, "--data", "train.jsonl"];
+    let fails = |flags: &[&str]| desk.fails(&[&fixed, flags].concat());
+    assert!(fails(&["--shard", "1/2"]).contains("--traces"));
+    assert!(fails(&["--traces", "part.safetensors"]).contains("--shard"));
+    assert!(fails(&["--traces", "part.safetensors", "--out", "plan.json"]).contains("cannot be used with"));
+    assert!(fails(&["--shard", "1/2", "--traces", "part.safetensors", "--out", "plan.json"]).contains("--out"));
+    assert!(fails(&["--shard", "3/2", "--traces", "part.safetensors"]).contains("K from 1 to N"));
+    assert!(fails(&["--from-traces", "part.safetensors"]).contains("--out"));
+    for flags in [["--engine", "ort"], ["--onnx", &onnx], ["--ort-library", "x.so"], ["--device", "cpu"]] {
+        let said = fails(&[&["--from-traces", "part.safetensors", "--out", "plan.json"], &flags[..]].concat());
+        assert!(said.contains("cannot be used with") && said.contains(flags[0]), "{said}");
+    }
+    let said = fails(&["--from-traces", "part.safetensors", "--shard", "1/2", "--traces", "part.safetensors"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+    assert!(!desk.path("part.safetensors").exists() && !desk.path("plan.json").exists());
+}
+
+#[test]
+fn traces_are_not_written_over_other_files() {
+    let desk = Desk::new();
+    let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
+    for (name, from) in [("weights.safetensors", model.clone() + "/model.safetensors"), ("export.onnx", onnx.clone())] {
+        std::fs::copy(&from, desk.path(name)).unwrap();
+        let said = desk.fails(&shard_flags(&model, &onnx, "1/2", name));
+        assert!(said.contains(&format!("{name}: is there already and holds no traces")), "{said}");
+        assert_eq!(std::fs::read(desk.path(name)).unwrap(), std::fs::read(from).unwrap());
+    }
+}
+
 #[test]
 fn both_exports_give_the_same_plan_id() {
     let desk = Desk::new();

@@ -8,6 +8,8 @@ use frostline_schemas::examples::ExampleError;
 use frostline_schemas::folder::FolderError;
 use frostline_schemas::weights::WeightsError;
 
+use crate::traces::TracesError;
+
 /// Everything that planning can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -81,6 +83,9 @@ pub enum Error {
     /// The weights beside config.json cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The traces of a shard cannot be used.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 /// What planning returns.

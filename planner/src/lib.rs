@@ -6,7 +6,8 @@
 //! [`plan()`](plan::plan) is the way through: [`onnx`] reads the export, [`latent`] finds its latent spaces by structure,
 //! [`same_model`] compares its weights with the model folder's, [`surgery`] makes the traces its only output, an
 //! [`engine`] runs it over [`batches`], [`deviation`] holds the hidden states against the semantic [`basis`], and
-//! [`gain`] and [`frost_line`] decide. [`layers`] describes what was found in a graph, for people.
+//! [`gain`] and [`frost_line`] decide. [`layers`] describes what was found in a graph, for people. Machines side by side
+//! run a [`shard`] of the sample each, and leave its [`traces`] for the plan to be made of.
 
 pub mod basis;
 pub mod batches;
@@ -19,11 +20,17 @@ pub mod latent;
 pub mod layers;
 pub mod onnx;
 pub mod plan;
+pub mod progress;
 pub mod same_model;
+pub mod shard;
 pub mod surgery;
+pub mod traces;
 
 pub use crate::error::{Error, Result};
 pub use crate::layers::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
 
-pub use crate::plan::{EngineChoice, Progress, Settings, Silent, Step, plan};
+pub use crate::plan::{EngineChoice, Settings, plan, plan_from_traces, trace_shard};
+pub use crate::progress::{Progress, Silent, Step};
+pub use crate::shard::Shard;
+pub use crate::traces::ShardTraces;

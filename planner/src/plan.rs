@@ -1,22 +1,24 @@
 //! From settings to a plan, step by step: examples → traces → gains → frost line → plan.
 //!
+//! One machine does all of it ([`plan()`]); or several compute the traces of a shard each ([`trace_shard`]), and any one
+//! makes the plan of them ([`plan_from_traces`]).
+//!
 //! SALF, re-derived (arXiv 2406.11753): see the [crate].
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
 
 use frostline_schemas::cost::{CostTable, ROWS_PER_STEP, StepShape};
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples};
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
     Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, SpaceMeasured, Strategy, VERSION,
 };
 use frostline_schemas::scope;
 
 use crate::basis::Basis;
-use crate::batches::{self, Limits};
+use crate::batches::{self, Group, Limits};
 use crate::engine::ort::Ort;
 use crate::engine::ort_library;
 use crate::engine::tract::Tract;
@@ -24,12 +26,14 @@ use crate::engine::{Engine, Traces};
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
 use crate::onnx::Model;
+use crate::progress::{Progress, Step, on_threads};
+use crate::shard::Shard;
+use crate::traces::merge::{self, Wanted};
+use crate::traces::{self, ExampleTrace, Origin, ShardTraces};
 use crate::{deviation, frost_line, gain, same_model, surgery};
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
-/// Stack of a thread, in bytes: as large as a main thread's, since optimisers of graphs recurse.
-const STACK: usize = 8 << 20;
 
 /// What a plan is made from, and how.
 #[derive(Clone, Debug)]
@@ -68,122 +72,127 @@ pub enum EngineChoice {
     Ort { library: Option<PathBuf>, device: Device },
 }
 
-/// A step of planning that takes a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Reading and hashing model, export and examples.
-    Reading,
-    /// Comparing the export's weights with the folder's.
-    Comparing,
-    /// The semantic basis.
-    Basis,
-    /// Loading the graph into the engine.
-    Loading,
-    /// Running examples.
-    Running,
-}
-
-/// Hears how far planning has come, on the thread that called [`plan`].
-pub trait Progress {
-    /// A step begins; `total` examples lie ahead where they are counted, else 0.
-    fn begin(&self, step: Step, total: u64);
-
-    /// So many more are done.
-    fn advance(&self, done: u64);
-}
-
-/// Nobody listens.
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: Step, _: u64) {}
-    fn advance(&self, _: u64) {}
-}
-
 /// Makes a plan.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
-    if let EngineChoice::Ort { library, .. } = &settings.engine {
-        // Looked for before anything large is read; the engine then finds it loaded.
-        ort_library::load(library.as_deref())?;
+    load_engine(settings)?;
+    on_threads(settings.threads, progress, |progress| {
+        let (task, found) = compute(settings, Shard::WHOLE, progress)?;
+        let traces = traces::in_order(task.sample.examples.len(), found.traces);
+        decide(settings, task, found.origin, &traces)
+    })
+}
+
+/// Computes the traces of one shard of the sample: what one machine of several does for a plan.
+pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
+    check(settings)?;
+    load_engine(settings)?;
+    on_threads(settings.threads, progress, |progress| Ok(compute(settings, shard, progress)?.1))
+}
+
+/// Makes the plan of all shards' traces, the very one that [`plan`] makes on one machine. No model is run: of the
+/// settings, `onnx` and `engine` are not looked at.
+pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Plan> {
+    check(settings)?;
+    on_threads(settings.threads, progress, |progress| {
+        progress.begin(Step::Reading, 0);
+        let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
+        check_layers(settings, task.folder.config.layers.len())?;
+        let (origin, traces) = merge::merge(files, &task.wanted(settings))?;
+        decide(settings, task, origin, &traces)
+    })
+}
+
+/// A model and the sample that it is run over.
+struct Task {
+    folder: ModelFolder,
+    model: ModelIdentity,
+    sample: Sample,
+    /// All of the sample's batches.
+    groups: Vec<Group>,
+}
+
+impl Task {
+    fn read(settings: &Settings, folder: ModelFolder) -> Result<Task> {
+        let sample = sample(settings, &folder)?;
+        let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
+        let groups = batches::groups(&sample.examples, limits);
+        Ok(Task { model: folder.identity()?, folder, sample, groups })
     }
-    let no_threads = |reason: String| Error::Setting(format!("no threads to plan on: {reason}"));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(settings.threads.unwrap_or(0)).stack_size(STACK).build();
-    let pool = pool.map_err(|error| no_threads(error.to_string()))?;
-    let (sender, heard) = channel();
-    let mut result = None;
-    pool.in_place_scope(|scope| {
-        scope.spawn(|_| result = Some(plan_here(settings, &Relay(sender))));
-        // Ends when the relay is dropped, with the plan made or not.
-        for event in heard {
-            match event {
-                Event::Begin(step, total) => progress.begin(step, total),
-                Event::Advance(done) => progress.advance(done),
-            }
+
+    /// What traces must be of to make a plan of this task.
+    fn wanted<'a>(&'a self, settings: &'a Settings) -> Wanted<'a> {
+        Wanted {
+            model: &self.model,
+            data: &self.sample.identity,
+            latent_spaces: settings.latent_spaces.as_deref(),
+            groups: &self.groups,
         }
-    });
-    result.unwrap_or_else(|| Err(no_threads("they have ended".into())))
-}
-
-/// What a relay hands on.
-enum Event {
-    Begin(Step, u64),
-    Advance(u64),
-}
-
-/// Hands progress on from the pool's threads to the one that called.
-struct Relay(Sender<Event>);
-
-impl Progress for Relay {
-    fn begin(&self, step: Step, total: u64) {
-        // Fails where nobody listens any more, and then nobody minds.
-        let _ = self.0.send(Event::Begin(step, total));
-    }
-
-    fn advance(&self, done: u64) {
-        let _ = self.0.send(Event::Advance(done));
     }
 }
 
-/// Makes a plan on the threads of the rayon pool that it is called in.
-fn plan_here(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
+/// Runs a shard's examples, on the threads of the rayon pool that it is called in.
+fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<(Task, ShardTraces)> {
     progress.begin(Step::Reading, 0);
     let folder = ModelFolder::open(&settings.model)?;
     let model = Model::open(&onnx_path(settings)?)?;
     let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
-    let sample = sample(settings, &folder)?;
-    let identity = folder.identity()?;
+    let task = Task::read(settings, folder)?;
     let onnx = onnx_identity(&model);
 
     progress.begin(Step::Comparing, 0);
-    same_model::check(&model, &spaces, &folder)?;
+    same_model::check(&model, &spaces, &task.folder)?;
     check_layers(settings, spaces.layer_count())?;
 
     progress.begin(Step::Basis, 0);
-    let basis = basis(&folder, &sample.examples)?;
+    // For the targets of all shards: its rows are solved for together, and so are the same to the last bit in each.
+    let basis = basis(&task.folder, &task.sample.examples)?;
 
-    let (traces, engine) = run(settings, model, &spaces, &folder, &sample.examples, &basis, progress)?;
-    let cost = cost(&folder, &sample.examples);
-    let measured = Measured::new(&traces, settings);
+    let groups = shard.take(&task.groups);
+    let (traces, engine) = run(settings, model, &spaces, &task.sample.examples, &groups, &basis, progress)?;
+    let origin = Origin {
+        release: traces::RELEASE.into(),
+        model: task.model.clone(),
+        onnx,
+        data: task.sample.identity.clone(),
+        latent_spaces: settings.latent_spaces.clone(),
+        engine,
+        ridge: rounded(basis.ridge),
+    };
+    Ok((task, ShardTraces { origin, shard, traces }))
+}
+
+/// Makes the plan of all examples' traces.
+fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Plan> {
+    let cost = cost(&task.folder, &task.sample.examples);
+    let measured = Measured::new(traces, settings);
     let decision = measured.decide(settings, &cost)?;
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
         id: unset,
-        model: identity,
-        onnx,
-        data: sample.identity,
+        model: task.model,
+        onnx: origin.onnx,
+        data: task.sample.identity,
         method: method(settings),
-        engine,
-        tensors: scope::tensors(&folder.config, decision.frost_line),
+        engine: origin.engine,
+        tensors: scope::tensors(&task.folder.config, decision.frost_line),
         decision,
         spaces: measured.spaces(),
-        ridge: rounded(basis.ridge),
+        ridge: origin.ridge,
         cost,
         checksum: unset,
     };
     plan.seal();
     Ok(plan)
+}
+
+/// Looks for the engine's library before anything large is read; the engine then finds it loaded.
+fn load_engine(settings: &Settings) -> Result<()> {
+    if let EngineChoice::Ort { library, .. } = &settings.engine {
+        ort_library::load(library.as_deref())?;
+    }
+    Ok(())
 }
 
 fn check(settings: &Settings) -> Result<()> {
@@ -287,44 +296,44 @@ fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engin
     })
 }
 
-/// Runs the examples; each one's trace, and what ran them.
+/// Runs batches; each of their examples' trace, and what ran them.
 fn run(
     settings: &Settings,
     model: Model,
     spaces: &LatentSpaces,
-    folder: &ModelFolder,
     examples: &[Example],
+    groups: &[Group],
     basis: &Basis,
     progress: &dyn Progress,
-) -> Result<(Vec<Vec<f64>>, EngineUsed)> {
+) -> Result<(Vec<ExampleTrace>, EngineUsed)> {
     progress.begin(Step::Loading, 0);
     let traced = surgery::trace(model, spaces);
     let mut engine = engine(settings, traced, &spaces.embedding.ids)?;
-    progress.begin(Step::Running, examples.len() as u64);
-    let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
-    let traces = example_traces(engine.as_mut(), examples, limits, basis, &settings.data, progress)?;
+    let total: usize = groups.iter().flat_map(|group| &group.examples).map(Vec::len).sum();
+    progress.begin(Step::Running, total as u64);
+    let traces = example_traces(engine.as_mut(), examples, groups, basis, &settings.data, progress)?;
     let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
     Ok((traces, used))
 }
 
-/// Each example's trace: for each latent space, the mean deviation over its targets. `data`, where the examples came
-/// from, is for messages.
+/// The trace of each example in `groups`, in their order: for each latent space, the mean deviation over its targets.
+/// `data`, where the examples came from, is for messages.
 pub fn example_traces(
     engine: &mut dyn Engine,
     examples: &[Example],
-    limits: Limits,
+    groups: &[Group],
     basis: &Basis,
     data: &Path,
     progress: &dyn Progress,
-) -> Result<Vec<Vec<f64>>> {
-    let mut traces = vec![Vec::new(); examples.len()];
-    for group in batches::groups(examples, limits) {
+) -> Result<Vec<ExampleTrace>> {
+    let mut traces = Vec::new();
+    for group in groups {
         tracing::debug!(shape = ?group.shape, batches = group.batches.len(), "running");
         engine.run(group.shape, &group.batches, &mut |batch, found: Traces| {
             let mut first = 0;
             for &index in &group.examples[batch] {
                 let example = &examples[index];
-                traces[index] = deviation::example_trace(&found, first, example, basis, data)?;
+                traces.push((index, deviation::example_trace(&found, first, example, basis, data)?));
                 first += example.targets.len();
             }
             progress.advance(group.examples[batch].len() as u64);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Expected, case};
 use frostline_planner::basis::Basis;
+use frostline_planner::batches;
 use frostline_planner::engine::tract::Tract;
 use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::{Model, pb};
@@ -292,9 +293,9 @@ fn hidden_states_that_are_not_finite() {
     let folder = ModelFolder::open(&case("llama")).unwrap();
     let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61).unwrap();
     let mut engine = common::tract(model, &spaces);
-    let limits = frostline_planner::batches::Limits { tokens: 64, length: 64 };
     let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
-    let traces = frostline_planner::plan::example_traces(engine.as_mut(), &examples, limits, &basis, data, &Silent);
+    let groups = batches::groups(&examples, batches::Limits { tokens: 64, length: 64 });
+    let traces = frostline_planner::plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent);
     let text = message(traces);
     assert!(text.starts_with("rows.jsonl:1: latent space ") && text.contains("not finite"), "{text}");
 }

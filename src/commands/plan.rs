@@ -4,47 +4,99 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
 
-use frostline_planner::{EngineChoice, Progress, Settings, Step};
+use frostline_planner::traces::TracesError;
+use frostline_planner::{EngineChoice, Progress, Settings, Shard, ShardTraces, Step};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
-use crate::arguments::{EngineName, PlanArguments};
+use crate::arguments::{EngineName, PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::show::count;
 
 pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
-    refuse_to_write_over(&arguments.out)?;
+    match (&arguments.shards, &arguments.out) {
+        (ShardArguments { shard: Some(shard), traces: Some(traces), .. }, _) => {
+            run_shard(arguments, *shard, traces, output)
+        }
+        (_, Some(out)) => run_plan(arguments, out, output),
+        // The flags' own rules leave no such case.
+        _ => anyhow::bail!("say where to write the plan: --out FILE"),
+    }
+}
+
+/// Makes a plan, by running the model or of shards' traces.
+fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
+    refuse_to_write_over(out)?;
     let begun = Instant::now();
-    let plan = frostline_planner::plan(&settings(arguments)?, &Drawn::new(output))?;
-    plan.write(&arguments.out)?;
+    let (settings, progress) = (settings(arguments)?, Drawn::new(output));
+    let files = arguments.shards.from_traces.as_deref();
+    let plan = match files {
+        Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
+        None => frostline_planner::plan(&settings, &progress)?,
+    };
+    plan.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
+    let shards = files.map(<[_]>::len);
     let summary = json!({
-        "plan": arguments.out,
+        "plan": out,
         "id": plan.id,
         "frost_line": plan.decision.frost_line,
         "layers": plan.model.layers,
         "tensors": plan.tensors.len(),
         "trained_parameters": plan.trained_parameters(),
         "engine": plan.engine,
+        "shards": shards,
         "seconds": seconds,
-        "tokens_per_second": plan.data.tokens as f64 / seconds,
+        // Of a model that ran elsewhere this machine's clock says nothing.
+        "tokens_per_second": shards.is_none().then_some(plan.data.tokens as f64 / seconds),
     });
     output.result(&summary, || {
         format!(
             "{}: frost line {} of {} layers; {} tensors, {} parameters to train\n\
-             {} examples ({} tokens) in {seconds:.1} s with {} on {}; id {}\n",
-            arguments.out.display(),
+             {} examples ({} tokens) {} with {} on {}; id {}\n",
+            out.display(),
             plan.decision.frost_line,
             plan.model.layers,
             plan.tensors.len(),
             count(plan.trained_parameters() as f64),
             plan.data.examples,
             plan.data.tokens,
+            shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {shards} shards")),
             plan.engine.name,
             plan.engine.provider,
             plan.id
+        )
+    })
+}
+
+/// Computes one shard's traces.
+fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Output) -> anyhow::Result<()> {
+    if out.is_file() && matches!(ShardTraces::read(out), Err(TracesError::NotTraces { .. })) {
+        anyhow::bail!("{}: is there already and holds no traces; name another place or remove it", out.display());
+    }
+    let begun = Instant::now();
+    let found = frostline_planner::trace_shard(&settings(arguments)?, shard, &Drawn::new(output))?;
+    found.write(out)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let (examples, engine) = (found.traces.len(), &found.origin.engine);
+    let summary = json!({
+        "traces": out,
+        "shard": shard,
+        "examples": examples,
+        "sample": found.origin.data.examples,
+        "layers": found.origin.model.layers,
+        "engine": engine,
+        "seconds": seconds,
+    });
+    output.result(&summary, || {
+        format!(
+            "{}: shard {shard}, {examples} of {} examples in {seconds:.1} s with {} on {}\n",
+            out.display(),
+            found.origin.data.examples,
+            engine.name,
+            engine.provider
         )
     })
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use frostline_planner::basis::Basis;
-use frostline_planner::batches::Limits;
+use frostline_planner::batches::{self, Limits};
 use frostline_planner::engine::Engine;
 use frostline_planner::engine::ort::Ort;
 use frostline_planner::engine::ort_library;
 use frostline_planner::engine::tract::Tract;
 use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
-use frostline_planner::{Silent, plan, surgery};
+use frostline_planner::{Silent, plan, surgery, traces};
 use frostline_schemas::device::Device;
 use frostline_schemas::examples::{Example, Target};
 use frostline_schemas::folder::ModelFolder;
@@ -123,7 +123,10 @@ pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener,
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted).unwrap();
     let mut engine = engine(model, &spaces);
     let limits = Limits { tokens, length: folder.config.max_positions };
-    plan::example_traces(engine.as_mut(), &examples, limits, &basis, Path::new("data.jsonl"), &Silent).unwrap()
+    let groups = batches::groups(&examples, limits);
+    let data = Path::new("data.jsonl");
+    let found = plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent).unwrap();
+    traces::in_order(examples.len(), found)
 }
 
 /// The largest difference between traces and `deviation`.
