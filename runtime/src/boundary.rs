@@ -154,6 +154,6 @@ fn is_of_cache(error: &Error, settings: &CacheSettings) -> bool {
 
 /// What the states come from beside the model: the same arithmetic gives the same bits.
 fn arithmetic(parameters: &Parameters) -> String {
-    let device = if parameters.device().is_cpu() { cpu::instructions() } else { "cuda" };
+    let device = if parameters.device().is_cpu() { cpu::instructions() } else { "cuda with fused kernels" };
     format!("{} on {device}", parameters.dtype().as_str())
 }

@@ -1,12 +1,14 @@
 //! The arithmetic of a decoder: one file per operation, each a forward and a hand-written backward.
 //!
 //! No operation knows a model, a parameter's name or whether a tensor is frozen: what a caller does not want computed
-//! it does not ask for. On the CPU the elementwise and row-wise parts run as one pass each over f32 slices; on another
-//! device the same formulas are spelled with candle's own operations.
+//! it does not ask for. On the CPU the elementwise and row-wise parts run as one pass each over f32 slices, on CUDA (with
+//! the feature) as one kernel each; elsewhere the same formulas are spelled with candle's own operations.
 
 pub mod activation;
 pub mod attention;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub mod embedding;
 pub mod linear;
 pub mod loss;
@@ -49,7 +51,9 @@ pub(crate) fn on_kernels(x: &Tensor) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    #[cfg(feature = "cuda")]
+    use candle_core::DType;
     use candle_core::{Device, Tensor};
     use rand::{RngExt, SeedableRng};
 
@@ -64,5 +68,53 @@ mod tests {
         assert_eq!(a.dims(), b.dims());
         let largest = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(largest < 2e-6, "{largest:e}");
+    }
+
+    /// Runs a test on the first CUDA device, in f32 and in bf16. A machine without one passes, unless it is told to have
+    /// one by `FROSTLINE_REQUIRE_CUDA`.
+    #[cfg(feature = "cuda")]
+    pub fn on_cuda(test: impl Fn(OnCuda)) {
+        match Device::new_cuda(0) {
+            Ok(device) => {
+                test(OnCuda { device: device.clone(), dtype: DType::F32 });
+                test(OnCuda { device, dtype: DType::BF16 });
+            }
+            Err(error) if std::env::var_os("FROSTLINE_REQUIRE_CUDA").is_some() => panic!("no CUDA device: {error}"),
+            Err(error) => eprintln!("not tested, for want of a CUDA device: {error}"),
+        }
+    }
+
+    /// Where and in which storage type a kernel is tested.
+    #[cfg(feature = "cuda")]
+    pub struct OnCuda {
+        pub device: Device,
+        pub dtype: DType,
+    }
+
+    #[cfg(feature = "cuda")]
+    impl OnCuda {
+        /// Random values in the storage type, and the same values in f32, for the reference.
+        pub fn random(&self, shape: &[usize], seed: u64) -> (Tensor, Tensor) {
+            let stored = random(shape, seed).to_device(&self.device).unwrap().to_dtype(self.dtype).unwrap();
+            let wide = stored.to_dtype(DType::F32).unwrap();
+            (stored, wide)
+        }
+
+        /// As [`close`] in f32; in bf16 as near as rounding to 8 bits, here and there twice, leaves it.
+        pub fn close(&self, ours: &Tensor, theirs: &Tensor) {
+            match self.dtype {
+                DType::F32 => close(ours, theirs),
+                _ => self.within(ours, theirs, 0.01),
+            }
+        }
+
+        /// Within so much of the reference: of it where it is above 1, else of 1.
+        pub fn within(&self, ours: &Tensor, theirs: &Tensor, part: f64) {
+            assert_eq!(ours.dims(), theirs.dims());
+            let off = (ours.to_dtype(DType::F32).unwrap() - theirs).unwrap().abs().unwrap();
+            let allowed = (theirs.abs().unwrap().maximum(1f32).unwrap() * part).unwrap();
+            let most = (off / allowed).unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(most < 1.0, "{:?}: {most} times what is allowed", self.dtype);
+        }
     }
 }

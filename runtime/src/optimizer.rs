@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use crate::error::Error;
 use crate::gradients::Gradients;
 use crate::ops::cpu;
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
 use crate::parameters::Parameters;
 
 const BETA_1: f64 = 0.9;
@@ -71,6 +73,11 @@ impl AdamW {
                     update_in_place(&parameter, gradient, (first, second), rates)?;
                     parameters.changed(name);
                 }
+                #[cfg(feature = "cuda")]
+                Moments::Device(first, second) if cuda::takes([&parameter, gradient]) => {
+                    cuda::adamw::update(&parameter, gradient, [first, second], rates.numbers())?;
+                    parameters.changed(name);
+                }
                 Moments::Device(first, second) => {
                     let updated = update(&parameter, gradient, (first, second), rates)?;
                     parameters.replace(name, updated)?;
@@ -89,6 +96,14 @@ impl Rates {
             size: (learning_rate / (1.0 - BETA_1.powi(step))) as f32,
             correction: (1.0 - BETA_2.powi(step)).sqrt().recip() as f32,
         }
+    }
+
+    /// All that the kernel multiplies and adds.
+    #[cfg(feature = "cuda")]
+    fn numbers(self) -> cuda::adamw::Numbers {
+        let Rates { clip, decay, size, correction } = self;
+        let betas = [BETA_1, BETA_2].map(|beta| [beta as f32, (1.0 - beta) as f32]);
+        cuda::adamw::Numbers { clip, decay, size, correction, betas, epsilon: EPSILON as f32 }
     }
 }
 
@@ -187,6 +202,26 @@ mod tests {
             assert!((f64::from(got[0]) - expected(1.0, 0.5, 0.1)).abs() < 1e-6, "{got:?}");
             assert!((f64::from(got[1]) - expected(-2.0, -0.25, 0.3)).abs() < 1e-6, "{got:?}");
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn both_spellings_agree_on_cuda() {
+        use crate::ops::tests::{close, on_cuda, random};
+        on_cuda(|on| {
+            let [parameter, gradient] = [1, 2].map(|seed| random(&[3, 700], seed).to_device(&on.device).unwrap());
+            let mut theirs = parameter.copy().unwrap();
+            let [first, second] = [0; 2].map(|_| parameter.zeros_like().unwrap());
+            let (mut m, mut v) = (first.copy().unwrap(), second.copy().unwrap());
+            for step in 1..4 {
+                let rates = Rates::new(step, 0.1, 0.01, 0.7);
+                cuda::adamw::update(&parameter, &gradient, [&first, &second], rates.numbers()).unwrap();
+                theirs = update(&theirs, &gradient, (&mut m, &mut v), rates).unwrap();
+                close(&parameter, &theirs);
+                close(&first, &m);
+                close(&second, &v);
+            }
+        });
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use frostline_schemas::decoder::Activation;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{cpu, on_kernels};
 
 /// √(2/π), of the tanh form of GELU (Hendrycks & Gimpel, arXiv 1606.08415).
@@ -16,6 +18,10 @@ const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;
 pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
     if on_kernels(x) {
         return cpu::activation::forward(x, kind);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::takes([x]) {
+        return cuda::activation::forward(x, kind);
     }
     composed(x, kind)
 }
@@ -31,18 +37,36 @@ fn composed(x: &Tensor, kind: Activation) -> Result<Tensor> {
 
 /// `dx = dy · activation′(x)`.
 pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
-    if on_kernels(x) { cpu::activation::backward(dy, x, kind) } else { dy * derivative(x, kind)? }
+    if on_kernels(x) {
+        return cpu::activation::backward(dy, x, kind);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::takes([x, dy]) {
+        return cuda::activation::backward(dy, x, kind);
+    }
+    dy * derivative(x, kind)?
 }
 
 /// `y = activation(gate) · up`, elementwise.
 pub fn gated_forward(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
-    if on_kernels(gate) { cpu::activation::gated(gate, up, kind) } else { forward(gate, kind)? * up }
+    if on_kernels(gate) {
+        return cpu::activation::gated(gate, up, kind);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::takes([gate, up]) {
+        return cuda::activation::gated(gate, up, kind);
+    }
+    forward(gate, kind)? * up
 }
 
 /// `dgate = dy · up · activation′(gate)` and `dup = dy · activation(gate)`.
 pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
     if on_kernels(gate) {
         return cpu::activation::gated_backward(dy, gate, up, kind);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::takes([gate, up, dy]) {
+        return cuda::activation::gated_backward(dy, gate, up, kind);
     }
     Ok((((dy * up)? * derivative(gate, kind)?)?, (dy * forward(gate, kind)?)?))
 }
@@ -92,5 +116,24 @@ mod tests {
             close(&dgate, &((&dy * &up).unwrap() * &slope).unwrap());
             close(&dup, &(&dy * &value).unwrap());
         }
+    }
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn both_spellings_agree_on_cuda() {
+        use super::super::tests::on_cuda;
+        on_cuda(|on| {
+            let ((up, wide_up), (dy, wide_dy)) = (on.random(&[4, 5000], 2), on.random(&[4, 5000], 3));
+            let x = (on.random(&[4, 5000], 1).0 * 3.0).unwrap();
+            let wide_x = x.to_dtype(candle_core::DType::F32).unwrap();
+            for kind in [Activation::Silu, Activation::GeluTanh, Activation::Gelu, Activation::Relu] {
+                let (value, slope) = (composed(&wide_x, kind).unwrap(), derivative(&wide_x, kind).unwrap());
+                on.close(&forward(&x, kind).unwrap(), &value);
+                on.close(&backward(&dy, &x, kind).unwrap(), &(&wide_dy * &slope).unwrap());
+                on.close(&gated_forward(&x, &up, kind).unwrap(), &(&value * &wide_up).unwrap());
+                let (dgate, dup) = gated_backward(&dy, &x, &up, kind).unwrap();
+                on.close(&dgate, &((&wide_dy * &wide_up).unwrap() * &slope).unwrap());
+                on.close(&dup, &(&wide_dy * &value).unwrap());
+            }
+        });
     }
 }

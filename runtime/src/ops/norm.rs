@@ -3,6 +3,8 @@
 use candle_core::{D, DType, Result, Tensor};
 use frostline_schemas::decoder::NormKind;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{Gradients, Wanted, cpu, on_kernels};
 
 /// [.., width] → the same shape, computed in f32. `weight` and `bias` are `[width]`; `epsilon` is added to the mean square (the variance).
@@ -10,6 +12,10 @@ pub fn forward(x: &Tensor, kind: NormKind, epsilon: f64, weight: &Tensor, bias: 
     let gain = gain(kind, weight)?;
     if on_kernels(x) {
         return cpu::norm::forward(x, kind, epsilon as f32, &gain, bias);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::norm::fits(x, &gain, bias) {
+        return cuda::norm::forward(x, kind, epsilon as f32, &gain, bias);
     }
     composed(x, kind, epsilon, &gain, bias)
 }
@@ -39,6 +45,10 @@ pub fn backward(
     let gain = gain(kind, weight)?;
     if on_kernels(x) {
         return cpu::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
+    }
+    #[cfg(feature = "cuda")]
+    if cuda::norm::fits(x, &gain, None) && cuda::takes([x, dy]) {
+        return cuda::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
     }
     composed_backward(dy, x, kind, epsilon, &gain, wanted)
 }
@@ -106,5 +116,30 @@ mod tests {
             close(&ours.weight.unwrap(), &theirs.weight.unwrap());
             close(&ours.bias.unwrap(), &theirs.bias.unwrap());
         }
+    }
+    /// Rows as wide as a head and as a model, and more rows than one chunk of the sums over them.
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn both_spellings_agree_on_cuda() {
+        use super::super::tests::on_cuda;
+        let wanted = Wanted { input: true, weight: true, bias: true };
+        on_cuda(|on| {
+            for (rows, width) in [(1, 5), (3, 37), (70, 64), (33, 896)] {
+                let ((x, wide_x), (dy, wide_dy)) = (on.random(&[rows, width], 1), on.random(&[rows, width], 2));
+                let [weight, bias] = [3, 4].map(|seed| random(&[width], seed).to_device(&on.device).unwrap());
+                for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
+                    let bias = (kind == NormKind::Layer).then_some(&bias);
+                    let gain = gain(kind, &weight).unwrap();
+                    let y = forward(&x, kind, 1e-6, &weight, bias).unwrap();
+                    on.close(&y, &composed(&wide_x, kind, 1e-6, &gain, bias).unwrap());
+                    let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
+                    let theirs = composed_backward(&wide_dy, &wide_x, kind, 1e-6, &gain, wanted).unwrap();
+                    on.close(&ours.input.unwrap(), &theirs.input.unwrap());
+                    // Sums of f32 over so many rows, in another order.
+                    on.within(&ours.weight.unwrap(), &theirs.weight.unwrap(), 2e-5);
+                    on.within(&ours.bias.unwrap(), &theirs.bias.unwrap(), 2e-5);
+                }
+            }
+        });
     }
 }

@@ -3,6 +3,8 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use frostline_schemas::decoder::RopeSpec;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{cpu, on_kernels};
 
 /// Cosines and sines for the places of a sequence, [sequence, planes] each.
@@ -45,6 +47,10 @@ fn turn(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tens
     if on_kernels(x) {
         return cpu::rope::rotate(x, [&table.cos, &table.sin], positions, back);
     }
+    #[cfg(feature = "cuda")]
+    if cuda::takes([x]) && cuda::takes([&table.cos, &table.sin]) {
+        return cuda::rope::rotate(x, [&table.cos, &table.sin], positions, back);
+    }
     composed(x, table, positions, back)
 }
 
@@ -82,5 +88,22 @@ mod tests {
                 close(&turn(&x, &table, &positions, back).unwrap(), &composed(&x, &table, &positions, back).unwrap());
             }
         }
+    }
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn both_spellings_agree_on_cuda() {
+        use super::super::tests::on_cuda;
+        on_cuda(|on| {
+            let (x, wide) = on.random(&[5, 3, 10], 1);
+            for width in [10, 8] {
+                let spec = RopeSpec { width, theta: 100.0, scaling: RopeScaling::None };
+                let table = Table::new(&spec, 7, &on.device).unwrap();
+                for back in [false, true] {
+                    let positions = [0, 6, 2, 2, 1];
+                    let theirs = composed(&wide, &table, &positions, back).unwrap();
+                    on.close(&turn(&x, &table, &positions, back).unwrap(), &theirs);
+                }
+            }
+        });
     }
 }
