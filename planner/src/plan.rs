@@ -11,7 +11,8 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, SpaceMeasured, Strategy, VERSION,
+    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, Precision, SpaceMeasured,
+    Strategy, VERSION,
 };
 use frostline_schemas::scope;
 
@@ -153,10 +154,9 @@ fn plan_here(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
     let sample = sample(settings, &folder)?;
     let identity = folder.identity()?;
-    let onnx = onnx_identity(&model);
 
     progress.begin(Step::Comparing, 0);
-    same_model::check(&model, &spaces, &folder)?;
+    let onnx = onnx_identity(&model, same_model::check(&model, &spaces, &folder)?);
     check_layers(settings, spaces.layer_count())?;
 
     progress.begin(Step::Basis, 0);
@@ -229,10 +229,10 @@ fn onnx_path(settings: &Settings) -> Result<PathBuf> {
 /// The longest name of a producer that a plan keeps, in bytes.
 const MAX_PRODUCER: usize = 200;
 
-fn onnx_identity(model: &Model) -> OnnxIdentity {
+fn onnx_identity(model: &Model, precision: Precision) -> OnnxIdentity {
     let mut producer = model.producer();
     producer.truncate(producer.floor_char_boundary(MAX_PRODUCER));
-    OnnxIdentity { digest: model.digest(), producer, opset: model.opset() }
+    OnnxIdentity { digest: model.digest(), producer, opset: model.opset(), precision }
 }
 
 fn method(settings: &Settings) -> Method {
