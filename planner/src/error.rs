@@ -43,9 +43,9 @@ pub enum Error {
     /// The graph wants an input that nobody gives it.
     #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it (no key-value cache)", path.display())]
     Input { path: PathBuf, input: String, shape: String },
-    /// Weights in half precision.
-    #[error("{}: tensor `{tensor}` is {dtype}; export the model in f32", path.display())]
-    HalfPrecision { path: PathBuf, tensor: String, dtype: String },
+    /// Weights in a precision that engines do not compute in everywhere.
+    #[error("{}: tensor `{tensor}` is bfloat16; export the model in f32 or f16", path.display())]
+    Bfloat16 { path: PathBuf, tensor: String },
     /// The ONNX file and the model folder are two different models.
     #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
     OtherModel { path: PathBuf, folder: PathBuf, reason: String },

@@ -13,7 +13,8 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples};
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, SpaceMeasured, Strategy, VERSION,
+    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, Precision, SpaceMeasured,
+    Strategy, VERSION,
 };
 use frostline_schemas::scope;
 
@@ -138,10 +139,9 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
     let model = Model::open(&onnx_path(settings)?)?;
     let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
     let task = Task::read(settings, folder)?;
-    let onnx = onnx_identity(&model);
 
     progress.begin(Step::Comparing, 0);
-    same_model::check(&model, &spaces, &task.folder)?;
+    let onnx = onnx_identity(&model, same_model::check(&model, &spaces, &task.folder)?);
     check_layers(settings, spaces.layer_count())?;
 
     progress.begin(Step::Basis, 0);
@@ -238,10 +238,10 @@ fn onnx_path(settings: &Settings) -> Result<PathBuf> {
 /// The longest name of a producer that a plan keeps, in bytes.
 const MAX_PRODUCER: usize = 200;
 
-fn onnx_identity(model: &Model) -> OnnxIdentity {
+fn onnx_identity(model: &Model, precision: Precision) -> OnnxIdentity {
     let mut producer = model.producer();
     producer.truncate(producer.floor_char_boundary(MAX_PRODUCER));
-    OnnxIdentity { digest: model.digest(), producer, opset: model.opset() }
+    OnnxIdentity { digest: model.digest(), producer, opset: model.opset(), precision }
 }
 
 fn method(settings: &Settings) -> Method {

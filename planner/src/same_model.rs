@@ -2,7 +2,8 @@
 //!
 //! Exporters rename weights, transpose them and fold constants into them. So each tensor of the folder is looked for among
 //! the ONNX file's constants by a hash of its numbers and their places: as it is, transposed, or (norm weights that are
-//! stored less one) with one added. One pass over each file, on all cores, over memory-mapped bytes.
+//! stored less one) with one added; and where the file holds weights in f16, rounded to that. One pass over each file,
+//! on all cores, over memory-mapped bytes.
 //!
 //! A layer's matrices must be read by the nodes of that layer, so that layers in another order are noticed. Vectors may be
 //! anywhere, and so may matrices where the latent spaces were named by hand.
@@ -11,12 +12,15 @@ use std::collections::HashSet;
 
 use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
 use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::Precision;
 use frostline_schemas::weights::TensorView;
+use half::f16;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
 use crate::onnx::{Index, Model, Tensor, pb, type_name};
+use pb::tensor_proto::DataType;
 
 /// Elements hashed at a time.
 const CHUNK: usize = 1 << 16;
@@ -24,10 +28,10 @@ const CHUNK: usize = 1 << 16;
 /// Sizes of a matrix; a vector has one row.
 type Sizes = (usize, usize);
 
-/// Refuses an ONNX file that is not the model in `folder`.
-pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Result<()> {
+/// Refuses an ONNX file that is not the model in `folder`; says in what it keeps the weights.
+pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Result<Precision> {
     let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
-    check_precision(model)?;
+    let precision = precision(model)?;
     check_sizes(spaces, &folder.config).map_err(refuse)?;
     let index = Index::new(model.graph());
     let read: Vec<_> = spaces.layers.iter().map(|layer| constants_read(&index, &layer.nodes)).collect();
@@ -35,7 +39,7 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Resu
     let wanted: HashSet<Sizes> = specs.iter().filter_map(|spec| matrix(&spec.shape)).flat_map(both_ways).collect();
     let found = constants(model, &wanted)?;
     for spec in specs {
-        let forms = forms(spec, folder.weights.require(&spec.name)?);
+        let forms = forms(spec, folder.weights.require(&spec.name)?, precision);
         let is_form = |(_, sizes, hash): &(&str, Sizes, u64)| forms.contains(&(*sizes, *hash));
         // Exporters may write a tied weight twice, as embedding and as head; then both must be it.
         let used = [(&folder.config.embedding, &spaces.embedding.weight), (&folder.config.head, &spaces.head.weight)];
@@ -54,21 +58,32 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Resu
             return Err(refuse(format!("its layer {} does not read tensor `{}`", layer + 1, spec.name)));
         }
     }
-    Ok(())
+    Ok(precision)
 }
 
-/// Refuses weights in half precision: traces would be computed in it, and differ from the folder's model.
-fn check_precision(model: &Model) -> Result<()> {
-    let half = [pb::tensor_proto::DataType::Float16 as i32, pb::tensor_proto::DataType::Bfloat16 as i32];
-    let is_weight = |tensor: &pb::TensorProto| tensor.dims.iter().any(|&size| size > 1);
-    match model.constants().find(|(_, tensor)| half.contains(&tensor.data_type) && is_weight(tensor)) {
-        Some((name, tensor)) => Err(Error::HalfPrecision {
-            path: model.path().into(),
-            tensor: name.into(),
-            dtype: type_name(tensor.data_type),
-        }),
-        None => Ok(()),
+/// In what the weights are kept: f16 where any of them is.
+fn precision(model: &Model) -> Result<Precision> {
+    let holds = |dtype: DataType| {
+        let is_weight = |tensor: &pb::TensorProto| tensor.dims.iter().any(|&size| size > 1);
+        model.constants().find(|(_, tensor)| tensor.data_type == dtype as i32 && is_weight(tensor))
+    };
+    if let Some((name, _)) = holds(DataType::Bfloat16) {
+        return Err(Error::Bfloat16 { path: model.path().into(), tensor: name.into() });
     }
+    if holds(DataType::Float16).is_none() {
+        return Ok(Precision::F32);
+    }
+    tracing::warn!(
+        "{}: the weights are in f16, so deviations carry its rounding; the plan says so",
+        model.path().display()
+    );
+    Ok(Precision::F16)
+}
+
+/// A number as an f16 holds it. Exporters differ in what becomes of numbers next to zero, so all those are 0 here.
+fn in_f16(x: f32) -> f32 {
+    let rounded = f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
+    if rounded.to_bits() & 0x7fff <= 1 { 0.0 } else { rounded.to_f32() }
 }
 
 /// Names of the constants that nodes read, directly or through nodes that depend on constants alone.
@@ -102,7 +117,7 @@ fn hint(model: &Model) -> &'static str {
     let is = |dtype: &str| model.constants().any(|(_, tensor)| type_name(tensor.data_type) == dtype);
     match () {
         _ if is("int4") || is("uint4") || is("int8") || is("uint8") => {
-            " (its weights seem quantised; only an f32 export can be compared)"
+            " (its weights seem quantised; only an f32 or f16 export can be compared)"
         }
         _ => "",
     }
@@ -130,23 +145,40 @@ fn constants<'a>(model: &'a Model, wanted: &HashSet<Sizes>) -> Result<Vec<(&'a s
     let hashed = views.par_iter().filter(|(_, view)| view.is_float()).filter_map(|(name, view)| {
         let sizes = matrix(&view.shape).filter(|sizes| wanted.contains(sizes))?;
         let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
-        Some((*name, sizes, hash(view.elements(), read, |place| place, |x| x)))
+        let hash = match view.dtype {
+            DataType::Float16 => hash(view.elements(), read, |place| place, in_f16),
+            _ => hash(view.elements(), read, |place| place, |x| x),
+        };
+        Some((*name, sizes, hash))
     });
     Ok(hashed.collect())
 }
 
-/// The forms in which a tensor of the folder may be found.
-fn forms(spec: &TensorSpec, view: TensorView) -> Vec<(Sizes, u64)> {
+/// The forms in which a tensor of the folder may be found. A file with weights in f16 may hold some in f32.
+fn forms(spec: &TensorSpec, view: TensorView, precision: Precision) -> Vec<(Sizes, u64)> {
     let Some((rows, columns)) = matrix(&spec.shape) else { return Vec::new() };
+    let mut forms = rounded_forms(rows, columns, view, |x| x);
+    if precision == Precision::F16 {
+        forms.extend(rounded_forms(rows, columns, view, in_f16));
+    }
+    forms
+}
+
+fn rounded_forms(
+    rows: usize,
+    columns: usize,
+    view: TensorView,
+    round: impl Fn(f32) -> f32 + Sync,
+) -> Vec<(Sizes, u64)> {
     let read = |start: usize, out: &mut [f32]| {
         view.read_f32(start, out);
     };
     let elements = rows * columns;
-    let plain = hash(elements, read, |place| place, |x| x);
+    let plain = hash(elements, read, |place| place, &round);
     if rows == 1 {
-        return vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| x + 1.0))];
+        return vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| round(x + 1.0)))];
     }
-    let turned = hash(elements, read, |place| (place % columns) * rows + place / columns, |x| x);
+    let turned = hash(elements, read, |place| (place % columns) * rows + place / columns, &round);
     vec![((rows, columns), plain), ((columns, rows), turned)]
 }
 
@@ -184,7 +216,7 @@ mod tests {
     fn forms_of(values: &[f32], shape: &[usize]) -> Vec<(Sizes, u64)> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let spec = TensorSpec { name: "w".into(), shape: shape.to_vec() };
-        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes })
+        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes }, Precision::F32)
     }
 
     #[test]
@@ -200,5 +232,12 @@ mod tests {
     #[test]
     fn a_vector_is_found_with_one_added() {
         assert_eq!(forms_of(&[0.5, -0.25], &[2])[1], forms_of(&[1.5, 0.75], &[2])[0]);
+    }
+
+    #[test]
+    fn numbers_are_rounded_as_exporters_do() {
+        assert_eq!(in_f16(0.1), f16::from_f32(0.1).to_f32());
+        assert_eq!([1e-9, 5.96e-8, -3e-8].map(in_f16), [0.0; 3]);
+        assert_eq!(in_f16(1e30), 65504.0);
     }
 }

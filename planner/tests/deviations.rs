@@ -6,7 +6,9 @@ use frostline_planner::basis::Basis;
 use frostline_planner::batches::{self, Limits};
 use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
+use frostline_planner::same_model;
 use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::plan::Precision;
 
 use common::{EXPORTS, Expected, FAMILIES, Opener, case, ort_is_here, traces, worst};
 
@@ -109,6 +111,44 @@ fn external_data_gives_the_same_traces() {
     for engine in engines {
         let found = traces(&folder, &folder.join("model.onnx"), &expected, engine, 512);
         assert!(worst(&expected, &found) < TOLERANCE);
+    }
+}
+
+/// In f16 everything is rounded to 11 bits; issue 4 asks for 1e-2.
+const HALF_TOLERANCE: f64 = 1e-2;
+
+fn agrees_in_half_precision(family: &str, engine: Opener) {
+    let expected = Expected::read(family);
+    let export = case(family).join("model.float16.onnx");
+    let model = Model::open(&export).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let folder = ModelFolder::open(&case(family)).unwrap();
+    assert_eq!(same_model::check(&model, &spaces, &folder).unwrap(), Precision::F16);
+    let worst = worst(&expected, &traces(&case(family), &export, &expected, engine, 512));
+    println!("{family} in f16: {worst:.1e}");
+    assert!(worst < HALF_TOLERANCE, "{family}: off by {worst}");
+}
+
+/// tract does not compile a Gemm in f16, which exports of GPT-2 have for their linear layers.
+#[test]
+fn tract_agrees_in_half_precision() {
+    FAMILIES
+        .iter()
+        .filter(|family| **family != "gpt2")
+        .for_each(|family| agrees_in_half_precision(family, common::tract));
+    let model = Model::open(&case("gpt2").join("model.float16.onnx")).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let mut tract = common::tract(model, &spaces);
+    let examples = Expected::read("gpt2").examples();
+    let group = &batches::groups(&examples, Limits { tokens: 512, length: 64 })[0];
+    let error = tract.run(group.shape, &group.batches, &mut |_, _| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("Gemm") && error.ends_with("try --engine ort"), "{error}");
+}
+
+#[test]
+fn onnx_runtime_agrees_in_half_precision() {
+    if ort_is_here() {
+        FAMILIES.iter().for_each(|family| agrees_in_half_precision(family, common::ort));
     }
 }
 

@@ -66,6 +66,24 @@ pub struct OnnxIdentity {
     pub producer: String,
     /// Version of the default operator set.
     pub opset: i64,
+    /// What the weights were rounded to when they were exported; left out where it is f32.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+}
+
+/// In what the weights of an export are kept, and so in what it computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    F32,
+    F16,
+}
+
+impl Precision {
+    fn is_f32(&self) -> bool {
+        *self == Precision::F32
+    }
 }
 
 /// What the calibration data is, by content.

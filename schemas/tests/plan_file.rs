@@ -10,7 +10,7 @@ use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError,
+    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError, Precision,
     SpaceMeasured, VERSION,
 };
 use frostline_schemas::{config, scope};
@@ -34,7 +34,12 @@ fn plan() -> Plan {
         version: VERSION,
         id: Digest::of(b""),
         model: frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
-        onnx: OnnxIdentity { digest: Digest::of(b"onnx"), producer: "pytorch 2.15".into(), opset: 18 },
+        onnx: OnnxIdentity {
+            digest: Digest::of(b"onnx"),
+            producer: "pytorch 2.15".into(),
+            opset: 18,
+            precision: Precision::F32,
+        },
         data: DataIdentity {
             file: Digest::of(b"data"),
             rows: 10,
