@@ -4,10 +4,10 @@ pub mod ort;
 pub mod ort_library;
 pub mod tract;
 
-use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType, type_proto};
+use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
-use crate::onnx::{Model, type_name};
+use crate::onnx::{Model, build, type_name};
 use crate::surgery::POSITIONS;
 
 /// The sizes that an engine compiles a graph for.
@@ -128,7 +128,7 @@ fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<Input> {
         _ if name == ids => Some(Role::Tokens),
         _ => None,
     };
-    let dtype = element_type(input).and_then(|dtype| DataType::try_from(dtype).ok());
+    let dtype = build::element_type(input).and_then(|dtype| DataType::try_from(dtype).ok());
     let fed = [DataType::Int64, DataType::Int32, DataType::Float, DataType::Bool];
     match (role, dtype.filter(|dtype| fed.contains(dtype))) {
         (Some(role), Some(dtype)) => Ok(Input { name: name.into(), role, dtype }),
@@ -136,18 +136,10 @@ fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<Input> {
     }
 }
 
-fn element_type(input: &ValueInfoProto) -> Option<i32> {
-    let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
-    Some(tensor.elem_type)
-}
-
 /// Type and shape of an input or output as people write them: `int64 [batch, sequence]`.
 pub fn describe(value: &ValueInfoProto) -> String {
     use tract_onnx::pb::tensor_shape_proto::dimension::Value;
-    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|r#type| r#type.value.as_ref())
-    else {
-        return "no tensor".into();
-    };
+    let Some(tensor) = build::tensor_type(value) else { return "no tensor".into() };
     let dtype = type_name(tensor.elem_type);
     let Some(shape) = &tensor.shape else { return dtype };
     let dims: Vec<String> = shape

@@ -46,6 +46,9 @@ pub enum Error {
     /// Weights in a precision that engines do not compute in everywhere.
     #[error("{}: tensor `{tensor}` is bfloat16; export the model in f32 or f16", path.display())]
     Bfloat16 { path: PathBuf, tensor: String },
+    /// Weights that are quantised in a way that cannot be compared with the model's.
+    #[error("{}: its weights are quantised for {op}; export the model in f32 or f16, or in blocks of few bits (MatMulNBits)", path.display())]
+    Quantised { path: PathBuf, op: String },
     /// The ONNX file and the model folder are two different models.
     #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
     OtherModel { path: PathBuf, folder: PathBuf, reason: String },

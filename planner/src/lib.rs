@@ -18,6 +18,7 @@ pub mod frost_line;
 pub mod gain;
 pub mod latent;
 pub mod layers;
+pub mod lowering;
 pub mod onnx;
 pub mod plan;
 pub mod progress;

@@ -2,10 +2,12 @@
 //!
 //! Nothing in a file is trusted. [`Model::open`] checks that the graph is sorted and defines each name once, that
 //! external data lies inside the model's folder, and that every tensor's bytes are there and fit its shape. Data files
-//! are memory-mapped, never read whole.
+//! are memory-mapped, never read whole. What was read is then [lowered](crate::lowering).
 
+pub mod build;
 mod external;
 mod graph;
+pub mod quantised;
 mod tensor;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ pub use self::external::ExternalFiles;
 pub use self::graph::{Index, reads};
 pub use self::tensor::{Tensor, type_name};
 use crate::error::{Error, Result};
+use crate::lowering::{self, FusedAttention};
 
 /// An ONNX model whose tensors have been checked.
 pub struct Model {
@@ -27,6 +30,7 @@ pub struct Model {
     proto: pb::ModelProto,
     external: ExternalFiles,
     digest: Digest,
+    attention: Vec<FusedAttention>,
 }
 
 impl Model {
@@ -48,7 +52,13 @@ impl Model {
             Tensor::view(path, tensor, &external)?;
         }
         let digest = digest(path, bytes, &proto, &external)?;
-        Ok(Model { path: path.into(), proto, external, digest })
+        let mut model = Model { path: path.into(), proto, external, digest, attention: Vec::new() };
+        let opset = model.opset();
+        if let Some(graph) = model.proto.graph.take() {
+            let (graph, attention) = lowering::lower(graph, opset);
+            (model.proto.graph, model.attention) = (Some(graph), attention);
+        }
+        Ok(model)
     }
 
     /// The file that was opened.
@@ -71,6 +81,11 @@ impl Model {
         // `parse` refuses a file without a graph.
         static EMPTY: std::sync::LazyLock<pb::GraphProto> = std::sync::LazyLock::new(Default::default);
         self.proto.graph.as_ref().unwrap_or(&EMPTY)
+    }
+
+    /// Attention that came fused.
+    pub fn fused_attention(&self) -> &[FusedAttention] {
+        &self.attention
     }
 
     /// The version of the standard operator set, 0 if none is named.
@@ -124,10 +139,10 @@ impl Model {
     }
 
     /// The same model with another graph; its tensors must be tensors of this model, or lie inside the graph.
-    pub(crate) fn with_graph(self, edit: impl FnOnce(pb::GraphProto) -> pb::GraphProto) -> Model {
-        let Model { path, mut proto, external, digest } = self;
-        proto.graph = proto.graph.take().map(edit);
-        Model { path, proto, external, digest }
+    pub(crate) fn with_graph(mut self, edit: impl FnOnce(pb::GraphProto) -> pb::GraphProto) -> Model {
+        let graph = self.proto.graph.take().map(edit);
+        let proto = pb::ModelProto { graph, ..self.proto };
+        Model { proto, ..self }
     }
 }
 

@@ -141,7 +141,8 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
     let task = Task::read(settings, folder)?;
 
     progress.begin(Step::Comparing, 0);
-    let onnx = onnx_identity(&model, same_model::check(&model, &spaces, &task.folder)?);
+    let longest = task.sample.examples.iter().map(|example| example.tokens.len()).max().unwrap_or_default();
+    let onnx = onnx_identity(&model, same_model::check(&model, &spaces, &task.folder, longest)?);
     check_layers(settings, spaces.layer_count())?;
 
     progress.begin(Step::Basis, 0);

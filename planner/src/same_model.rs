@@ -2,24 +2,29 @@
 //!
 //! Exporters rename weights, transpose them and fold constants into them. So each tensor of the folder is looked for among
 //! the ONNX file's constants by a hash of its numbers and their places: as it is, transposed, or (norm weights that are
-//! stored less one) with one added; and where the file holds weights in f16, rounded to that. One pass over each file,
-//! on all cores, over memory-mapped bytes.
+//! stored less one) with one added; and where the file holds weights in f16, rounded to that. Tensors that stand side by
+//! side, such as queries, keys and values, may also lie in one constant. A quantised matrix only comes [near](nearness)
+//! the tensor that it was made from. One pass over each file, on all cores, over memory-mapped bytes.
 //!
 //! A layer's matrices must be read by the nodes of that layer, so that layers in another order are noticed. Vectors may be
 //! anywhere, and so may matrices where the latent spaces were named by hand.
 
-use std::collections::HashSet;
+mod nearness;
+mod source;
 
-use frostline_schemas::decoder::{DecoderConfig, TensorSpec};
+use std::collections::{HashMap, HashSet};
+
+use frostline_schemas::decoder::{DecoderConfig, LayerSpec};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Precision;
-use frostline_schemas::weights::TensorView;
 use half::f16;
 use rayon::prelude::*;
 
+use self::source::Source;
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
-use crate::onnx::{Index, Model, Tensor, pb, type_name};
+use crate::onnx::quantised::{self, Quantised, QuantisedMatrix};
+use crate::onnx::{Index, Model, Tensor, pb};
 use pb::tensor_proto::DataType;
 
 /// Elements hashed at a time.
@@ -28,56 +33,157 @@ const CHUNK: usize = 1 << 16;
 /// Sizes of a matrix; a vector has one row.
 type Sizes = (usize, usize);
 
-/// Refuses an ONNX file that is not the model in `folder`; says in what it keeps the weights.
-pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder) -> Result<Precision> {
+/// Refuses an ONNX file that is not the model in `folder`, or not for rows of up to `longest` tokens; says in what it
+/// keeps the weights.
+pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder, longest: usize) -> Result<Precision> {
     let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
-    let precision = precision(model)?;
     check_sizes(spaces, &folder.config).map_err(refuse)?;
     let index = Index::new(model.graph());
+    if let Some(op) = quantised::other_kind(&index) {
+        return Err(Error::Quantised { path: model.path().into(), op: op.into() });
+    }
+    let export = Export::read(model, &index)?;
     let read: Vec<_> = spaces.layers.iter().map(|layer| constants_read(&index, &layer.nodes)).collect();
-    let specs = folder.config.tensors();
-    let wanted: HashSet<Sizes> = specs.iter().filter_map(|spec| matrix(&spec.shape)).flat_map(both_ways).collect();
-    let found = constants(model, &wanted)?;
-    for spec in specs {
-        let forms = forms(spec, folder.weights.require(&spec.name)?, precision);
-        let is_form = |(_, sizes, hash): &(&str, Sizes, u64)| forms.contains(&(*sizes, *hash));
+    let layers: HashMap<&str, usize> = folder.config.layers.iter().enumerate().flat_map(own_layer).collect();
+    let used = [(&folder.config.embedding, &spaces.embedding.weight), (&folder.config.head, &spaces.head.weight)];
+    for spec in folder.config.tensors() {
         // Exporters may write a tied weight twice, as embedding and as head; then both must be it.
-        let used = [(&folder.config.embedding, &spaces.embedding.weight), (&folder.config.head, &spaces.head.weight)];
-        let mut used = used.into_iter().filter(|(of, _)| of.name == spec.name).map(|(_, name)| name);
-        let both = used.all(|name| found.iter().any(|constant| constant.0 == name && is_form(constant)));
-        if !both || !found.iter().any(is_form) {
-            let reason = format!("no constant in it equals tensor `{}` {:?}{}", spec.name, spec.shape, hint(model));
-            return Err(refuse(reason));
+        let mut used = used.iter().filter(|(of, _)| of.name == spec.name).map(|(_, name)| name.as_str());
+        let layer = layers.get(spec.name.as_str()).copied();
+        let own = layer.filter(|_| spec.shape.len() == 2).and_then(|layer| read.get(layer));
+        let ways = source::ways(spec, layer.map(|layer| &folder.config.layers[layer]), folder)?;
+        let found = ways.iter().map(|way| export.holds(way, own)).find(|found| !found.is_empty()).unwrap_or_default();
+        if found.is_empty() || !used.all(|name| found.contains(name)) {
+            return Err(refuse(format!("no constant in it equals tensor `{}` {:?}", spec.name, spec.shape)));
         }
-        let layer =
-            folder.config.layers.iter().position(|layer| layer.tensors().iter().any(|own| own.name == spec.name));
-        if let Some((layer, read)) = layer.and_then(|layer| Some((layer, read.get(layer)?)))
-            && spec.shape.len() == 2
-            && !found.iter().any(|constant| read.contains(constant.0) && is_form(constant))
+        if let (Some(layer), Some(own)) = (layer, own)
+            && own.is_disjoint(&found)
         {
             return Err(refuse(format!("its layer {} does not read tensor `{}`", layer + 1, spec.name)));
         }
     }
-    Ok(precision)
+    check_windows(model, &index, spaces, &folder.config, longest).map_err(refuse)?;
+    Ok(export.precision)
 }
 
-/// In what the weights are kept: f16 where any of them is.
-fn precision(model: &Model) -> Result<Precision> {
+/// Attention that came fused must see as far as config.json says. Builders are known to drop windows.
+fn check_windows(
+    model: &Model,
+    index: &Index,
+    spaces: &LatentSpaces,
+    config: &DecoderConfig,
+    longest: usize,
+) -> Result<(), String> {
+    for fused in model.fused_attention() {
+        let made = index.producer(&fused.output);
+        let layer = spaces.layers.iter().position(|layer| made.is_some_and(|id| layer.nodes.contains(&id)));
+        let Some((layer, spec)) = layer.and_then(|layer| Some((layer, config.layers.get(layer)?))) else { continue };
+        let wanted = spec.attention.window;
+        let reach = |window: Option<usize>| window.unwrap_or(longest).min(longest);
+        if reach(fused.window) != reach(wanted) {
+            let say = |window: Option<usize>| window.map_or("all places".into(), |window| format!("{window} places"));
+            return Err(format!(
+                "attention in its layer {} sees {}, config.json says {}, and rows have up to {longest} tokens \
+                 (the exporter has dropped the window; export with PyTorch or Optimum, or give --max-length {})",
+                layer + 1,
+                say(fused.window),
+                say(wanted),
+                wanted.unwrap_or(longest).min(fused.window.unwrap_or(longest)),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A layer's tensors, each with the layer's number.
+fn own_layer((number, layer): (usize, &LayerSpec)) -> impl Iterator<Item = (&str, usize)> {
+    layer.tensors().into_iter().map(move |spec| (spec.name.as_str(), number))
+}
+
+/// The constants of an ONNX file that may be weights.
+struct Export<'a> {
+    precision: Precision,
+    /// Whether it holds weights in f16.
+    half: bool,
+    /// Name, sizes and hash.
+    plain: Vec<(&'a str, Sizes, u64)>,
+    quantised: Vec<(&'a str, Sizes, Quantised<'a>)>,
+}
+
+impl<'a> Export<'a> {
+    fn read(model: &'a Model, index: &Index<'a>) -> Result<Export<'a>> {
+        let matrices: Vec<QuantisedMatrix> =
+            index.graph.node.iter().filter_map(|node| QuantisedMatrix::of(index, node)).collect();
+        let half = holds_half(model)?;
+        let precision = precision(model, half, &matrices);
+        let open = |matrix: &QuantisedMatrix<'a>| {
+            Ok((matrix.packed.name.as_str(), (matrix.rows, matrix.columns), matrix.open(model)?))
+        };
+        let quantised = matrices.iter().map(open).collect::<Result<_>>()?;
+        Ok(Export { precision, half, plain: constants(model)?, quantised })
+    }
+
+    /// Names of the constants that hold sources; none where a source is missing.
+    fn holds(&self, sources: &[Source], own: Option<&HashSet<&str>>) -> HashSet<&'a str> {
+        let mut all = HashSet::new();
+        for source in sources {
+            let found = self.equals(source, own);
+            // Of several sources none may lie in another layer.
+            if found.is_empty() || (sources.len() > 1 && own.is_some_and(|own| own.is_disjoint(&found))) {
+                return HashSet::new();
+            }
+            all.extend(found);
+        }
+        all
+    }
+
+    /// Names of the constants that equal a source. Of quantised ones only those in `own` are looked at, if it is given,
+    /// as nearness is dear to find out.
+    fn equals(&self, source: &Source, own: Option<&HashSet<&str>>) -> HashSet<&'a str> {
+        let forms = forms(source, self.half);
+        let plain =
+            self.plain.iter().filter(|(_, sizes, hash)| forms.contains(&(*sizes, *hash))).map(|(name, ..)| *name);
+        let mut found: HashSet<&str> = plain.collect();
+        let near = |(name, sizes, matrix): &&(&str, Sizes, Quantised)| {
+            own.is_none_or(|own| own.contains(name)) && nearness::near(source, *sizes, matrix)
+        };
+        found.extend(self.quantised.iter().filter(near).map(|(name, ..)| *name));
+        found
+    }
+}
+
+/// Whether any weight is in f16; one in bf16 is an error.
+fn holds_half(model: &Model) -> Result<bool> {
     let holds = |dtype: DataType| {
         let is_weight = |tensor: &pb::TensorProto| tensor.dims.iter().any(|&size| size > 1);
         model.constants().find(|(_, tensor)| tensor.data_type == dtype as i32 && is_weight(tensor))
     };
-    if let Some((name, _)) = holds(DataType::Bfloat16) {
-        return Err(Error::Bfloat16 { path: model.path().into(), tensor: name.into() });
+    match holds(DataType::Bfloat16) {
+        Some((name, _)) => Err(Error::Bfloat16 { path: model.path().into(), tensor: name.into() }),
+        None => Ok(holds(DataType::Float16).is_some()),
     }
-    if holds(DataType::Float16).is_none() {
-        return Ok(Precision::F32);
+}
+
+/// The coarsest in which any weight is kept; a warning where that is not f32.
+fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> Precision {
+    let precision = match matrices.iter().map(|matrix| matrix.bits).min() {
+        Some(8) => Precision::Int8,
+        Some(4) => Precision::Int4,
+        Some(_) => Precision::Int2,
+        None if half => Precision::F16,
+        None => Precision::F32,
+    };
+    let path = model.path().display();
+    match precision {
+        Precision::F32 => {}
+        Precision::F16 => {
+            tracing::warn!("{path}: the weights are in f16, so deviations carry its rounding; the plan says so");
+        }
+        _ => tracing::warn!(
+            "{path}: weights are quantised to {precision}, so deviations are those of another, coarser model; the plan says so"
+        ),
     }
-    tracing::warn!(
-        "{}: the weights are in f16, so deviations carry its rounding; the plan says so",
-        model.path().display()
-    );
-    Ok(Precision::F16)
+    precision
 }
 
 /// A number as an f16 holds it. Exporters differ in what becomes of numbers next to zero, so all those are 0 here.
@@ -112,17 +218,6 @@ fn check_sizes(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), Stri
     }
 }
 
-/// Why nothing may have been found.
-fn hint(model: &Model) -> &'static str {
-    let is = |dtype: &str| model.constants().any(|(_, tensor)| type_name(tensor.data_type) == dtype);
-    match () {
-        _ if is("int4") || is("uint4") || is("int8") || is("uint8") => {
-            " (its weights seem quantised; only an f32 or f16 export can be compared)"
-        }
-        _ => "",
-    }
-}
-
 /// A shape as a matrix, dimensions of 1 left out; `None` for three dimensions and more.
 fn matrix(shape: &[usize]) -> Option<Sizes> {
     let large: Vec<usize> = shape.iter().copied().filter(|&n| n != 1).collect();
@@ -134,16 +229,12 @@ fn matrix(shape: &[usize]) -> Option<Sizes> {
     }
 }
 
-fn both_ways((rows, columns): Sizes) -> [Sizes; 2] {
-    [(rows, columns), (columns, rows)]
-}
-
-/// Name, sizes and hash of each float constant that has one of the wanted sizes.
-fn constants<'a>(model: &'a Model, wanted: &HashSet<Sizes>) -> Result<Vec<(&'a str, Sizes, u64)>> {
+/// Name, sizes and hash of each float constant that is a vector or a matrix.
+fn constants(model: &Model) -> Result<Vec<(&str, Sizes, u64)>> {
     let view = |(name, tensor)| Ok((name, model.tensor(tensor)?));
     let views: Vec<(&str, Tensor)> = model.constants().map(view).collect::<Result<_>>()?;
     let hashed = views.par_iter().filter(|(_, view)| view.is_float()).filter_map(|(name, view)| {
-        let sizes = matrix(&view.shape).filter(|sizes| wanted.contains(sizes))?;
+        let sizes = matrix(&view.shape)?;
         let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
         let hash = match view.dtype {
             DataType::Float16 => hash(view.elements(), read, |place| place, in_f16),
@@ -154,25 +245,18 @@ fn constants<'a>(model: &'a Model, wanted: &HashSet<Sizes>) -> Result<Vec<(&'a s
     Ok(hashed.collect())
 }
 
-/// The forms in which a tensor of the folder may be found. A file with weights in f16 may hold some in f32.
-fn forms(spec: &TensorSpec, view: TensorView, precision: Precision) -> Vec<(Sizes, u64)> {
-    let Some((rows, columns)) = matrix(&spec.shape) else { return Vec::new() };
-    let mut forms = rounded_forms(rows, columns, view, |x| x);
-    if precision == Precision::F16 {
-        forms.extend(rounded_forms(rows, columns, view, in_f16));
+/// The forms in which a source may be found. A file with weights in f16 (`half`) may hold some in f32.
+fn forms(source: &Source, half: bool) -> Vec<(Sizes, u64)> {
+    let mut forms = rounded_forms(source, |x| x);
+    if half {
+        forms.extend(rounded_forms(source, in_f16));
     }
     forms
 }
 
-fn rounded_forms(
-    rows: usize,
-    columns: usize,
-    view: TensorView,
-    round: impl Fn(f32) -> f32 + Sync,
-) -> Vec<(Sizes, u64)> {
-    let read = |start: usize, out: &mut [f32]| {
-        view.read_f32(start, out);
-    };
+fn rounded_forms(source: &Source, round: impl Fn(f32) -> f32 + Sync) -> Vec<(Sizes, u64)> {
+    let read = |start: usize, out: &mut [f32]| source.read(start, out);
+    let (rows, columns) = source.sizes;
     let elements = rows * columns;
     let plain = hash(elements, read, |place| place, &round);
     if rows == 1 {
@@ -210,13 +294,14 @@ fn mix(place: usize, value: f32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use frostline_schemas::weights::{Dtype, TensorView};
+
     use super::*;
-    use frostline_schemas::weights::Dtype;
 
     fn forms_of(values: &[f32], shape: &[usize]) -> Vec<(Sizes, u64)> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let spec = TensorSpec { name: "w".into(), shape: shape.to_vec() };
-        forms(&spec, TensorView { dtype: Dtype::F32, shape, bytes: &bytes }, Precision::F32)
+        let view = TensorView { dtype: Dtype::F32, shape, bytes: &bytes };
+        forms(&Source::whole(view), false)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{self, GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
 
 use crate::latent::LatentSpaces;
+use crate::onnx::build::{integer, node, vector};
 use crate::onnx::{Model, reads};
 
 /// The added input: [positions, 2] of i64, each a row of the batch and a place in it.
@@ -104,32 +105,6 @@ fn cut(mut graph: GraphProto) -> GraphProto {
     graph.initializer.retain(|tensor| needed.contains(&tensor.name));
     graph.input.retain(|input| needed.contains(&input.name));
     graph
-}
-
-fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<pb::AttributeProto>) -> NodeProto {
-    NodeProto {
-        op_type: op.to_owned(),
-        name: format!("{output}.node"),
-        input: inputs.iter().map(|&name| name.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        attribute,
-        ..Default::default()
-    }
-}
-
-fn integer(name: &str, value: i64) -> pb::AttributeProto {
-    let r#type = pb::attribute_proto::AttributeType::Int as i32;
-    pb::AttributeProto { name: name.to_owned(), r#type, i: value, ..Default::default() }
-}
-
-fn vector(name: &str, values: &[i64]) -> TensorProto {
-    TensorProto {
-        name: name.to_owned(),
-        data_type: DataType::Int64 as i32,
-        dims: vec![values.len() as i64],
-        int64_data: values.to_vec(),
-        ..Default::default()
-    }
 }
 
 fn value_info(name: &str, dtype: DataType, shape: &[&str]) -> ValueInfoProto {

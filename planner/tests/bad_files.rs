@@ -202,7 +202,7 @@ fn another_models_weights() {
             let folder = ModelFolder::open(&case(family)).unwrap();
             let model = Model::open(&path).unwrap();
             let spaces = LatentSpaces::find(&model, None).unwrap();
-            same_model::check(&model, &spaces, &folder).unwrap();
+            same_model::check(&model, &spaces, &folder, 1).unwrap();
             each_changed_weight_is_noticed(&path, &spaces, &folder);
         }
     }
@@ -215,7 +215,7 @@ fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &M
     let large = |tensor: &pb::TensorProto| tensor.data_type == 1 && tensor.raw_data.len() >= 32 * 4;
     for id in (0..graph.initializer.len()).filter(|&id| large(&graph.initializer[id])) {
         let model = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
-        let text = message(same_model::check(&model, spaces, folder));
+        let text = message(same_model::check(&model, spaces, folder, 1));
         assert!(text.contains("not the model in") && text.contains("equals tensor `"), "{text}");
     }
 }
@@ -236,7 +236,7 @@ fn layers_in_another_order() {
         let bytes = std::mem::take(&mut graph.initializer[a].raw_data);
         graph.initializer[a].raw_data = std::mem::replace(&mut graph.initializer[b].raw_data, bytes);
     });
-    let text = message(same_model::check(&model.unwrap(), &spaces, &folder));
+    let text = message(same_model::check(&model.unwrap(), &spaces, &folder, 1));
     assert!(text.contains("its layer 1 does not read tensor `"), "{text}");
 }
 
@@ -261,7 +261,7 @@ fn half_precision(dtype: i32) -> String {
     })
     .unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
-    message(same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap()))
+    message(same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 1))
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn another_models_sizes() {
     let mut spaces = LatentSpaces::find(&model, None).unwrap();
     spaces.spaces.pop();
     let folder = ModelFolder::open(&case("qwen2")).unwrap();
-    let text = message(same_model::check(&model, &spaces, &folder));
+    let text = message(same_model::check(&model, &spaces, &folder, 1));
     assert!(text.contains("it has 3 layers, config.json says 4"), "{text}");
 }
 
@@ -386,7 +386,7 @@ proptest! {
         });
         if let Ok(model) = model && let Ok(spaces) = LatentSpaces::find(&model, None) {
             let folder = ModelFolder::open(&case("llama")).unwrap();
-            let _ = same_model::check(&model, &spaces, &folder);
+            let _ = same_model::check(&model, &spaces, &folder, 1);
             let _ = surgery::trace(model, &spaces);
         }
     }

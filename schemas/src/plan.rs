@@ -78,6 +78,22 @@ pub enum Precision {
     #[default]
     F32,
     F16,
+    /// Whole numbers of so many bits, in blocks that share a scale.
+    Int8,
+    Int4,
+    Int2,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
+            Precision::Int2 => "int2",
+        })
+    }
 }
 
 impl Precision {

@@ -15,6 +15,15 @@ pub struct Weight<'a> {
     pub transposed: bool,
 }
 
+impl Weight<'_> {
+    /// Rows and columns, if it is a matrix: as it is read, not as it lies.
+    pub fn sizes(&self) -> Option<[usize; 2]> {
+        let [rows, columns] = self.tensor.dims.as_slice() else { return None };
+        let (rows, columns) = (usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?);
+        Some(if self.transposed { [columns, rows] } else { [rows, columns] })
+    }
+}
+
 /// Follows a tensor back through casts and transpositions to an initializer or a `Constant` node.
 pub fn weight<'a>(index: &Index<'a>, tensor: &'a str) -> Option<Weight<'a>> {
     let mut name = tensor;

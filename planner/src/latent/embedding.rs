@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::constants::{RESHAPING, weight};
-use super::head::{self, Head};
+use super::head::Head;
 use crate::error::{Error, Result};
+use crate::onnx::quantised::QuantisedMatrix;
 use crate::onnx::{Index, Model};
 
 /// The token embedding.
@@ -55,7 +56,8 @@ fn gathers(index: &Index, ids: &str) -> Vec<Embedding> {
     let mut found = Vec::new();
     for (id, node) in index.graph.node.iter().enumerate() {
         let op = node.op_type.as_str();
-        if op == "Gather" && node.input.get(1).is_some_and(|name| seen.contains(name)) {
+        if ["Gather", "GatherBlockQuantized"].contains(&op) && node.input.get(1).is_some_and(|name| seen.contains(name))
+        {
             found.extend(gather(index, id, ids));
         } else if (RESHAPING.contains(&op) || OF_IDS.contains(&op)) && node.input.iter().any(|name| seen.contains(name))
         {
@@ -67,11 +69,13 @@ fn gathers(index: &Index, ids: &str) -> Vec<Embedding> {
 
 fn gather(index: &Index, id: usize, ids: &str) -> Option<Embedding> {
     let node = index.node(id);
-    let weight = weight(index, node.input.first()?)?;
-    let [rows, width] = head::dims(weight.tensor)?;
-    if weight.transposed {
-        return None;
-    }
+    let (name, [rows, width]) = match QuantisedMatrix::of(index, node) {
+        Some(matrix) => (matrix.packed.name.as_str(), [matrix.rows, matrix.columns]),
+        None => {
+            let weight = weight(index, node.input.first()?)?;
+            (weight.name, weight.sizes()?)
+        }
+    };
     let output = node.output.first()?.clone();
-    Some(Embedding { node: id, output, weight: weight.name.into(), rows, width, ids: ids.into() })
+    Some(Embedding { node: id, output, weight: name.into(), rows, width, ids: ids.into() })
 }

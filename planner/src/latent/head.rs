@@ -1,9 +1,10 @@
 //! Finds the LM head: the matrix product that the logits come from.
 
-use tract_onnx::pb::{NodeProto, TensorProto};
+use tract_onnx::pb::NodeProto;
 
-use super::constants::{Weight, weight};
+use super::constants::weight;
 use crate::error::{Error, Result};
+use crate::onnx::quantised::{self, QuantisedMatrix};
 use crate::onnx::{Index, Model};
 
 /// The LM head.
@@ -41,14 +42,15 @@ pub fn find(model: &Model, index: &Index) -> Result<Head> {
     let outputs: Vec<&str> = model.graph().output.iter().map(|output| output.name.as_str()).collect();
     let named: Vec<&str> = outputs.iter().copied().filter(|name| *name == "logits").collect();
     let candidates = if named.is_empty() { &outputs } else { &named };
-    match candidates.iter().find_map(|output| head_of(index, output)) {
-        Some(head) => Ok(head),
-        None => {
-            let seen: Vec<String> = candidates.iter().take(4).map(|output| index.history(output, 4)).collect();
-            let seen = format!("the graph has {} outputs: {}", outputs.len(), seen.join("; "));
-            Err(Error::NoLogits { path: model.path().into(), seen })
-        }
+    if let Some(head) = candidates.iter().find_map(|output| head_of(index, output)) {
+        return Ok(head);
     }
+    if let Some(op) = quantised::other_kind(index) {
+        return Err(Error::Quantised { path: model.path().into(), op: op.into() });
+    }
+    let seen: Vec<String> = candidates.iter().take(4).map(|output| index.history(output, 4)).collect();
+    let seen = format!("the graph has {} outputs: {}", outputs.len(), seen.join("; "));
+    Err(Error::NoLogits { path: model.path().into(), seen })
 }
 
 fn head_of(index: &Index, output: &str) -> Option<Head> {
@@ -58,6 +60,7 @@ fn head_of(index: &Index, output: &str) -> Option<Head> {
         let node = index.node(id);
         match node.op_type.as_str() {
             "MatMul" | "Gemm" => return product(index, id, node),
+            "MatMulNBits" => return quantised_product(index, id, node),
             op if AFTER.contains(&op) => {
                 at = node.input.iter().find(|name| !name.is_empty() && !index.is_constant(name))?
             }
@@ -69,19 +72,18 @@ fn head_of(index: &Index, output: &str) -> Option<Head> {
 fn product(index: &Index, id: usize, node: &NodeProto) -> Option<Head> {
     let [input, matrix, ..] = node.input.as_slice() else { return None };
     let weight = weight(index, matrix)?;
-    let [rows, columns] = dims(weight.tensor)?;
-    let turned = weight.transposed ^ is_set(node, "transB");
-    let (hidden, vocabulary) = if turned { (columns, rows) } else { (rows, columns) };
-    let Weight { name, .. } = weight;
-    Some(Head { node: id, input: input.clone(), weight: name.into(), vocabulary, hidden })
+    let [rows, columns] = weight.sizes()?;
+    let (hidden, vocabulary) = if is_set(node, "transB") { (columns, rows) } else { (rows, columns) };
+    Some(Head { node: id, input: input.clone(), weight: weight.name.into(), vocabulary, hidden })
+}
+
+/// A product with a quantised matrix, whose packed tensor does not say its sizes.
+fn quantised_product<'a>(index: &Index<'a>, id: usize, node: &'a NodeProto) -> Option<Head> {
+    let matrix = QuantisedMatrix::of(index, node)?;
+    let (input, weight) = (node.input.first()?.clone(), matrix.packed.name.clone());
+    Some(Head { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })
 }
 
 fn is_set(node: &NodeProto, attribute: &str) -> bool {
     node.attribute.iter().any(|entry| entry.name == attribute && entry.i != 0)
-}
-
-/// Both sizes of a matrix.
-pub fn dims(tensor: &TensorProto) -> Option<[usize; 2]> {
-    let [rows, columns] = tensor.dims.as_slice() else { return None };
-    Some([usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?])
 }

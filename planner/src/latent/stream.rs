@@ -172,7 +172,19 @@ fn residual_add<'a>(
         (false, true) => b,
         _ => return None,
     };
-    Some(ResidualAdd { node: id, stream, output })
+    let (node, output) = with_bias(index, id, output);
+    Some(ResidualAdd { node, stream, output })
+}
+
+/// The stream after a bias that is added to it alone, as fused operators do it: that is still the block's.
+fn with_bias<'a>(index: &Index<'a>, add: usize, stream: &'a str) -> (usize, &'a str) {
+    let &[next] = index.consumers(stream) else { return (add, stream) };
+    let node = index.node(next);
+    let biased = node.op_type == "Add" && node.input.iter().any(|name| index.is_constant(name));
+    match node.output.first().filter(|_| biased) {
+        Some(output) => (next, output),
+        None => (add, stream),
+    }
 }
 
 /// What lies between two residual adds.

@@ -1,0 +1,211 @@
+//! `GroupQueryAttention`, all of attention in one operator: ONNX Runtime's, and so its model builder's.
+//!
+//! On the CPU it wants head sizes that are multiples of 16 and caches as large as a sliding window, and knows no norms of
+//! queries and keys. Written out it needs none of that, and no cache either.
+
+use tract_onnx::pb::NodeProto;
+
+use super::writer::Writer;
+use super::{FusedAttention, float, input, integer, norms, output};
+use crate::onnx::build;
+
+/// The operator's settings. Sequences have their places in order, from 0.
+struct Attention<'a> {
+    /// Heads of queries, and of keys and of values each.
+    heads: i64,
+    kv_heads: i64,
+    /// What scores are multiplied by; 1/√size where it is not given.
+    scale: Option<f32>,
+    /// Scores are bent to stay within it.
+    softcap: Option<f32>,
+    /// A query sees itself and the `window − 1` places before it.
+    window: Option<i64>,
+    /// Cosines and sines [places, planes] of the rotary embedding.
+    rotary: Option<(&'a str, &'a str)>,
+    /// Weights of the norms of queries and of keys.
+    norms: Option<(&'a str, &'a str)>,
+    epsilon: f32,
+    /// The element type of what comes and goes; between, all is f32.
+    dtype: i32,
+}
+
+/// What a node says of itself, if it is such an attention.
+pub fn described(node: &NodeProto) -> Option<FusedAttention> {
+    let output = output(node, 0).filter(|_| node.op_type == "GroupQueryAttention")?.to_owned();
+    Some(FusedAttention { output, window: window(node).and_then(|window| usize::try_from(window).ok()) })
+}
+
+fn window(node: &NodeProto) -> Option<i64> {
+    Some(integer(node, "local_window_size", -1)).filter(|&window| window > 0)
+}
+
+/// `GroupQueryAttention(query, key?, value?, past_key, past_value, seqlens_k, total_sequence_length, cos?, sin?,
+/// position_ids?, attention_bias?, head_sink?, k_scale?, v_scale?, q_norm?, k_norm?)`. Without keys and values the
+/// queries hold all three.
+pub fn grouped_query(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+    let attention = Attention::of(writer, node)?;
+    let (query, to) = (input(node, 0)?, output(node, 0)?);
+    let [queries, keys, values] = match (input(node, 1), input(node, 2)) {
+        (Some(key), Some(value)) => attention.separate(writer, query, key, value),
+        _ => attention.packed(writer, query),
+    };
+    let (query_norm, key_norm) = attention.norms.unzip();
+    let queries = attention.placed(writer, &queries, query_norm, query);
+    let keys = attention.placed(writer, &keys, key_norm, query);
+    let attended = attention.attend(writer, [&queries, &keys, &values], query);
+    let narrow = writer.cast(&attended, attention.dtype);
+    let sizes = writer.vector(&[0, 0, -1]);
+    writer.op_to("Reshape", &[&narrow, &sizes], to, Vec::new());
+    Some(())
+}
+
+impl<'a> Attention<'a> {
+    /// `None` for what is not written out here: biases, sinks, quantised caches, rotations of neighbours.
+    fn of(writer: &Writer, node: &'a NodeProto) -> Option<Attention<'a>> {
+        let unknown = (10..14).any(|place| input(node, place).is_some());
+        let flags = ["rotary_interleaved", "kv_cache_bit_width"].into_iter().any(|flag| integer(node, flag, 0) != 0);
+        let (heads, kv_heads) = (integer(node, "num_heads", 0), integer(node, "kv_num_heads", 0));
+        let smooth = integer(node, "smooth_softmax", 0) == 1;
+        if unknown || flags || smooth || kv_heads < 1 || heads < kv_heads || heads % kv_heads != 0 {
+            return None;
+        }
+        let rotary = match integer(node, "do_rotary", 0) {
+            0 => None,
+            _ => Some((input(node, 7)?, input(node, 8)?)),
+        };
+        let above_zero = |name: &str| Some(float(node, name, 0.0)).filter(|&value| value > 0.0);
+        Some(Attention {
+            heads,
+            kv_heads,
+            scale: above_zero("scale"),
+            softcap: above_zero("softcap"),
+            window: window(node),
+            rotary,
+            norms: input(node, 14).zip(input(node, 15)),
+            epsilon: float(node, "qk_norm_epsilon", 1e-6),
+            dtype: writer.type_of(input(node, 3).or(rotary.map(|(cosines, _)| cosines))?)?,
+        })
+    }
+
+    /// Queries, keys and values as [batch, sequence, heads, size].
+    fn separate(&self, writer: &mut Writer, query: &str, key: &str, value: &str) -> [String; 3] {
+        [(query, self.heads), (key, self.kv_heads), (value, self.kv_heads)].map(|(x, heads)| {
+            let wide = writer.wide(x);
+            writer.reshape(&wide, &[0, 0, heads, -1])
+        })
+    }
+
+    /// The same out of one tensor that holds all queries, then all keys, then all values.
+    fn packed(&self, writer: &mut Writer, all: &str) -> [String; 3] {
+        let wide = writer.wide(all);
+        let all = writer.reshape(&wide, &[0, 0, self.heads + 2 * self.kv_heads, -1]);
+        let keys = self.heads + self.kv_heads;
+        [(0, self.heads), (self.heads, keys), (keys, keys + self.kv_heads)]
+            .map(|(from, to)| writer.slice(&all, from, to, 2))
+    }
+
+    /// Queries or keys after norm and rotary embedding; `like` is any tensor [batch, sequence, …].
+    fn placed(&self, writer: &mut Writer, x: &str, norm: Option<&str>, like: &str) -> String {
+        let x = match norm {
+            Some(gamma) => norms::heads(writer, x, gamma, self.epsilon),
+            None => x.to_owned(),
+        };
+        match self.rotary {
+            Some((cosines, sines)) => rotate(writer, &x, cosines, sines, like),
+            None => x,
+        }
+    }
+
+    /// Values weighted by the softmax of scores, [batch, sequence, kv heads, heads for each, size].
+    fn attend(&self, writer: &mut Writer, [queries, keys, values]: [&str; 3], like: &str) -> String {
+        let queries = writer.reshape(queries, &[0, 0, self.kv_heads, self.heads / self.kv_heads, -1]);
+        let queries = writer.transpose(&queries, &[0, 2, 3, 1, 4]);
+        let keys = writer.reshape(keys, &[0, 0, 0, 1, -1]);
+        let keys = writer.transpose(&keys, &[0, 2, 3, 4, 1]);
+        let values = writer.reshape(values, &[0, 0, 0, 1, -1]);
+        let values = writer.transpose(&values, &[0, 2, 3, 1, 4]);
+        let queries = self.scaled(writer, &queries);
+        let mut scores = writer.op("MatMul", &[&queries, &keys], Vec::new());
+        if let Some(cap) = self.softcap {
+            let cap = writer.float(cap);
+            let within = writer.op("Div", &[&scores, &cap], Vec::new());
+            let bent = writer.op("Tanh", &[&within], Vec::new());
+            scores = writer.op("Mul", &[&bent, &cap], Vec::new());
+        }
+        let (hidden, least) = (self.hidden(writer, like), writer.float(f32::MIN));
+        let seen = writer.op("Where", &[&hidden, &least, &scores], Vec::new());
+        let shares = writer.op("Softmax", &[&seen], vec![build::integer("axis", -1)]);
+        let weighted = writer.op("MatMul", &[&shares, &values], Vec::new());
+        writer.transpose(&weighted, &[0, 3, 1, 2, 4])
+    }
+
+    fn scaled(&self, writer: &mut Writer, queries: &str) -> String {
+        if let Some(scale) = self.scale {
+            let scale = writer.float(scale);
+            return writer.op("Mul", &[queries, &scale], Vec::new());
+        }
+        let size = size(writer, queries, 4);
+        let size = writer.wide(&size);
+        let root = writer.op("Sqrt", &[&size], Vec::new());
+        writer.op("Div", &[queries, &root], Vec::new())
+    }
+
+    /// [sequence, sequence]: which places a query does not see.
+    fn hidden(&self, writer: &mut Writer, like: &str) -> String {
+        let window = self.window;
+        writer.once(&format!("hidden.{}", window.unwrap_or_default()), |writer, name| {
+            let places = places(writer, like);
+            let (query, key) = (writer.reshape(&places, &[-1, 1]), writer.reshape(&places, &[1, -1]));
+            let Some(window) = window else { return writer.op_to("Greater", &[&key, &query], name, Vec::new()) };
+            let later = writer.op("Greater", &[&key, &query], Vec::new());
+            let window = writer.vector(&[window - 1]);
+            let first = writer.op("Sub", &[&query, &window], Vec::new());
+            let earlier = writer.op("Less", &[&key, &first], Vec::new());
+            writer.op_to("Or", &[&later, &earlier], name, Vec::new());
+        })
+    }
+}
+
+/// Turns planes (k, k + planes) of `x` [batch, sequence, heads, size] by the angles of its places; elements beyond the
+/// last plane stay.
+fn rotate(writer: &mut Writer, x: &str, cosines: &str, sines: &str, like: &str) -> String {
+    let [cosines, sines] = [cosines, sines].map(|table| {
+        writer.once(&format!("rotary.{table}"), |writer, name| {
+            let places = places(writer, like);
+            let rows = writer.op("Gather", &[table, &places], vec![build::integer("axis", 0)]);
+            let wide = writer.wide(&rows);
+            // [sequence, planes] → [sequence, 1, planes]: the same for all heads.
+            let sizes = writer.vector(&[0, 1, -1]);
+            writer.op_to("Reshape", &[&wide, &sizes], name, Vec::new());
+        })
+    });
+    let planes = size(writer, &cosines, 2);
+    let (zero, end, last) = (writer.vector(&[0]), writer.vector(&[i64::MAX]), writer.vector(&[-1]));
+    let twice = writer.op("Add", &[&planes, &planes], Vec::new());
+    let part = |writer: &mut Writer, from: &str, to: &str| writer.op("Slice", &[x, from, to, &last], Vec::new());
+    let (first, second) = (part(writer, &zero, &planes), part(writer, &planes, &twice));
+    let rest = part(writer, &twice, &end);
+    let product = |writer: &mut Writer, a: &str, b: &str| writer.op("Mul", &[a, b], Vec::new());
+    let (a, b) = (product(writer, &first, &cosines), product(writer, &second, &sines));
+    let (c, d) = (product(writer, &second, &cosines), product(writer, &first, &sines));
+    let (turned_first, turned_second) =
+        (writer.op("Sub", &[&a, &b], Vec::new()), writer.op("Add", &[&c, &d], Vec::new()));
+    writer.op("Concat", &[&turned_first, &turned_second, &rest], vec![build::integer("axis", -1)])
+}
+
+/// [sequence]: 0, 1, 2 …
+fn places(writer: &mut Writer, like: &str) -> String {
+    writer.once("places", |writer, name| {
+        let sequence = size(writer, like, 1);
+        let sequence = writer.reshape(&sequence, &[]);
+        let (zero, one) = (writer.whole(0), writer.whole(1));
+        writer.op_to("Range", &[&zero, &sequence, &one], name, Vec::new());
+    })
+}
+
+/// The size of one dimension of a tensor, [1] of i64.
+fn size(writer: &mut Writer, of: &str, dimension: i64) -> String {
+    let sizes = writer.op("Shape", &[of], Vec::new());
+    let place = writer.vector(&[dimension]);
+    writer.op("Gather", &[&sizes, &place], vec![build::integer("axis", 0)])
+}

@@ -1,0 +1,183 @@
+//! Matrices of a few bits for each weight, as ONNX Runtime's `MatMulNBits` and `GatherBlockQuantized` read them.
+//!
+//! Rows are cut into blocks; a block has one scale, and one zero point if the matrix is asymmetric. A weight is
+//! `(q − zero) · scale`, with q packed from the low bits of each byte up.
+
+use std::borrow::Cow;
+
+use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
+
+use super::{Index, Model};
+use crate::error::{Error, Result};
+
+/// The largest block that is read, in weights; ONNX Runtime makes them of 16 to 256.
+const MAX_BLOCK: usize = 1 << 16;
+
+/// A quantised matrix that a node reads, by what the node says of it.
+pub struct QuantisedMatrix<'a> {
+    /// The tensor that holds the packed weights.
+    pub packed: &'a TensorProto,
+    scales: &'a TensorProto,
+    zero_points: Option<&'a TensorProto>,
+    pub rows: usize,
+    pub columns: usize,
+    pub bits: usize,
+    /// Weights to a block.
+    block: usize,
+}
+
+impl<'a> QuantisedMatrix<'a> {
+    /// What a node multiplies with or takes rows from; `None` where that is no such matrix.
+    pub fn of(index: &Index<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
+        let size = |name: &str, otherwise: usize| {
+            let found = node.attribute.iter().find(|attribute| attribute.name == name);
+            found.map_or(Some(otherwise), |attribute| usize::try_from(attribute.i).ok())
+        };
+        let constant = |place: usize| unshaped(index, node.input.get(place).filter(|name| !name.is_empty())?);
+        let (bits, block) = (size("bits", 4)?, size("block_size", 128)?);
+        if ![2, 4, 8].contains(&bits) || !(1..=MAX_BLOCK).contains(&block) || block * bits % 8 != 0 {
+            return None;
+        }
+        let (packed, scales, zero_points, rows, columns) = match node.op_type.as_str() {
+            "MatMulNBits" => (constant(1)?, constant(2)?, constant(3), size("N", 0)?, size("K", 0)?),
+            "GatherBlockQuantized" => {
+                let (packed, scales) = (constant(0)?, constant(2)?);
+                let elements = packed.dims.iter().try_fold(1, |product: i64, &n| product.checked_mul(n))?;
+                let rows = usize::try_from(*packed.dims.first()?).ok()?;
+                let of_byte = if packed.data_type == DataType::Uint8 as i32 { 8 / bits } else { 1 };
+                let columns = usize::try_from(elements).ok()?.checked_div(rows)?.checked_mul(of_byte)?;
+                (packed, scales, constant(3), rows, columns)
+            }
+            _ => return None,
+        };
+        let empty = rows == 0 || columns == 0;
+        (!empty).then_some(QuantisedMatrix { packed, scales, zero_points, rows, columns, bits, block })
+    }
+
+    /// Looks the weights up and checks that there are as many as the sizes call for.
+    pub fn open<'m>(&self, model: &'m Model) -> Result<Quantised<'m>>
+    where
+        'a: 'm,
+    {
+        let bad = |tensor: &TensorProto, reason: String| {
+            let (path, tensor) = (model.path().into(), tensor.name.clone());
+            Error::Tensor { path, tensor, reason }
+        };
+        let blocks = self.columns.div_ceil(self.block);
+        let expected = |count: Option<usize>| count.ok_or_else(|| bad(self.packed, "its sizes overflow".into()));
+        let bytes = expected(self.rows.checked_mul(blocks).and_then(|n| n.checked_mul(self.block * self.bits / 8)))?;
+        let packed = model.tensor(self.packed)?.bytes;
+        // A last block that is cut short is filled up, but not where rows are gathered.
+        let whole = expected(self.rows.checked_mul(self.columns).and_then(|n| Some(n.checked_mul(self.bits)? / 8)))?;
+        if packed.len() != bytes && packed.len() != whole {
+            return Err(bad(
+                self.packed,
+                format!("has {} bytes, {} rows of {} need {bytes}", packed.len(), self.rows, self.columns),
+            ));
+        }
+        let scales = model.tensor(self.scales)?;
+        let count = expected(self.rows.checked_mul(blocks))?;
+        if scales.elements() != count || !scales.is_float() {
+            return Err(bad(
+                self.scales,
+                format!(
+                    "has {} elements, {} rows in {blocks} blocks need {count} floats",
+                    scales.elements(),
+                    self.rows
+                ),
+            ));
+        }
+        let mut factors = vec![0.0; count];
+        scales.read_f32(0, &mut factors);
+        let zeros = self.zeros(model, blocks, count)?;
+        let row_bytes = packed.len().checked_div(self.rows).unwrap_or(0);
+        let Self { columns, bits, block, .. } = *self;
+        Ok(Quantised { packed, row_bytes, scales: factors, zeros, columns, blocks, bits, block })
+    }
+
+    fn zeros(&self, model: &Model, blocks: usize, count: usize) -> Result<Option<Vec<f32>>> {
+        let Some(proto) = self.zero_points else { return Ok(None) };
+        let tensor = model.tensor(proto)?;
+        let mut zeros = vec![0.0; count];
+        if tensor.is_float() && tensor.elements() == count {
+            tensor.read_f32(0, &mut zeros);
+            return Ok(Some(zeros));
+        }
+        let row_bytes = (blocks * self.bits).div_ceil(8);
+        if tensor.bytes.len() != self.rows.saturating_mul(row_bytes) {
+            let reason = format!("has {} bytes, {} rows of {row_bytes} are needed", tensor.bytes.len(), self.rows);
+            return Err(Error::Tensor { path: model.path().into(), tensor: proto.name.clone(), reason });
+        }
+        for (row, zeros) in zeros.chunks_exact_mut(blocks.max(1)).enumerate() {
+            unpack(&tensor.bytes[row * row_bytes..], self.bits, zeros);
+        }
+        Ok(Some(zeros))
+    }
+}
+
+/// The constant behind changes of shape.
+fn unshaped<'a>(index: &Index<'a>, mut tensor: &'a str) -> Option<&'a TensorProto> {
+    loop {
+        if let Some(constant) = index.constant(tensor) {
+            return Some(constant);
+        }
+        let node = index.node(index.producer(tensor)?);
+        if !["Reshape", "Identity", "Flatten"].contains(&node.op_type.as_str()) {
+            return None;
+        }
+        tensor = node.input.first()?;
+    }
+}
+
+fn unpack(bytes: &[u8], bits: usize, out: &mut [f32]) {
+    let (of_byte, mask) = (8 / bits, u8::MAX >> (8 - bits));
+    for (place, value) in out.iter_mut().enumerate() {
+        *value = f32::from((bytes[place / of_byte] >> (place % of_byte * bits)) & mask);
+    }
+}
+
+/// A quantised matrix whose weights are there.
+pub struct Quantised<'a> {
+    packed: Cow<'a, [u8]>,
+    row_bytes: usize,
+    scales: Vec<f32>,
+    zeros: Option<Vec<f32>>,
+    columns: usize,
+    blocks: usize,
+    bits: usize,
+    block: usize,
+}
+
+impl Quantised<'_> {
+    /// The distance of neighbouring values over the range of all: 2^−bits.
+    pub fn step(&self) -> f64 {
+        0.5f64.powi(self.bits as i32)
+    }
+
+    /// The weights of a row; `out` has as many places as there are columns.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        unpack(&self.packed[row * self.row_bytes..], self.bits, &mut out[..self.columns]);
+        let middle = (1 << (self.bits - 1)) as f32;
+        for (number, values) in out.chunks_mut(self.block).enumerate() {
+            let at = row * self.blocks + number;
+            let zero = self.zeros.as_ref().map_or(middle, |zeros| zeros[at]);
+            values.iter_mut().for_each(|value| *value = (*value - zero) * self.scales[at]);
+        }
+    }
+}
+
+/// Operators of other ways to quantise, whose weights cannot be compared with a folder's.
+const OTHERS: [&str; 7] = [
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "QLinearMatMul",
+    "QGemm",
+    "MatMulBnb4",
+    "MatMulFpQ4",
+];
+
+/// The first operator of a graph that multiplies with weights quantised in another way.
+pub fn other_kind<'a>(index: &Index<'a>) -> Option<&'a str> {
+    index.graph.node.iter().map(|node| node.op_type.as_str()).find(|op| OTHERS.contains(op))
+}

@@ -1,0 +1,45 @@
+//! Whether a quantised matrix was made from a tensor.
+//!
+//! Rounding to b bits moves a weight by up to half of 2^−b of its block's range, so the two can only be near each other.
+//! Matrices of different models, layers or roles are not: their difference is as large as they are. But a model that was
+//! trained a little further from the same weights comes as near as the model itself.
+
+use rayon::prelude::*;
+
+use super::Sizes;
+use super::source::Source;
+use crate::onnx::quantised::Quantised;
+
+/// The relative distance that a matrix of one bit might have; each bit halves it. Weights are some 2.5 times smaller
+/// than the largest of their block, so rounding leaves a third of it.
+const OF_ONE_BIT: f64 = 2.0;
+
+/// Whether the distance of a source and a quantised matrix of these sizes is within what rounding explains.
+pub fn near(source: &Source, sizes: Sizes, matrix: &Quantised) -> bool {
+    let (rows, columns) = sizes;
+    let turned = match source.sizes {
+        same if same == sizes => None,
+        other if other == (columns, rows) => Some(transposed(source)),
+        _ => return false,
+    };
+    let distances = |row: usize| {
+        let (mut wanted, mut found) = (vec![0.0; columns], vec![0.0; columns]);
+        match &turned {
+            Some(values) => wanted.copy_from_slice(&values[row * columns..][..columns]),
+            None => source.read(row * columns, &mut wanted),
+        }
+        matrix.read_row(row, &mut found);
+        let pairs = wanted.iter().zip(&found).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        pairs.fold((0.0, 0.0), |(apart, all), (a, b)| (apart + (a - b).powi(2), all + a * a))
+    };
+    let add = |a: (f64, f64), b: (f64, f64)| (a.0 + b.0, a.1 + b.1);
+    let (apart, all) = (0..rows).into_par_iter().map(distances).reduce(|| (0.0, 0.0), add);
+    apart.sqrt() <= matrix.step() * OF_ONE_BIT * all.sqrt()
+}
+
+fn transposed(source: &Source) -> Vec<f32> {
+    let (rows, columns) = source.sizes;
+    let mut values = vec![0.0; rows * columns];
+    source.read(0, &mut values);
+    (0..rows * columns).map(|place| values[place % rows * columns + place / rows]).collect()
+}
