@@ -109,6 +109,13 @@ impl Model {
         Tensor::view(&self.path, tensor, &self.external)
     }
 
+    /// Lets go of the memory in which a tensor's bytes stand, once they have been read; those inside the file stay.
+    pub fn release(&self, tensor: &pb::TensorProto, bytes: usize) {
+        if external::is_external(tensor) {
+            self.external.release(&self.path, tensor, bytes);
+        }
+    }
+
     /// Every constant of the main graph with its name: initializers and `Constant` nodes.
     pub fn constants(&self) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
         let initializers = self.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
@@ -156,7 +163,12 @@ fn digest(path: &Path, bytes: &[u8], proto: &pb::ModelProto, external: &External
         graph::tensors(proto).into_iter().filter(|tensor| external::is_external(tensor)).collect();
     let contents = outside
         .par_iter()
-        .map(|tensor| Ok(Digest::of(&Tensor::view(path, tensor, external)?.bytes)))
+        .map(|tensor| {
+            let bytes = Tensor::view(path, tensor, external)?.bytes;
+            let digest = Digest::of(&bytes);
+            external.release(path, tensor, bytes.len());
+            Ok(digest)
+        })
         .collect::<Result<Vec<Digest>>>()?;
     let mut nameless = proto.clone();
     graph::tensors_mut(&mut nameless, &mut |tensor| tensor.external_data.clear());

@@ -287,7 +287,9 @@ fn identity(settings: &Settings, max_length: usize, examples: &[Example], rows: 
 fn basis(folder: &ModelFolder, examples: &[Example]) -> Result<Basis> {
     let head = &folder.config.head.name;
     let tokens = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    Basis::new(head, folder.weights.require(head)?, tokens)
+    let basis = Basis::new(head, folder.weights.require(head)?, tokens);
+    folder.weights.release(head);
+    basis
 }
 
 fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine>> {

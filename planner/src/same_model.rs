@@ -53,6 +53,7 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder, longest
         let own = layer.filter(|_| spec.shape.len() == 2).and_then(|layer| read.get(layer));
         let ways = source::ways(spec, layer.map(|layer| &folder.config.layers[layer]), folder)?;
         let found = ways.iter().map(|way| export.holds(way, own)).find(|found| !found.is_empty()).unwrap_or_default();
+        folder.weights.release(&spec.name);
         if found.is_empty() || !used.all(|name| found.contains(name)) {
             return Err(refuse(format!("no constant in it equals tensor `{}` {:?}", spec.name, spec.shape)));
         }
@@ -231,15 +232,16 @@ fn matrix(shape: &[usize]) -> Option<Sizes> {
 
 /// Name, sizes and hash of each float constant that is a vector or a matrix.
 fn constants(model: &Model) -> Result<Vec<(&str, Sizes, u64)>> {
-    let view = |(name, tensor)| Ok((name, model.tensor(tensor)?));
-    let views: Vec<(&str, Tensor)> = model.constants().map(view).collect::<Result<_>>()?;
-    let hashed = views.par_iter().filter(|(_, view)| view.is_float()).filter_map(|(name, view)| {
+    let view = |(name, tensor)| Ok((name, tensor, model.tensor(tensor)?));
+    let views: Vec<(&str, &pb::TensorProto, Tensor)> = model.constants().map(view).collect::<Result<_>>()?;
+    let hashed = views.par_iter().filter(|(.., view)| view.is_float()).filter_map(|(name, tensor, view)| {
         let sizes = matrix(&view.shape)?;
         let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
         let hash = match view.dtype {
             DataType::Float16 => hash(view.elements(), read, |place| place, in_f16),
             _ => hash(view.elements(), read, |place| place, |x| x),
         };
+        model.release(tensor, view.bytes.len());
         Some((*name, sizes, hash))
     });
     Ok(hashed.collect())

@@ -119,6 +119,22 @@ pub fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(file) }
 }
 
+/// Lets go of the memory in which a part of a map stands. Read again, it comes from the file again.
+pub fn release(map: &memmap2::Mmap, part: std::ops::Range<usize>) {
+    #[cfg(unix)]
+    {
+        let (from, bytes) = (part.start.min(map.len()), part.len());
+        // SAFETY: the map shares its pages with a file and is only read, so nothing is lost with them.
+        let released =
+            unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, bytes.min(map.len() - from)) };
+        if let Err(error) = released {
+            tracing::debug!(%error, "memory of a map not released");
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (map, part);
+}
+
 /// Writes bytes through [`write_whole`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole(path, |file| file.write_all(bytes))

@@ -176,6 +176,13 @@ impl Weights {
         Some(TensorView { dtype: place.dtype, shape: &place.shape, bytes })
     }
 
+    /// Lets go of the memory in which a tensor stands, once it has been read.
+    pub fn release(&self, name: &str) {
+        if let Some(place) = self.spelling(name).and_then(|name| self.tensors.get(name)) {
+            files::release(&self.shards[place.shard].map, place.bytes.clone());
+        }
+    }
+
     /// A tensor that `check` or the config has promised; the error names it.
     pub fn require(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
         self.get(name).ok_or_else(|| WeightsError::Missing { folder: self.folder.clone(), name: name.into() })

@@ -148,6 +148,7 @@ impl Drawn {
 
 impl Progress for Drawn {
     fn begin(&self, step: Step, total: u64) {
+        tracing::debug!(?step);
         self.bar.say(match step {
             Step::Reading => "reading",
             Step::Comparing => "comparing",

@@ -1,6 +1,7 @@
 //! The data files beside an ONNX file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use frostline_schemas::files;
@@ -54,6 +55,19 @@ impl ExternalFiles {
 
     /// A tensor's bytes. A tensor that names no length has `length` bytes.
     pub fn bytes(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<&[u8]> {
+        let (map, place) = self.place(model, tensor, length)?;
+        let beyond = || external(model, tensor, format!("bytes {place:?} of a file of {} bytes", map.len()));
+        map.get(place.clone()).ok_or_else(beyond)
+    }
+
+    /// Lets go of the memory in which a tensor stands, once it has been read.
+    pub fn release(&self, model: &Path, tensor: &TensorProto, length: usize) {
+        if let Ok((map, place)) = self.place(model, tensor, length) {
+            files::release(map, place);
+        }
+    }
+
+    fn place(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<(&Mmap, Range<usize>)> {
         let bad = |reason: String| external(model, tensor, reason);
         let map =
             self.maps.get(field(tensor, "location").unwrap_or_default()).ok_or_else(|| bad("not mapped".into()))?;
@@ -64,7 +78,7 @@ impl ExternalFiles {
         let (offset, length) = (number("offset", 0)?, number("length", length)?);
         let end =
             offset.checked_add(length).ok_or_else(|| bad(format!("offset {offset} + length {length} overflow")))?;
-        map.get(offset..end).ok_or_else(|| bad(format!("bytes {offset}..{end} of a file of {} bytes", map.len())))
+        Ok((map, offset..end))
     }
 }
 
