@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,53 @@ def measured(command):
         sys.exit(run.stderr)
     seconds, kib = run.stderr.strip().splitlines()[-1].split()
     return float(seconds), int(kib) * 1024, run.stdout, run.stderr
-if __name__ == "__main__":
-    a = parser.parse_args()
-    if a.plain: plain_pass(a)
+def plan(engine, cache, folder):
+    """One plan: its figures, and the shapes that it ran."""
+    command = [BINARY, "plan", "--json", "--model", arguments.model, "--data", data, "--examples", str(arguments.examples)]
+    command += ["--engine", engine, "--threads", str(arguments.threads), "--cache", cache, "--out", os.path.join(folder, "plan.json")]
+    seconds, peak, out, log = measured(command)
+    found = json.loads(out)
+    shapes = re.findall(r"running shape=Shape \{ rows: (\d+), length: (\d+), positions: \d+ \} batches=(\d+)", log)
+    figures = {"seconds": seconds, "running": found["seconds_of_steps"]["running"], "peak": peak, "frost_line": found["frost_line"]}
+    return figures, [[int(size) for size in shape] for shape in shapes]
+
+
+def plain(shapes):
+    command = [sys.executable, __file__, "--model", arguments.model, "--data", "-", "--threads", str(arguments.threads)]
+    return json.loads(measured([*command, "--plain", json.dumps(shapes)])[2])
+
+
+arguments = parser.parse_args()
+if arguments.plain:
+    plain_pass(arguments)
+    sys.exit()
+
+subprocess.run(["cargo", "build", "--release", "--quiet"], check=True, cwd=os.path.dirname(HERE))
+BINARY = os.path.join(os.path.dirname(HERE), "target", "release", "frostline")
+os.environ["FROSTLINE_LOG"] = "debug"
+libraries = glob.glob(os.path.join(os.path.dirname(__import__("onnxruntime").__file__), "capi", "libonnxruntime.so.*"))
+os.environ.setdefault("ORT_DYLIB_PATH", libraries[0])
+
+results = {"plain pass": [], "ort": [], "ort, Gram matrix kept": [], "tract, Gram matrix kept": []}
+with tempfile.TemporaryDirectory() as folder:
+    data = os.path.join(folder, "data.jsonl")
+    with open(arguments.data, encoding="utf-8") as source, open(data, "w", encoding="utf-8") as taken:
+        taken.writelines(line for line, _ in zip(source, range(arguments.examples)))
+    cache = os.path.join(folder, "cache")
+    _, shapes = plan("ort", cache, folder)
+    for run in range(arguments.runs):
+        results["plain pass"].append(plain(shapes))
+        results["ort"].append(plan("ort", "off", folder)[0])
+        results["ort, Gram matrix kept"].append(plan("ort", cache, folder)[0])
+        results["tract, Gram matrix kept"].append(plan("tract", cache, folder)[0])
+        print(f"run {run + 1} of {arguments.runs} done", file=sys.stderr)
+
+print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads; batches {shapes} (rows, length, number)\n")
+print("| | whole | ratio | running | ratio | peak memory |\n| --- | --- | --- | --- | --- | --- |")
+median = {name: {key: statistics.median(run[key] for run in runs) for key in ("seconds", "running", "peak")} for name, runs in results.items()}
+for name, row in median.items():
+    ratios = {key: row[key] / median["plain pass"][key] for key in ("seconds", "running")}
+    print(f"| {name} | {row['seconds']:.1f} s | {ratios['seconds']:.2f} | {row['running']:.1f} s | {ratios['running']:.2f} | {row['peak'] / 1e9:.2f} GB |")
+if arguments.out:
+    with open(arguments.out, "w", encoding="utf-8") as out:
+        json.dump({"shapes": shapes, "runs": results}, out, indent=1)

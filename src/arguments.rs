@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
@@ -100,6 +100,8 @@ pub struct PlanArguments {
     /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub latent_spaces: Option<Vec<String>>,
+    #[command(flatten)]
+    pub cache: CachePlaceArguments,
     #[command(flatten)]
     pub compute: ComputeArguments,
 }
@@ -374,8 +376,8 @@ pub enum CacheCommand {
     },
 }
 
-/// Where states at the frost line are kept.
-#[cfg(feature = "train")]
+/// Where what is computed once is kept: states at frost lines, Gram matrices of LM heads.
+#[cfg(any(feature = "plan", feature = "train"))]
 #[derive(Args)]
 pub struct CachePlaceArguments {
     /// Folder of the cache, or `off` [default: frostline in the platform's cache folder].
@@ -394,7 +396,7 @@ pub struct CacheArguments {
     pub cache_limit: u64,
 }
 
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CachePlace {
     Off,
@@ -454,7 +456,7 @@ fn norm_or_off(text: &str) -> Result<Clip, String> {
     if text == "off" { Ok(Clip(None)) } else { positive(text).map(|norm| Clip(Some(norm))) }
 }
 
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 fn cache_place() -> impl TypedValueParser<Value = CachePlace> {
     PathBufValueParser::new().map(|path| match path.to_str() {
         Some("off") => CachePlace::Off,

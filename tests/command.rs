@@ -60,7 +60,7 @@ impl Desk {
 
     /// The plan of `llama` that trains its upper two layers, whatever its traces say.
     fn plan_two(&self) {
-        self.plan("llama", "plan.json", &["--budget", "0.72", "--aggregate", "quantile:0"]);
+        self.plan("llama", "plan.json", &["--budget", "0.72", "--aggregate", "quantile:0", "--cache", "off"]);
         assert_eq!(self.read_json("plan.json")["decision"]["frost_line"], 2);
     }
 
@@ -535,6 +535,32 @@ fn the_cache_is_listed_and_cleared() {
     assert_eq!(desk.json(&["cache", "clear", "--cache", "kept"])["bytes"], left["bytes"]);
     assert!(desk.path("kept/mine.txt").exists());
     assert!(desk.done(&["cache", "list", "--cache", "kept"]).contains("nothing is cached"));
+}
+
+#[test]
+fn a_gram_matrix_is_kept_for_the_next_plan() {
+    let desk = Desk::new();
+    let plan = |out: &str, flags: &[&str]| {
+        desk.plan("llama", out, flags);
+        std::fs::read(desk.path(out)).unwrap()
+    };
+    let fresh = plan("fresh.json", &["--cache", "off"]);
+    assert!(!desk.path("cache").exists());
+    assert!(plan("kept.json", &[]) == fresh);
+    let listed = desk.json(&["cache", "list"]);
+    assert_eq!(listed["gram_matrices"]["files"], 1);
+    assert!(desk.done(&["cache", "list"]).contains("Gram matrices of LM heads: 1, "));
+    assert!(plan("again.json", &[]) == fresh);
+    assert_eq!(desk.json(&["cache", "list"]), listed);
+
+    // A broken one is noticed, and made again.
+    let file = std::fs::read_dir(desk.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 8]).unwrap();
+    assert!(plan("mended.json", &[]) == fresh && std::fs::read(&file).unwrap() == whole);
+    let said = desk.done(&["cache", "clear"]);
+    assert!(said.contains("0 keys and 1 Gram matrix cleared"), "{said}");
+    assert!(!file.exists());
 }
 
 #[test]

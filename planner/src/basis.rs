@@ -3,21 +3,21 @@
 //! With the LM head W of shape [V, D] (logits = h Wᵀ) token y's is s_y = e_y W⁺, row y of W (WᵀW)⁻¹ (arXiv 2401.16184):
 //! one D×D Gram matrix in f64, one Cholesky factor, one solve for each target token. Never the V×D pseudo-inverse.
 
+pub mod gram;
+
 use std::collections::BTreeMap;
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::linalg::solvers::{Llt, Solve};
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Mat, Side};
 use frostline_schemas::weights::TensorView;
 
+use self::gram::{Gram, Keep};
 use crate::error::{Error, Result};
 
 /// The ridge starts at this share of the Gram matrix's mean diagonal element, and grows tenfold.
 const FIRST_RIDGE: f64 = 1e-12;
 /// Ridges tried; the last is as large as the diagonal itself.
 const RIDGES: usize = 13;
-/// Elements of the head that are converted to f64 at a time (32 MiB).
-const CHUNK: usize = 1 << 22;
 
 /// Rows of the semantic basis.
 pub struct Basis {
@@ -27,9 +27,14 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a ridge. `name` is for
-    /// messages.
-    pub fn new(name: &str, head: TensorView, tokens: impl IntoIterator<Item = u32>) -> Result<Basis> {
+    /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a ridge. `keep` is where
+    /// the Gram matrix is kept, `name` is for messages.
+    pub fn new(
+        name: &str,
+        head: TensorView,
+        tokens: impl IntoIterator<Item = u32>,
+        keep: Option<&Keep>,
+    ) -> Result<Basis> {
         let bad = |reason: String| Error::Basis { tensor: name.into(), reason };
         let &[rows, width] = head.shape else {
             return Err(bad(format!("an LM head has two dimensions, this one has shape {:?}", head.shape)));
@@ -37,11 +42,12 @@ impl Basis {
         if width == 0 || rows == 0 {
             return Err(bad(format!("an LM head of shape {:?} holds nothing", head.shape)));
         }
-        let gram = gram(head, rows, width).ok_or_else(|| bad(format!("cannot read {:?}", head.dtype)))?;
-        if (0..width).any(|i| !gram[(i, i)].is_finite()) {
+        let gram = Gram::kept_or_of(head, rows, width, keep);
+        let gram = gram.ok_or_else(|| bad(format!("cannot read {:?}", head.dtype)))?;
+        if !gram.is_finite() {
             return Err(bad("it holds infinities or NaNs".into()));
         }
-        let (factor, ridge) = factor(gram).ok_or_else(|| bad("its Gram matrix has no Cholesky factor".into()))?;
+        let (factor, ridge) = factor(gram.0).ok_or_else(|| bad("its Gram matrix has no Cholesky factor".into()))?;
         let rows = solve(&factor, head, rows, width, tokens).map_err(bad)?;
         Ok(Basis { rows, ridge })
     }
@@ -50,27 +56,6 @@ impl Basis {
     pub fn row(&self, token: u32) -> Option<&[f64]> {
         self.rows.get(&token).map(Vec::as_slice)
     }
-}
-
-/// The lower triangle of WᵀW, chunk by chunk; `None` for types that are no floats.
-fn gram(head: TensorView, rows: usize, width: usize) -> Option<Mat<f64>> {
-    let mut gram = Mat::zeros(width, width);
-    let most = (CHUNK / width).max(1);
-    let mut narrow = Vec::new();
-    let mut wide = Vec::new();
-    for start in (0..rows).step_by(most) {
-        let here = most.min(rows - start);
-        narrow.resize(here * width, 0.0);
-        if !head.read_f32(start * width, &mut narrow) {
-            return None;
-        }
-        wide.clear();
-        wide.extend(narrow.iter().map(|&x| f64::from(x)));
-        let chunk = MatRef::from_row_major_slice(&wide, here, width);
-        let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(gram.as_mut(), lower, Accum::Add, chunk.transpose(), whole, chunk, whole, 1.0, Par::rayon(0));
-    }
-    Some(gram)
 }
 
 /// The Cholesky factor of the Gram matrix plus the smallest ridge that gives one, and that ridge.
@@ -125,7 +110,7 @@ mod tests {
     fn basis(values: &[f32], shape: [usize; 2], tokens: &[u32]) -> Result<Basis> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let view = TensorView { dtype: Dtype::F32, shape: &shape, bytes: &bytes };
-        Basis::new("head", view, tokens.iter().copied())
+        Basis::new("head", view, tokens.iter().copied(), None)
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Sorts examples into batches of few shapes, always the same for the same examples.
 //!
-//! An engine compiles a graph for each shape, so lengths are rounded up to buckets and all batches of a bucket have the
-//! same number of rows and positions: rows are filled up with a repeated row, positions with the first place of the first row.
+//! An engine compiles a graph for each shape, so rows of neighbouring lengths are padded to one, as many as cost less
+//! padding than another shape would; and all batches of a shape have the same number of rows and positions: rows are
+//! filled up with a repeated row, positions with the first place of the first row.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,10 @@ use frostline_schemas::examples::Example;
 
 use crate::engine::{Batch, Shape};
 
-/// Lengths are rounded up to multiples of it.
-const BUCKET: usize = 16;
+/// What another shape costs, in tokens: tract compiles for about as long as it runs so many.
+const SHAPE: usize = 512;
+/// Lengths are looked at in steps of a 64th of the longest, so that choosing shapes costs nothing worth mentioning.
+const STEPS: usize = 64;
 
 /// How large batches may grow.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +34,52 @@ pub struct Group {
 
 /// Sorts examples into groups, the shortest first.
 pub fn groups(examples: &[Example], limits: Limits) -> Vec<Group> {
+    let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+    let step = longest.div_ceil(STEPS).max(1);
     let mut buckets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, example) in examples.iter().enumerate() {
-        let rounded = example.tokens.len().div_ceil(BUCKET) * BUCKET;
-        let length = rounded.min(limits.length.max(example.tokens.len()));
-        buckets.entry(length).or_default().push(index);
+        buckets.entry(example.tokens.len().div_ceil(step) * step).or_default().push(index);
     }
-    buckets.into_iter().map(|(length, members)| group(examples, length, members, limits)).collect()
+    let counts: Vec<(usize, usize)> = buckets.iter().map(|(&length, members)| (length, members.len())).collect();
+    let mut groups = Vec::new();
+    let mut members = Vec::new();
+    let mut ends = shapes(&counts).into_iter().peekable();
+    for (length, bucket) in buckets {
+        members.extend(bucket);
+        if ends.next_if_eq(&length).is_some() {
+            let longest = members.iter().map(|&index: &usize| examples[index].tokens.len()).max().unwrap_or(0);
+            let length = length.min(limits.length.max(longest));
+            groups.push(group(examples, length, std::mem::take(&mut members), limits));
+        }
+    }
+    groups
+}
+
+/// The lengths to pad to: of all ways to cut the lengths (ascending, each with its number of rows) into runs the one
+/// with the least padding, a shape counted as [`SHAPE`] tokens of it.
+fn shapes(lengths: &[(usize, usize)]) -> Vec<usize> {
+    // The best way to pad the first so many lengths: its cost, and where its last run begins.
+    let mut best: Vec<(usize, usize)> = vec![(0, 0)];
+    for end in 1..=lengths.len() {
+        let mut rows = 0usize;
+        let mut choice = (usize::MAX, 0);
+        for begin in (0..end).rev() {
+            rows = rows.saturating_add(lengths[begin].1);
+            let cost = best[begin].0.saturating_add(SHAPE).saturating_add(rows.saturating_mul(lengths[end - 1].0));
+            if cost < choice.0 {
+                choice = (cost, begin);
+            }
+        }
+        best.push(choice);
+    }
+    let mut ends = Vec::new();
+    let mut end = lengths.len();
+    while end > 0 {
+        ends.push(lengths[end - 1].0);
+        end = best[end].1;
+    }
+    ends.reverse();
+    ends
 }
 
 fn group(examples: &[Example], length: usize, mut members: Vec<usize>, limits: Limits) -> Group {
@@ -96,11 +138,19 @@ mod tests {
         let examples = [example(5, &[3]), example(17, &[0, 15]), example(16, &[14]), example(9, &[2, 3])];
         let groups = groups(&examples, Limits { tokens: 64, length: 100 });
         let shapes: Vec<Shape> = groups.iter().map(|group| group.shape).collect();
-        assert_eq!(shapes[0], Shape { rows: 3, length: 16, positions: 4 });
-        assert_eq!(shapes[1], Shape { rows: 1, length: 32, positions: 2 });
-        assert_eq!(groups[0].examples, [[0, 3, 2]]);
-        assert_eq!(groups[0].batches[0].positions, [0, 3, 1, 2, 1, 3, 2, 14]);
-        assert_eq!(groups[0].batches[0].mask.iter().sum::<i64>(), 5 + 9 + 16);
+        assert_eq!(shapes, [Shape { rows: 2, length: 17, positions: 3 }]);
+        assert_eq!(groups[0].examples, [[0, 3], [2, 1]]);
+        assert_eq!(groups[0].batches[0].positions, [0, 3, 1, 2, 1, 3]);
+        assert_eq!(groups[0].batches[0].mask.iter().sum::<i64>(), 5 + 9);
+    }
+
+    #[test]
+    fn another_shape_is_worth_it_where_it_saves_more_padding() {
+        // To pad 130 rows to 40 is 3720 tokens, to pad the 100 shortest to 12 is 200.
+        assert_eq!(shapes(&[(10, 100), (12, 30), (40, 2)]), [12, 40]);
+        assert_eq!(shapes(&[(10, 4), (12, 3), (40, 2)]), [40]);
+        assert_eq!(shapes(&[]), [0; 0]);
+        assert_eq!(shapes(&[(7, usize::MAX), (9, 1)]).last(), Some(&9));
     }
 
     #[test]
@@ -116,7 +166,7 @@ mod tests {
 
     #[test]
     fn padding_stays_within_the_model() {
-        let groups = groups(&[example(17, &[0])], Limits { tokens: 1, length: 20 });
-        assert_eq!(groups[0].shape.length, 20);
+        let groups = groups(&[example(130, &[0])], Limits { tokens: 1, length: 131 });
+        assert_eq!(groups[0].shape.length, 131);
     }
 }

@@ -19,6 +19,7 @@ use frostline_schemas::plan::{
 use frostline_schemas::scope;
 
 use crate::basis::Basis;
+use crate::basis::gram::Keep;
 use crate::batches::{self, Group, Limits};
 use crate::engine::ort::Ort;
 use crate::engine::ort_library;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub budget: Option<f64>,
     /// Tensors of the latent spaces, embedding's output first, where they are named by hand.
     pub latent_spaces: Option<Vec<String>>,
+    /// Folder in which the Gram matrix of the LM head is kept for later plans; not kept where `None`.
+    pub cache: Option<PathBuf>,
 }
 
 /// What runs the model.
@@ -136,21 +139,24 @@ impl Task {
 fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<(Task, ShardTraces)> {
     progress.begin(Step::Reading, 0);
     let folder = ModelFolder::open(&settings.model)?;
-    let model = Model::open(&onnx_path(settings)?)?;
-    let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
-    let task = Task::read(settings, folder)?;
+    let onnx = onnx_path(settings)?;
+    let (opened, task) = rayon::join(|| examine(settings, &onnx), || Task::read(settings, folder));
+    let ((model, spaces), task) = (opened?, task?);
 
     progress.begin(Step::Comparing, 0);
     let longest = task.sample.examples.iter().map(|example| example.tokens.len()).max().unwrap_or_default();
     let onnx = onnx_identity(&model, same_model::check(&model, &spaces, &task.folder, longest)?);
     check_layers(settings, spaces.layer_count())?;
 
-    progress.begin(Step::Basis, 0);
-    // For the targets of all shards: its rows are solved for together, and so are the same to the last bit in each.
-    let basis = basis(&task.folder, &task.sample.examples)?;
+    progress.begin(Step::Loading, 0);
+    // The basis is for the targets of all shards: its rows are solved for together, and so are the same to the last bit
+    // in each.
+    let load = || engine(settings, surgery::trace(model, &spaces), &spaces.embedding.ids);
+    let (engine, basis) = rayon::join(load, || basis(settings, &task));
+    let (mut engine, basis) = (engine?, basis?);
 
     let groups = shard.take(&task.groups);
-    let (traces, engine) = run(settings, model, &spaces, &task.sample.examples, &groups, &basis, progress)?;
+    let (traces, engine) = run(engine.as_mut(), settings, &task.sample.examples, &groups, &basis, progress)?;
     let origin = Origin {
         release: traces::RELEASE.into(),
         model: task.model.clone(),
@@ -161,6 +167,13 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
         ridge: rounded(basis.ridge),
     };
     Ok((task, ShardTraces { origin, shard, traces }))
+}
+
+/// Opens an export and finds its latent spaces.
+fn examine(settings: &Settings, path: &Path) -> Result<(Model, LatentSpaces)> {
+    let model = Model::open(path)?;
+    let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
+    Ok((model, spaces))
 }
 
 /// Makes the plan of all examples' traces.
@@ -284,15 +297,16 @@ fn identity(settings: &Settings, max_length: usize, examples: &[Example], rows: 
     }
 }
 
-fn basis(folder: &ModelFolder, examples: &[Example]) -> Result<Basis> {
-    let head = &folder.config.head.name;
-    let tokens = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    let basis = Basis::new(head, folder.weights.require(head)?, tokens);
-    folder.weights.release(head);
+fn basis(settings: &Settings, task: &Task) -> Result<Basis> {
+    let (weights, head) = (&task.folder.weights, &task.folder.config.head.name);
+    let tokens = task.sample.examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
+    let keep = settings.cache.as_deref().map(|root| Keep::new(root, &task.model.weights, head));
+    let basis = Basis::new(head, weights.require(head)?, tokens, keep.as_ref());
+    weights.release(head);
     basis
 }
 
-fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine>> {
+fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine + Send>> {
     Ok(match &settings.engine {
         EngineChoice::Tract => Box::new(Tract::new(traced, ids)?),
         EngineChoice::Ort { library, device } => Box::new(Ort::new(&traced, ids, library.as_deref(), *device)?),
@@ -301,20 +315,16 @@ fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engin
 
 /// Runs batches; each of their examples' trace, and what ran them.
 fn run(
+    engine: &mut dyn Engine,
     settings: &Settings,
-    model: Model,
-    spaces: &LatentSpaces,
     examples: &[Example],
     groups: &[Group],
     basis: &Basis,
     progress: &dyn Progress,
 ) -> Result<(Vec<ExampleTrace>, EngineUsed)> {
-    progress.begin(Step::Loading, 0);
-    let traced = surgery::trace(model, spaces);
-    let mut engine = engine(settings, traced, &spaces.embedding.ids)?;
     let total: usize = groups.iter().flat_map(|group| &group.examples).map(Vec::len).sum();
     progress.begin(Step::Running, total as u64);
-    let traces = example_traces(engine.as_mut(), examples, groups, basis, &settings.data, progress)?;
+    let traces = example_traces(engine, examples, groups, basis, &settings.data, progress)?;
     let used = EngineUsed { name: engine.name().into(), version: engine.version(), provider: engine.provider().into() };
     Ok((traces, used))
 }

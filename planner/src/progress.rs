@@ -14,9 +14,7 @@ pub enum Step {
     Reading,
     /// Comparing the export's weights with the folder's.
     Comparing,
-    /// The semantic basis.
-    Basis,
-    /// Loading the graph into the engine.
+    /// Loading the graph into the engine, and the semantic basis.
     Loading,
     /// Running examples.
     Running,

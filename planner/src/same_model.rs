@@ -141,7 +141,8 @@ impl<'a> Export<'a> {
     /// Names of the constants that equal a source. Of quantised ones only those in `own` are looked at, if it is given,
     /// as nearness is dear to find out.
     fn equals(&self, source: &Source, own: Option<&HashSet<&str>>) -> HashSet<&'a str> {
-        let forms = forms(source, self.half);
+        let is_there = |sizes: &Sizes| self.plain.iter().any(|(_, found, _)| found == sizes);
+        let forms = forms(source, self.half, is_there);
         let plain =
             self.plain.iter().filter(|(_, sizes, hash)| forms.contains(&(*sizes, *hash))).map(|(name, ..)| *name);
         let mut found: HashSet<&str> = plain.collect();
@@ -247,25 +248,38 @@ fn constants(model: &Model) -> Result<Vec<(&str, Sizes, u64)>> {
     Ok(hashed.collect())
 }
 
-/// The forms in which a source may be found. A file with weights in f16 (`half`) may hold some in f32.
-fn forms(source: &Source, half: bool) -> Vec<(Sizes, u64)> {
-    let mut forms = rounded_forms(source, |x| x);
+/// The forms in which a source may be found, of sizes that `is_there` says yes to. A file with weights in f16 (`half`)
+/// may hold some in f32.
+fn forms(source: &Source, half: bool, is_there: impl Fn(&Sizes) -> bool) -> Vec<(Sizes, u64)> {
+    let mut forms = rounded_forms(source, |x| x, &is_there);
     if half {
-        forms.extend(rounded_forms(source, in_f16));
+        forms.extend(rounded_forms(source, in_f16, &is_there));
     }
     forms
 }
 
-fn rounded_forms(source: &Source, round: impl Fn(f32) -> f32 + Sync) -> Vec<(Sizes, u64)> {
+fn rounded_forms(
+    source: &Source,
+    round: impl Fn(f32) -> f32 + Sync,
+    is_there: &impl Fn(&Sizes) -> bool,
+) -> Vec<(Sizes, u64)> {
     let read = |start: usize, out: &mut [f32]| source.read(start, out);
     let (rows, columns) = source.sizes;
     let elements = rows * columns;
-    let plain = hash(elements, read, |place| place, &round);
-    if rows == 1 {
-        return vec![((1, columns), plain), ((1, columns), hash(elements, read, |place| place, |x| round(x + 1.0)))];
+    let plain = || hash(elements, read, |place| place, &round);
+    let less_one = || hash(elements, read, |place| place, |x| round(x + 1.0));
+    let turned = || hash(elements, read, |place| (place % columns) * rows + place / columns, &round);
+    let (same, swapped) = ((rows, columns), (columns, rows));
+    let mut forms = Vec::new();
+    if is_there(&same) {
+        forms.push((same, plain()));
     }
-    let turned = hash(elements, read, |place| (place % columns) * rows + place / columns, &round);
-    vec![((rows, columns), plain), ((columns, rows), turned)]
+    if rows == 1 && is_there(&same) {
+        forms.push((same, less_one()));
+    } else if rows > 1 && is_there(&swapped) {
+        forms.push((swapped, turned()));
+    }
+    forms
 }
 
 /// A hash of numbers and places that does not depend on the order in which they come.
@@ -303,7 +317,7 @@ mod tests {
     fn forms_of(values: &[f32], shape: &[usize]) -> Vec<(Sizes, u64)> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let view = TensorView { dtype: Dtype::F32, shape, bytes: &bytes };
-        forms(&Source::whole(view), false)
+        forms(&Source::whole(view), false, |_| true)
     }
 
     #[test]

@@ -278,7 +278,7 @@ fn another_models_sizes() {
 fn a_token_outside_the_vocabulary() {
     let folder = ModelFolder::open(&case("llama")).unwrap();
     let head = folder.weights.require(&folder.config.head.name).unwrap();
-    let text = message(Basis::new("lm_head.weight", head, [61]));
+    let text = message(Basis::new("lm_head.weight", head, [61], None));
     assert!(text.contains("token 61 is outside its 61 rows"), "{text}");
 
     let data = tempfile::NamedTempFile::new().unwrap();
@@ -299,7 +299,7 @@ fn hidden_states_that_are_not_finite() {
     .unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
     let folder = ModelFolder::open(&case("llama")).unwrap();
-    let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61).unwrap();
+    let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61, None).unwrap();
     let mut engine = common::tract(model, &spaces);
     let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
     let groups = batches::groups(&examples, batches::Limits { tokens: 64, length: 64 });
@@ -342,6 +342,7 @@ fn settings(data: &Path) -> Settings {
         min_trainable_layers: 1,
         budget: None,
         latent_spaces: None,
+        cache: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn settings(family: &str, export: &str, data: &Path) -> Settings {
         min_trainable_layers: 1,
         budget: None,
         latent_spaces: None,
+        cache: None,
     }
 }
 

@@ -47,6 +47,7 @@ impl Desk {
             min_trainable_layers: 1,
             budget: None,
             latent_spaces: None,
+            cache: None,
         };
         Desk { folder, settings }
     }

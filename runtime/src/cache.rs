@@ -37,9 +37,7 @@ const SEGMENT_BYTES: u64 = 1 << 30;
 /// # Errors
 /// [`Error::NoCacheFolder`] where the user has no home directory.
 pub fn default_root() -> Result<PathBuf, Error> {
-    use etcetera::BaseStrategy;
-    let folders = etcetera::choose_base_strategy().map_err(|_| Error::NoCacheFolder)?;
-    Ok(folders.cache_dir().join("frostline"))
+    frostline_schemas::cache_folder::default_root().ok_or(Error::NoCacheFolder)
 }
 
 /// The states of one [`CacheKey`], memory-mapped. Segments in use are locked: no other run removes them.

@@ -125,8 +125,9 @@ pub fn release(map: &memmap2::Mmap, part: std::ops::Range<usize>) {
     {
         let (from, bytes) = (part.start.min(map.len()), part.len());
         // SAFETY: the map shares its pages with a file and is only read, so nothing is lost with them.
-        let released =
-            unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, bytes.min(map.len() - from)) };
+        let released = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, bytes.min(map.len() - from))
+        };
         if let Err(error) = released {
             tracing::debug!(%error, "memory of a map not released");
         }

@@ -8,6 +8,7 @@
 //! - [`run`]: what a training run leaves behind;
 //! - [`digest`], [`files`] and [`device`]: content digests, files written whole or not at all, devices by name.
 
+pub mod cache_folder;
 pub mod canonical;
 pub mod chat;
 pub mod config;

@@ -1,9 +1,9 @@
 //! `frostline cache`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use frostline_runtime::cache::{self, Listed};
 use serde_json::{Value as Json, json};
 
@@ -30,17 +30,42 @@ fn root(place: &CachePlaceArguments) -> anyhow::Result<PathBuf> {
 }
 
 fn list(root: PathBuf, output: &Output) -> anyhow::Result<()> {
-    let listed = cache::list(&root)?;
-    let total: u64 = listed.iter().map(|listed| listed.bytes).sum();
-    let summary = json!({"cache": root, "bytes": total, "keys": listed.iter().map(to_json).collect::<Vec<_>>()});
+    let (listed, grams) = (cache::list(&root)?, grams(&root)?);
+    let of_grams: u64 = grams.iter().map(|(_, bytes)| bytes).sum();
+    let total = of_grams + listed.iter().map(|listed| listed.bytes).sum::<u64>();
+    let summary = json!({
+        "cache": root,
+        "bytes": total,
+        "keys": listed.iter().map(to_json).collect::<Vec<_>>(),
+        "gram_matrices": {"files": grams.len(), "bytes": of_grams},
+    });
     output.result(&summary, || {
-        if listed.is_empty() {
+        if listed.is_empty() && grams.is_empty() {
             return format!("{}: nothing is cached\n", root.display());
+        }
+        let matrices = match grams.len() {
+            0 => String::new(),
+            number => format!("Gram matrices of LM heads: {number}, {}\n", bytes(of_grams)),
+        };
+        if listed.is_empty() {
+            return format!("{matrices}{}: {} in all\n", root.display(), bytes(total));
         }
         let title = "key           family   frost line  precision    examples        size  last used\n";
         let rows: String = listed.iter().map(to_text).collect();
-        format!("{title}{rows}{}: {} in all\n", root.display(), bytes(total))
+        format!("{title}{rows}{matrices}{}: {} in all\n", root.display(), bytes(total))
     })
+}
+
+/// What planning keeps: each file with its size.
+#[cfg(feature = "plan")]
+fn grams(root: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
+    frostline_planner::basis::gram::kept(root).with_context(|| root.display().to_string())
+}
+
+/// Without the planner nothing is known of what it keeps.
+#[cfg(not(feature = "plan"))]
+fn grams(_: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
+    Ok(Vec::new())
 }
 
 fn to_json(listed: &Listed) -> Json {
@@ -84,13 +109,25 @@ fn ago(time: SystemTime) -> String {
 
 fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> {
     let cleared = cache::clear(&root, keys)?;
-    let summary = json!({"cache": root, "cleared": cleared.keys, "in_use": cleared.in_use, "bytes": cleared.bytes});
+    // Gram matrices have no keys to be named by.
+    let grams = if keys.is_empty() { grams(&root)? } else { Vec::new() };
+    for (path, _) in &grams {
+        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
+    }
+    let freed = cleared.bytes + grams.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let summary = json!({"cache": root, "cleared": cleared.keys, "in_use": cleared.in_use, "bytes": freed});
     output.result(&summary, || {
         let kept = match cleared.in_use.len() {
             0 => String::new(),
             number => format!("; of {} something is in use and stays", plural(number)),
         };
-        format!("{}: {} cleared, {} freed{kept}\n", root.display(), plural(cleared.keys.len()), bytes(cleared.bytes))
+        let matrices = match grams.len() {
+            0 => String::new(),
+            1 => " and 1 Gram matrix".into(),
+            number => format!(" and {number} Gram matrices"),
+        };
+        let cleared = plural(cleared.keys.len());
+        format!("{}: {cleared}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(freed))
     })
 }
 

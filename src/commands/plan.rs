@@ -1,16 +1,18 @@
 //! `frostline plan`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
 use frostline_planner::{EngineChoice, Progress, Settings, Shard, ShardTraces, Step};
+use frostline_schemas::cache_folder;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
-use crate::arguments::{EngineName, PlanArguments, ShardArguments};
+use crate::arguments::{CachePlace, EngineName, PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::show::count;
@@ -36,9 +38,12 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
         None => frostline_planner::plan(&settings, &progress)?,
     };
+    let steps = progress.seconds();
     plan.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
+    // Of a model that ran elsewhere this machine's clock says nothing.
+    let speed = steps.get("running").map(|running| plan.data.tokens as f64 / running);
     let summary = json!({
         "plan": out,
         "id": plan.id,
@@ -49,13 +54,13 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         "engine": plan.engine,
         "shards": shards,
         "seconds": seconds,
-        // Of a model that ran elsewhere this machine's clock says nothing.
-        "tokens_per_second": shards.is_none().then_some(plan.data.tokens as f64 / seconds),
+        "seconds_of_steps": steps,
+        "tokens_per_second": speed,
     });
     output.result(&summary, || {
         format!(
             "{}: frost line {} of {} layers; {} tensors, {} parameters to train\n\
-             {} examples ({} tokens) {} with {} on {}; id {}\n",
+             {} examples ({} tokens) {} with {} on {}{}; id {}\n",
             out.display(),
             plan.decision.frost_line,
             plan.model.layers,
@@ -66,6 +71,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
             shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {shards} shards")),
             plan.engine.name,
             plan.engine.provider,
+            speed.map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s")),
             plan.id
         )
     })
@@ -77,7 +83,9 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
         anyhow::bail!("{}: is there already and holds no traces; name another place or remove it", out.display());
     }
     let begun = Instant::now();
-    let found = frostline_planner::trace_shard(&settings(arguments)?, shard, &Drawn::new(output))?;
+    let progress = Drawn::new(output);
+    let found = frostline_planner::trace_shard(&settings(arguments)?, shard, &progress)?;
+    let steps = progress.seconds();
     found.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let (examples, engine) = (found.traces.len(), &found.origin.engine);
@@ -89,6 +97,7 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
         "layers": found.origin.model.layers,
         "engine": engine,
         "seconds": seconds,
+        "seconds_of_steps": steps,
     });
     output.result(&summary, || {
         format!(
@@ -130,6 +139,11 @@ fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
         min_trainable_layers: arguments.min_trainable_layers,
         budget: arguments.budget,
         latent_spaces: arguments.latent_spaces.clone(),
+        cache: match &arguments.cache.cache {
+            Some(CachePlace::Folder(folder)) => Some(folder.clone()),
+            Some(CachePlace::Off) => None,
+            None => cache_folder::default_root(),
+        },
     })
 }
 
@@ -138,24 +152,37 @@ pub struct Drawn {
     bar: Bar,
     total: Cell<u64>,
     done: Cell<u64>,
+    begun: RefCell<Vec<(Step, Instant)>>,
 }
 
 impl Drawn {
     pub fn new(output: &Output) -> Drawn {
-        Drawn { bar: Bar::new(output, "reading"), total: Cell::new(0), done: Cell::new(0) }
+        let bar = Bar::new(output, "reading");
+        Drawn { bar, total: Cell::new(0), done: Cell::new(0), begun: RefCell::default() }
+    }
+
+    /// What each step took up to now, in seconds, by its name.
+    fn seconds(&self) -> BTreeMap<&'static str, f64> {
+        let begun = self.begun.borrow();
+        let ends = begun.iter().skip(1).map(|(_, end)| *end).chain([Instant::now()]);
+        begun.iter().zip(ends).map(|(&(step, start), end)| (name(step), (end - start).as_secs_f64())).collect()
+    }
+}
+
+fn name(step: Step) -> &'static str {
+    match step {
+        Step::Reading => "reading",
+        Step::Comparing => "comparing",
+        Step::Loading => "loading",
+        Step::Running => "running",
     }
 }
 
 impl Progress for Drawn {
     fn begin(&self, step: Step, total: u64) {
         tracing::debug!(?step);
-        self.bar.say(match step {
-            Step::Reading => "reading",
-            Step::Comparing => "comparing",
-            Step::Basis => "basis",
-            Step::Loading => "loading",
-            Step::Running => "running",
-        });
+        self.begun.borrow_mut().push((step, Instant::now()));
+        self.bar.say(name(step));
         self.total.set(total);
         self.done.set(0);
     }

@@ -87,6 +87,7 @@ fn plan_settings(folder: &Path) -> frostline_planner::Settings {
         min_trainable_layers: 1,
         budget: None,
         latent_spaces: None,
+        cache: None,
     }
 }
 

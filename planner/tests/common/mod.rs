@@ -120,7 +120,7 @@ pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener,
     let examples = expected.examples();
     let head = &folder.config.head.name;
     let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted).unwrap();
+    let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
     let mut engine = engine(model, &spaces);
     let limits = Limits { tokens, length: folder.config.max_positions };
     let groups = batches::groups(&examples, limits);
