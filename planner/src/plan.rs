@@ -117,8 +117,9 @@ struct Task {
 }
 
 impl Task {
-    fn read(settings: &Settings, folder: ModelFolder) -> Result<Task> {
+    fn read(settings: &Settings, mut folder: ModelFolder) -> Result<Task> {
         let sample = sample(settings, &folder)?;
+        folder.encoder.forget();
         let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
         let groups = batches::groups(&sample.examples, limits);
         Ok(Task { model: folder.identity()?, folder, sample, groups })

@@ -35,6 +35,15 @@ impl From<ChatError> for TokenError {
     }
 }
 
+/// Gives freed memory back to the system. The C library keeps what lay in many small pieces, as vocabularies do.
+fn return_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Turns the texts of examples into tokens.
 pub struct Encoder {
     folder: PathBuf,
@@ -46,6 +55,12 @@ impl Encoder {
     /// An encoder for the model in `folder`. Nothing is read yet.
     pub fn new(folder: &Path) -> Encoder {
         Encoder { folder: folder.into(), tokenizer: OnceLock::new(), template: OnceLock::new() }
+    }
+
+    /// Lets go of what was read, hundreds of megabytes for a large vocabulary; it is read again when a row needs it.
+    pub fn forget(&mut self) {
+        (self.tokenizer, self.template) = (OnceLock::new(), OnceLock::new());
+        return_memory();
     }
 
     /// Tokens of a text, with the special tokens that the model wants around a whole text or without.

@@ -170,6 +170,7 @@ fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
     // SAFETY: `Tensor::view` has checked that there are as many bytes as shape and type call for, and any bytes are
     // values of these types.
     let tensor = unsafe { Tensor::from_raw_dt(dtype, &view.shape, &view.bytes) };
+    model.release(proto, view.bytes.len());
     tensor.map_err(|error| failed("loading", error))
 }
 
