@@ -2,13 +2,40 @@
 //!
 //! Training takes and gives back the same few hundred buffers in every step. A system's allocator returns buffers of
 //! this size to the kernel at once, which clears each page anew and tells every core that it is gone: a third of a
-//! step's time on two cores. A program that trains makes this its global allocator.
+//! step's time on two cores. A program that trains makes this its global allocator. Only while something is
+//! [computed in steps](Keeping) are buffers kept: nothing else takes the same ones again and again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, MutexGuard};
 
-/// The system's allocator, with idle buffers of a mebibyte and more kept for reuse.
+/// The system's allocator, with idle buffers of a mebibyte and more kept for reuse while there is a [`Keeping`].
 pub struct Reusing;
+
+/// While one of these is there, buffers are kept; with the last one they go back to the system.
+pub struct Keeping(());
+
+impl Keeping {
+    /// Begins to keep buffers. Without [`Reusing`] as the global allocator nothing happens.
+    pub fn new() -> Keeping {
+        Idle::lock().wanted += 1;
+        Keeping(())
+    }
+}
+
+impl Default for Keeping {
+    fn default() -> Keeping {
+        Keeping::new()
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        Idle::lock().wanted -= 1;
+        while let Some(block) = Idle::unwanted() {
+            block.free();
+        }
+    }
+}
 
 /// Buffers of at least so many bytes are kept.
 const LARGE: usize = 1 << 20;
@@ -20,7 +47,7 @@ const PATIENCE: u64 = 8192;
 const ALIGN: usize = 16;
 
 static IDLE: Mutex<Idle> =
-    Mutex::new(Idle { blocks: [Block { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0 });
+    Mutex::new(Idle { blocks: [Block { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0, wanted: 0 });
 
 /// Buffers that nobody uses.
 struct Idle {
@@ -28,6 +55,8 @@ struct Idle {
     count: usize,
     /// Large buffers taken so far.
     taken: u64,
+    /// How many want buffers to be kept.
+    wanted: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -37,6 +66,17 @@ struct Block {
     size: usize,
     /// What [`Idle::taken`] was when it was given back.
     since: u64,
+}
+
+impl Block {
+    /// Gives a block that is in no list any more back to the system.
+    fn free(self) {
+        // SAFETY: nobody uses an idle block, and its size and alignment made a layout when it was taken.
+        unsafe {
+            let layout = Layout::from_size_align_unchecked(self.size, ALIGN);
+            System.dealloc(std::ptr::with_exposed_provenance_mut(self.start), layout);
+        }
+    }
 }
 
 impl Idle {
@@ -54,14 +94,28 @@ impl Idle {
         Some(std::ptr::with_exposed_provenance_mut(start))
     }
 
+    /// A block that nobody wants to be kept any more.
+    fn unwanted() -> Option<Block> {
+        let mut idle = Idle::lock();
+        if idle.wanted > 0 || idle.count == 0 {
+            return None;
+        }
+        idle.count -= 1;
+        Some(idle.blocks[idle.count])
+    }
+
     /// Keeps a block; returns the one that has to go for it, or that had been idle for long.
     fn give(&mut self, start: *mut u8, size: usize) -> Option<Block> {
+        let block = Block { start: start.expose_provenance(), size, since: self.taken };
+        if self.wanted == 0 {
+            return Some(block);
+        }
         let oldest = self.blocks[..self.count].first().copied();
         let gone = oldest.filter(|block| self.count == KEPT || self.taken - block.since > PATIENCE);
         if gone.is_some() {
             self.remove(0);
         }
-        self.blocks[self.count] = Block { start: start.expose_provenance(), size, since: self.taken };
+        self.blocks[self.count] = block;
         self.count += 1;
         gone
     }
@@ -123,12 +177,8 @@ unsafe impl GlobalAlloc for Reusing {
             return unsafe { System.dealloc(start, layout) };
         };
         let gone = Idle::lock().give(start, large.size());
-        if let Some(Block { start, size, .. }) = gone {
-            // SAFETY: this size and alignment made a layout when the buffer was taken.
-            unsafe {
-                let layout = Layout::from_size_align_unchecked(size, ALIGN);
-                System.dealloc(std::ptr::with_exposed_provenance_mut(start), layout);
-            }
+        if let Some(block) = gone {
+            block.free();
         }
     }
 
@@ -160,6 +210,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_used_again_and_comes_back_zeroed() {
+        let _keeping = Keeping::new();
         // A size that no other test takes.
         let first = vec![7u8; 5 << 20];
         let start = first.as_ptr();
@@ -171,6 +222,7 @@ mod tests {
 
     #[test]
     fn growing_and_shrinking_keeps_the_content() {
+        let _keeping = Keeping::new();
         let mut bytes: Vec<u8> = Vec::new();
         for k in 0..6_000_000u32 {
             bytes.push(k as u8);
@@ -192,6 +244,7 @@ mod tests {
 
     #[test]
     fn threads_share_it() {
+        let _keeping = Keeping::new();
         std::thread::scope(|scope| {
             for k in 0..4u8 {
                 scope.spawn(move || {

@@ -78,7 +78,8 @@ impl Decoder {
         device: Device,
         precision: Option<Precision>,
     ) -> Result<(Decoder, Parameters), Error> {
-        let ModelFolder { config, weights, .. } = model;
+        let ModelFolder { config, weights, mut encoder, .. } = model;
+        encoder.forget();
         let precision = precision.unwrap_or(Precision::of(device));
         let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
         Ok((Decoder::new(config, scope), parameters))

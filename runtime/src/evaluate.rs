@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use frostline_schemas::examples::Example;
 
 use crate::batches::{Batch, check_size};
+use crate::buffers::Keeping;
 use crate::decoder::Decoder;
 use crate::error::Error;
 use crate::parameters::Parameters;
@@ -61,6 +62,7 @@ pub fn evaluate(
         return Err(Error::Setting { field, value: "0".into(), reason: "at least one is needed" });
     }
     decoder.check(examples)?;
+    let _keeping = Keeping::new();
     let targets = examples.iter().map(|example| example.targets.len()).sum();
     let candidates = candidates(examples);
     let completions = candidates.as_ref().map_or(1, Vec::len);

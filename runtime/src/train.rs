@@ -12,6 +12,7 @@ use frostline_schemas::run::{StepMetrics, TrainingSettings};
 use crate::adapters;
 use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
 use crate::boundary::{self, Boundary, CacheSettings};
+use crate::buffers::Keeping;
 use crate::decoder::{Decoder, Listener};
 use crate::device::{self, Device};
 use crate::error::Error;
@@ -239,6 +240,7 @@ pub(crate) struct Trainer {
     optimizer: AdamW,
     gradients: Gradients,
     settings: TrainingSettings,
+    _keeping: Keeping,
 }
 
 impl Trainer {
@@ -249,6 +251,7 @@ impl Trainer {
             decoder,
             parameters,
             settings,
+            _keeping: Keeping::new(),
         }
     }
 
