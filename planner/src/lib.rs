@@ -26,6 +26,7 @@ pub mod same_model;
 pub mod shard;
 pub mod surgery;
 pub mod traces;
+mod vocabulary;
 
 pub use crate::error::{Error, Result};
 pub use crate::layers::Layers;

@@ -32,7 +32,7 @@ use crate::progress::{Progress, Step, on_threads};
 use crate::shard::Shard;
 use crate::traces::merge::{self, Wanted};
 use crate::traces::{self, ExampleTrace, Origin, ShardTraces};
-use crate::{deviation, frost_line, gain, same_model, surgery};
+use crate::{deviation, frost_line, gain, same_model, surgery, vocabulary};
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
@@ -152,11 +152,16 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
     progress.begin(Step::Loading, 0);
     // The basis is for the targets of all shards: its rows are solved for together, and so are the same to the last bit
     // in each.
+    let tokens = task.sample.examples.iter().flat_map(|example| &example.tokens).map(|&token| i64::from(token));
+    let (model, rows) = vocabulary::leave(model, &spaces.embedding, tokens);
     let load = || engine(settings, surgery::trace(model, &spaces), &spaces.embedding.ids);
     let (engine, basis) = rayon::join(load, || basis(settings, &task));
     let (mut engine, basis) = (engine?, basis?);
 
-    let groups = shard.take(&task.groups);
+    let mut groups = shard.take(&task.groups);
+    if let Some(rows) = rows {
+        groups.iter_mut().flat_map(|group| &mut group.batches).for_each(|batch| rows.renumber(batch));
+    }
     let (traces, engine) = run(engine.as_mut(), settings, &task.sample.examples, &groups, &basis, progress)?;
     let origin = Origin {
         release: traces::RELEASE.into(),
