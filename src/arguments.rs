@@ -47,6 +47,9 @@ pub enum Command {
     #[cfg(feature = "train")]
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Train briefly by several strategies from the same start, and set cost, loss and accuracy side by side.
+    #[cfg(all(feature = "plan", feature = "train"))]
+    Compare(Box<CompareArguments>),
     /// Plan and train a small language model that comes with the project, in under a minute.
     #[cfg(all(feature = "plan", feature = "train"))]
     Quickstart(QuickstartArguments),
@@ -59,9 +62,6 @@ pub struct PlanArguments {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// The model's ONNX export [default: model.onnx or onnx/model.onnx in the model folder].
-    #[arg(long, value_name = "FILE")]
-    pub onnx: Option<PathBuf>,
     /// Examples of the task, JSONL.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -70,12 +70,12 @@ pub struct PlanArguments {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub shards: ShardArguments,
-    /// What runs the model.
-    #[arg(long, value_enum, default_value_t = EngineName::Tract)]
-    pub engine: EngineName,
-    /// ONNX Runtime's library [default: ORT_DYLIB_PATH, then the installed Python package onnxruntime].
-    #[arg(long, value_name = "FILE")]
-    pub ort_library: Option<PathBuf>,
+    /// By what rule is chosen what is trained: salf, last:N, first:N, every:N, random:N, all, spectrum:FRACTION, or
+    /// manual:PATTERN+PATTERN+… with layers (3, 5-7, counted from 1) and tensor names (*.mlp.down_proj.weight).
+    #[arg(long, value_name = "NAME", default_value = "salf")]
+    pub strategy: frostline_schemas::strategy::Strategy,
+    #[command(flatten)]
+    pub engine: EngineArguments,
     /// Examples to run, a seeded sample of the file.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
     pub examples: usize,
@@ -100,6 +100,66 @@ pub struct PlanArguments {
     /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub latent_spaces: Option<Vec<String>>,
+    #[command(flatten)]
+    pub cache: CachePlaceArguments,
+    #[command(flatten)]
+    pub compute: ComputeArguments,
+}
+
+/// What runs the model.
+#[cfg(feature = "plan")]
+#[derive(Args)]
+pub struct EngineArguments {
+    /// The model's ONNX export [default: model.onnx or onnx/model.onnx in the model folder].
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
+    /// What runs the model.
+    #[arg(long, value_enum, default_value_t = EngineName::Tract)]
+    pub engine: EngineName,
+    /// ONNX Runtime's library [default: ORT_DYLIB_PATH, then the installed Python package onnxruntime].
+    #[arg(long, value_name = "FILE")]
+    pub ort_library: Option<PathBuf>,
+}
+
+/// Flags of `frostline compare`.
+#[cfg(all(feature = "plan", feature = "train"))]
+#[derive(Args)]
+pub struct CompareArguments {
+    /// Model folder: config.json, safetensors weights, tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Examples to plan with and to train on, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Examples to evaluate on, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub eval: PathBuf,
+    /// Strategies, as `frostline plan --strategy` takes them.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', required = true)]
+    pub strategies: Vec<frostline_schemas::strategy::Strategy>,
+    /// Steps of each training.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Rows of a step.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch_size: usize,
+    /// The largest learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = 2e-5, value_parser = positive)]
+    pub learning_rate: f64,
+    /// Folder to write the plans into.
+    #[arg(long, value_name = "DIR")]
+    pub plans: Option<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArguments,
+    /// Examples to plan with, a seeded sample of the file.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub examples: usize,
+    /// Seed of the sample, of the shuffle and of random strategies.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_length: usize,
     #[command(flatten)]
     pub cache: CachePlaceArguments,
     #[command(flatten)]

@@ -3,6 +3,8 @@
 #[cfg(feature = "train")]
 pub mod cache;
 pub mod check;
+#[cfg(all(feature = "plan", feature = "train"))]
+pub mod compare;
 #[cfg(feature = "train")]
 pub mod eval;
 #[cfg(feature = "plan")]

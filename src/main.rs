@@ -2,6 +2,8 @@
 
 mod arguments;
 mod commands;
+#[cfg(all(feature = "plan", feature = "train"))]
+mod comparison;
 mod output;
 #[cfg(any(feature = "plan", feature = "train"))]
 mod progress;
@@ -57,6 +59,8 @@ fn run(command: Command, output: &Output) -> anyhow::Result<bool> {
         Command::Merge(arguments) => commands::merge::run(&arguments, output)?,
         #[cfg(feature = "train")]
         Command::Cache(command) => commands::cache::run(&command, output)?,
+        #[cfg(all(feature = "plan", feature = "train"))]
+        Command::Compare(arguments) => commands::compare::run(&arguments, output)?,
         #[cfg(all(feature = "plan", feature = "train"))]
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments, output)?,
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use frostline_schemas::plan::{DecidedBy, Plan};
+use frostline_schemas::cost::Cost;
+use frostline_schemas::plan::{Aggregate, DecidedBy, Plan};
 
 /// Width of the chart's longest bar, in characters.
 const CHART: usize = 30;
@@ -11,7 +12,9 @@ const CHART: usize = 30;
 pub fn render(plan: &Plan) -> Result<String, fmt::Error> {
     let mut out = String::new();
     identity(&mut out, plan)?;
-    trace(&mut out, plan)?;
+    if !plan.spaces.is_empty() {
+        trace(&mut out, plan)?;
+    }
     decision(&mut out, plan)?;
     cost(&mut out, plan)?;
     Ok(out)
@@ -40,14 +43,19 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
         data.file.short()
     )?;
     let budget = method.budget.map_or_else(|| "no budget".into(), |share| format!("budget {share}"));
-    writeln!(
-        out,
-        "method   SALF, re-derived: gain {}, aggregate {}, at least {} trained, {budget}",
-        method.gain.name(),
-        method.aggregate,
-        layers(method.min_trainable_layers)
-    )?;
-    writeln!(out, "engine   {} {} on {}\n", plan.engine.name, plan.engine.version, plan.engine.provider)
+    match (method.gain, method.aggregate, method.min_trainable_layers) {
+        (Some(gain), Some(aggregate), Some(least)) => writeln!(
+            out,
+            "method   SALF, re-derived: gain {}, aggregate {aggregate}, at least {} trained, {budget}",
+            gain.name(),
+            layers(least)
+        )?,
+        _ => writeln!(out, "method   {}, {budget}", method.strategy)?,
+    }
+    if let Some(engine) = &plan.engine {
+        writeln!(out, "engine   {} {} on {}", engine.name, engine.version, engine.provider)?;
+    }
+    writeln!(out)
 }
 
 fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -83,24 +91,68 @@ fn bar(share: f64) -> String {
 
 fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
     let (frost_line, all) = (plan.decision.frost_line, plan.model.layers);
-    writeln!(
-        out,
-        "frost line {frost_line} of {all}: {} frozen, {} trained with the final norm ({} tensors, {} parameters)",
-        layers(frost_line),
-        layers(all - frost_line),
-        plan.tensors.len(),
-        count(plan.trained_parameters() as f64)
-    )?;
-    match plan.decision.decided_by {
-        DecidedBy::Examples => {
-            writeln!(out, "decided by the examples' end-of-freezing layers ({})\n", plan.method.aggregate)
+    let trained = format!("{} tensors, {} parameters", plan.tensors.len(), count(plan.trained_parameters() as f64));
+    match plan.cost.planned {
+        None => writeln!(
+            out,
+            "frost line {frost_line} of {all}: {} frozen, {} trained with the final norm ({trained})",
+            layers(frost_line),
+            layers(all - frost_line)
+        )?,
+        Some(_) => {
+            writeln!(
+                out,
+                "frost line {frost_line} of {all}: {} frozen, above it a choice ({trained}):",
+                layers(frost_line)
+            )?;
+            for line in kinds(&plan.tensors) {
+                writeln!(out, "  {line}")?;
+            }
         }
+    }
+    let aggregate = plan.method.aggregate.unwrap_or(Aggregate::Median);
+    match plan.decision.decided_by {
+        DecidedBy::Examples => writeln!(out, "decided by the examples' end-of-freezing layers ({aggregate})\n"),
         DecidedBy::Budget => writeln!(
             out,
-            "decided by the budget: the examples' end-of-freezing layers alone ({}) give {}\n",
-            plan.method.aggregate, plan.decision.before_budget
+            "decided by the budget: the examples' end-of-freezing layers alone ({aggregate}) give {}\n",
+            plan.decision.before_budget
         ),
+        DecidedBy::Strategy => writeln!(out, "decided by the strategy ({})\n", plan.method.strategy),
     }
+}
+
+/// Tensors of one kind on a line, with their layers counted from 1: `model.layers.*.mlp.up_proj.weight  2-4, 7`.
+fn kinds(tensors: &[String]) -> Vec<String> {
+    let mut kinds: Vec<(String, Vec<usize>)> = Vec::new();
+    for name in tensors {
+        let mut number = None;
+        let parts = name.split('.').map(|part| match (number, part.parse::<usize>()) {
+            (None, Ok(layer)) => {
+                number = Some(layer);
+                "*"
+            }
+            _ => part,
+        });
+        let kind = parts.collect::<Vec<&str>>().join(".");
+        let place = kinds.iter().position(|(other, _)| *other == kind).unwrap_or_else(|| {
+            kinds.push((kind, Vec::new()));
+            kinds.len() - 1
+        });
+        kinds[place].1.extend(number.map(|layer| layer + 1));
+    }
+    let width = kinds.iter().map(|(kind, _)| kind.len()).max().unwrap_or_default();
+    kinds
+        .into_iter()
+        .map(|(kind, layers)| format!("{kind:<width$}  {}", ranges(&layers)).trim_end().to_owned())
+        .collect()
+}
+
+/// Ascending numbers, neighbours as ranges: `2-4, 7`.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some((run.first()?, run.last()?)));
+    let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    runs.map(text).collect::<Vec<String>>().join(", ")
 }
 
 fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -115,24 +167,27 @@ fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
         "  frost line   trained    FLOPs   share     weights  gradients  optimiser  activations | cached   share     weights"
     )?;
     for cost in &plan.cost.frost_lines {
-        let mark = if cost.frost_line == plan.decision.frost_line { '>' } else { ' ' };
-        writeln!(
-            out,
-            "{mark} {:>10}  {:>8}  {:>7}  {:>5.1}%  {:>10}  {:>9}  {:>9}  {:>11} | {:>7} {:>5.1}%  {:>10}",
-            cost.frost_line,
-            count(cost.trained_parameters as f64),
-            count(cost.flops as f64),
-            100.0 * cost.share,
-            bytes(cost.weight_bytes),
-            bytes(cost.gradient_bytes),
-            bytes(cost.optimizer_bytes),
-            bytes(cost.activation_bytes),
-            count(cost.cached_flops as f64),
-            100.0 * cost.cached_share,
-            bytes(cost.cached_weight_bytes)
-        )?;
+        let is_plan = plan.cost.planned.is_none() && cost.frost_line == plan.decision.frost_line;
+        cost_row(out, if is_plan { '>' } else { ' ' }, &cost.frost_line.to_string(), cost)?;
     }
-    Ok(())
+    plan.cost.planned.as_ref().map_or(Ok(()), |cost| cost_row(out, '>', "the plan", cost))
+}
+
+fn cost_row(out: &mut String, mark: char, name: &str, cost: &Cost) -> fmt::Result {
+    writeln!(
+        out,
+        "{mark} {name:>10}  {:>8}  {:>7}  {:>5.1}%  {:>10}  {:>9}  {:>9}  {:>11} | {:>7} {:>5.1}%  {:>10}",
+        count(cost.trained_parameters as f64),
+        count(cost.flops as f64),
+        100.0 * cost.share,
+        bytes(cost.weight_bytes),
+        bytes(cost.gradient_bytes),
+        bytes(cost.optimizer_bytes),
+        bytes(cost.activation_bytes),
+        count(cost.cached_flops as f64),
+        100.0 * cost.cached_share,
+        bytes(cost.cached_weight_bytes)
+    )
 }
 
 fn layers(number: usize) -> String {
@@ -167,6 +222,12 @@ mod tests {
         assert_eq!(bar(0.0), "▏");
         assert_eq!(bar(1.0).chars().count(), CHART);
         assert_eq!(bar(1.5 / CHART as f64), "█▌");
+    }
+
+    #[test]
+    fn tensors_of_a_kind_are_one_line() {
+        let names = ["h.1.a.weight", "h.1.b.weight", "h.2.a.weight", "h.4.a.weight", "norm.weight"].map(str::to_owned);
+        assert_eq!(kinds(&names), ["h.*.a.weight  2-3, 5", "h.*.b.weight  2", "norm.weight"]);
     }
 
     #[test]

@@ -580,6 +580,106 @@ fn the_cache_is_found_by_the_environment() {
     assert!(desk.fails(&["cache", "list", "--cache", "off"]).contains("--cache DIR"));
 }
 
+/// Each strategy's plan fits the model, trains what it names and nothing else, and can be shown.
+#[test]
+fn every_strategy_plans_and_trains() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    for (strategy, frost_line) in [
+        ("last:1", 3),
+        ("first:2", 0),
+        ("every:2", 1),
+        ("all", 0),
+        ("spectrum:0.5", 0),
+        ("manual:2+*.3.mlp.up_proj.weight", 1),
+    ] {
+        let fixed = ["--model", &llama, "--data", "train.jsonl", "--strategy", strategy, "--out", "rule.json"];
+        // No export is named, and the folder holds none by that name: none is run.
+        assert_eq!(desk.json(&[&["plan"], &fixed[..]].concat())["frost_line"], frost_line, "{strategy}");
+        assert!(desk.done(&["show", "rule.json"]).contains(&format!("decided by the strategy ({strategy})")));
+        desk.done(&["check", "rule.json", "--model", &llama]);
+        let train = [
+            "train",
+            "--model",
+            &llama,
+            "--data",
+            "train.jsonl",
+            "--plan",
+            "rule.json",
+            "--steps",
+            "3",
+            "--out",
+            "rule",
+        ];
+        let trained = desk.json(&train);
+        let plan = desk.read_json("rule.json");
+        let bytes = std::fs::read(desk.path("rule/trained.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut named: Vec<&str> = plan["tensors"].as_array().unwrap().iter().filter_map(Json::as_str).collect();
+        let mut found: Vec<&str> = tensors.names();
+        named.sort();
+        found.sort();
+        assert_eq!(named, found, "{strategy}");
+        let cost = plan["cost"].get("planned").unwrap_or(&plan["cost"]["frost_lines"][frost_line as usize]);
+        assert_eq!(cost["trained_parameters"], trained["trained_parameters"], "{strategy}");
+        std::fs::remove_dir_all(desk.path("rule")).unwrap();
+    }
+}
+
+#[test]
+fn strategies_that_do_not_fit_are_refused() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    let fixed = ["plan", "--model", &llama, "--data", "train.jsonl", "--out", "no.json", "--strategy"];
+    let fails = |flags: &[&str]| desk.fails(&[&fixed, flags].concat());
+    assert!(fails(&["lisa"]).contains("`lisa` is no strategy; there are salf, last:N"));
+    assert!(fails(&["last:5"]).contains("strategy last:5: the model has 4 layers"));
+    assert!(fails(&["manual:1+*.q_porj.*"]).contains("nothing matches `*.q_porj.*`"));
+    assert!(fails(&["all", "--budget", "0.5"]).contains("a step costs 1.0000 of a full one, more than --budget 0.5"));
+    let shard = ["plan", "--model", &llama, "--data", "train.jsonl", "--strategy", "all"];
+    let said = desk.fails(&[&shard[..], &["--shard", "1/2", "--traces", "part.safetensors"]].concat());
+    assert!(said.contains("--strategy all has no traces"), "{said}");
+    assert!(!desk.path("no.json").exists());
+}
+
+#[test]
+fn strategies_are_compared_on_equal_terms() {
+    let desk = Desk::new();
+    desk.done(&["quickstart", "--out", "quickstart"]);
+    let files = [
+        "--model",
+        "quickstart/model",
+        "--data",
+        "quickstart/train.jsonl",
+        "--eval",
+        "quickstart/test.jsonl",
+        "--steps",
+        "30",
+    ];
+    let fixed = [&["compare"], &files[..], &["--learning-rate", "3e-3"]].concat();
+    fn compare<'a>(fixed: &[&'a str], flags: &[&'a str]) -> Vec<&'a str> {
+        [fixed, flags].concat()
+    }
+    let found = desk.json(&compare(&fixed, &["--strategies", "salf,last:4,first:1,all", "--plans", "plans"]));
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["trained"].as_str()).collect();
+    assert_eq!(names, ["salf", "last:4", "first:1", "all"]);
+    // The model's own plan trains its last four layers: the same tensors, batches and start give the same losses.
+    assert_eq!(rows[0]["evaluation"], rows[1]["evaluation"]);
+    assert_eq!((&rows[3]["predicted_share"], &rows[3]["measured_share"]), (&json!(1.0), &json!(1.0)));
+    let share = |row: &Json| row["predicted_share"].as_f64().unwrap();
+    assert!(share(&rows[0]) < share(&rows[2]) && share(&rows[2]) < 1.0, "{found}");
+    for name in ["1-salf", "2-last-4", "3-first-1", "4-all"] {
+        desk.done(&["check", &format!("plans/{name}.json"), "--model", "quickstart/model"]);
+    }
+    assert!(desk.done(&compare(&fixed, &["--strategies", "last:1"])).contains("test loss"));
+    assert!(desk.fails(&compare(&fixed, &["--strategies", "all,salf,all"])).contains("all is there twice"));
+    assert!(
+        desk.fails(&compare(&fixed, &["--strategies", "all,last:9"]))
+            .contains("strategy last:9: the model has 8 layers")
+    );
+}
+
 #[test]
 fn the_quickstart_runs() {
     let desk = Desk::new();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use frostline_schemas::examples::ExampleError;
 use frostline_schemas::folder::FolderError;
+use frostline_schemas::strategy::StrategyError;
 use frostline_schemas::weights::WeightsError;
 
 use crate::traces::TracesError;
@@ -69,6 +70,12 @@ pub enum Error {
     /// Even the largest ridge left no Cholesky factor.
     #[error("tensor `{tensor}`: no semantic basis: {reason}")]
     Basis { tensor: String, reason: String },
+    /// A matrix without a spectrum.
+    #[error("tensor `{tensor}`: no singular values: {reason}")]
+    Spectrum { tensor: String, reason: String },
+    /// The strategy does not fit the model.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
     /// No frost line both fits the budget and leaves a layer to train.
     #[error(
         "budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise --budget or lower --min-trainable-layers"

@@ -78,7 +78,7 @@ mod tests {
             activation_bytes: 0,
         };
         let step = StepShape { rows: 1, tokens_per_row: 1.0, targets_per_row: 1.0 };
-        CostTable { step, frost_lines: flops.into_iter().enumerate().map(cost).collect() }
+        CostTable { step, frost_lines: flops.into_iter().enumerate().map(cost).collect(), planned: None }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod basis;
 pub mod batches;
+mod by_rule;
 pub mod deviation;
 pub mod engine;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod progress;
 pub mod same_model;
 pub mod shard;
+mod spectrum;
 pub mod surgery;
 pub mod traces;
 mod vocabulary;
@@ -31,6 +33,7 @@ mod vocabulary;
 pub use crate::error::{Error, Result};
 pub use crate::layers::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
+pub use frostline_schemas::strategy::Strategy;
 
 pub use crate::plan::{EngineChoice, Settings, plan, plan_from_traces, trace_shard};
 pub use crate::progress::{Progress, Silent, Step};

@@ -13,10 +13,10 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples};
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, Precision, SpaceMeasured,
-    Strategy, VERSION,
+    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, Precision, SpaceMeasured, VERSION,
 };
 use frostline_schemas::scope;
+use frostline_schemas::strategy::Strategy;
 
 use crate::basis::Basis;
 use crate::basis::gram::Keep;
@@ -32,7 +32,7 @@ use crate::progress::{Progress, Step, on_threads};
 use crate::shard::Shard;
 use crate::traces::merge::{self, Wanted};
 use crate::traces::{self, ExampleTrace, Origin, ShardTraces};
-use crate::{deviation, frost_line, gain, same_model, surgery, vocabulary};
+use crate::{by_rule, deviation, frost_line, gain, same_model, surgery, vocabulary};
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
@@ -46,6 +46,9 @@ pub struct Settings {
     pub onnx: Option<PathBuf>,
     /// JSONL of examples.
     pub data: PathBuf,
+    /// By what rule is chosen what is trained. All but [`Strategy::Salf`] run no export; of the settings below
+    /// `threads`, `examples`, `seed`, `max_length` and `budget` alone matter to them.
+    pub strategy: Strategy,
     pub engine: EngineChoice,
     /// Threads for everything, engines included; `None` for one a core.
     pub threads: Option<usize>,
@@ -67,6 +70,29 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
 }
 
+impl Settings {
+    /// The settings that are used where nothing else is asked for.
+    pub fn new(model: PathBuf, data: PathBuf) -> Settings {
+        Settings {
+            model,
+            onnx: None,
+            data,
+            strategy: Strategy::Salf,
+            engine: EngineChoice::Tract,
+            threads: None,
+            examples: 256,
+            seed: 0,
+            max_length: 512,
+            gain: Gain::PowerLaw,
+            aggregate: Aggregate::Median,
+            min_trainable_layers: 1,
+            budget: None,
+            latent_spaces: None,
+            cache: None,
+        }
+    }
+}
+
 /// What runs the model.
 #[derive(Clone, Debug, Default)]
 pub enum EngineChoice {
@@ -79,6 +105,13 @@ pub enum EngineChoice {
 /// Makes a plan.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
+    if settings.strategy != Strategy::Salf {
+        return on_threads(settings.threads, progress, |progress| {
+            progress.begin(Step::Reading, 0);
+            let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
+            by_rule::plan(settings, task, progress)
+        });
+    }
     load_engine(settings)?;
     on_threads(settings.threads, progress, |progress| {
         let (task, found) = compute(settings, Shard::WHOLE, progress)?;
@@ -90,6 +123,7 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
 /// Computes the traces of one shard of the sample: what one machine of several does for a plan.
 pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
     check(settings)?;
+    check_runs(settings)?;
     load_engine(settings)?;
     on_threads(settings.threads, progress, |progress| Ok(compute(settings, shard, progress)?.1))
 }
@@ -98,6 +132,7 @@ pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -
 /// settings, `onnx` and `engine` are not looked at.
 pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Plan> {
     check(settings)?;
+    check_runs(settings)?;
     on_threads(settings.threads, progress, |progress| {
         progress.begin(Step::Reading, 0);
         let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
@@ -108,10 +143,10 @@ pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn P
 }
 
 /// A model and the sample that it is run over.
-struct Task {
-    folder: ModelFolder,
-    model: ModelIdentity,
-    sample: Sample,
+pub(crate) struct Task {
+    pub folder: ModelFolder,
+    pub model: ModelIdentity,
+    pub sample: Sample,
     /// All of the sample's batches.
     groups: Vec<Group>,
 }
@@ -123,6 +158,19 @@ impl Task {
         let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
         let groups = batches::groups(&sample.examples, limits);
         Ok(Task { model: folder.identity()?, folder, sample, groups })
+    }
+
+    /// The step that costs are worked out for.
+    pub fn step(&self) -> StepShape {
+        let examples = &self.sample.examples;
+        let mean = |count: fn(&Example) -> usize| {
+            rounded(examples.iter().map(count).sum::<usize>() as f64 / examples.len().max(1) as f64)
+        };
+        StepShape {
+            rows: ROWS_PER_STEP,
+            tokens_per_row: mean(|example| example.tokens.len()),
+            targets_per_row: mean(|example| example.targets.len()),
+        }
     }
 
     /// What traces must be of to make a plan of this task.
@@ -184,7 +232,7 @@ fn examine(settings: &Settings, path: &Path) -> Result<(Model, LatentSpaces)> {
 
 /// Makes the plan of all examples' traces.
 fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Plan> {
-    let cost = cost(&task.folder, &task.sample.examples);
+    let cost = CostTable::new(&task.folder.config, task.step());
     let measured = Measured::new(traces, settings);
     let decision = measured.decide(settings, &cost)?;
     let unset = Digest::of(b"");
@@ -192,14 +240,14 @@ fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) 
         version: VERSION,
         id: unset,
         model: task.model,
-        onnx: origin.onnx,
+        onnx: Some(origin.onnx),
         data: task.sample.identity,
         method: method(settings),
-        engine: origin.engine,
+        engine: Some(origin.engine),
         tensors: scope::tensors(&task.folder.config, decision.frost_line),
         decision,
         spaces: measured.spaces(),
-        ridge: origin.ridge,
+        ridge: Some(origin.ridge),
         cost,
         checksum: unset,
     };
@@ -235,6 +283,14 @@ fn check(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Only a run of the model can be shared among machines.
+fn check_runs(settings: &Settings) -> Result<()> {
+    match &settings.strategy {
+        Strategy::Salf => Ok(()),
+        other => Err(Error::Setting(format!("--strategy {other} has no traces; plan with it on one machine"))),
+    }
+}
+
 fn check_layers(settings: &Settings, layers: usize) -> Result<()> {
     match settings.min_trainable_layers {
         wanted if wanted > layers => {
@@ -267,18 +323,18 @@ fn onnx_identity(model: &Model, precision: Precision) -> OnnxIdentity {
 fn method(settings: &Settings) -> Method {
     Method {
         strategy: Strategy::Salf,
-        gain: settings.gain,
-        aggregate: settings.aggregate,
-        min_trainable_layers: settings.min_trainable_layers,
+        gain: Some(settings.gain),
+        aggregate: Some(settings.aggregate),
+        min_trainable_layers: Some(settings.min_trainable_layers),
         budget: settings.budget,
         latent_spaces: settings.latent_spaces.clone(),
     }
 }
 
 /// The sampled examples and what identifies them.
-struct Sample {
-    examples: Vec<Example>,
-    identity: DataIdentity,
+pub(crate) struct Sample {
+    pub examples: Vec<Example>,
+    pub identity: DataIdentity,
 }
 
 fn sample(settings: &Settings, folder: &ModelFolder) -> Result<Sample> {
@@ -360,18 +416,6 @@ pub fn example_traces(
         })?;
     }
     Ok(traces)
-}
-
-fn cost(folder: &ModelFolder, examples: &[Example]) -> CostTable {
-    let mean = |count: fn(&Example) -> usize| {
-        rounded(examples.iter().map(count).sum::<usize>() as f64 / examples.len().max(1) as f64)
-    };
-    let step = StepShape {
-        rows: ROWS_PER_STEP,
-        tokens_per_row: mean(|example| example.tokens.len()),
-        targets_per_row: mean(|example| example.targets.len()),
-    };
-    CostTable::new(&folder.config, step)
 }
 
 /// What the examples say.

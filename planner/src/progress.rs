@@ -18,11 +18,13 @@ pub enum Step {
     Loading,
     /// Running examples.
     Running,
+    /// Measuring how far matrices stand out against noise.
+    Spectrum,
 }
 
 /// Hears how far planning has come, on the thread that asked for a plan.
 pub trait Progress {
-    /// A step begins; `total` examples lie ahead where they are counted, else 0.
+    /// A step begins; `total` examples, or matrices, lie ahead where they are counted, else 0.
     fn begin(&self, step: Step, total: u64);
 
     /// So many more are done.

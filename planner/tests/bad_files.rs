@@ -332,6 +332,7 @@ fn settings(data: &Path) -> Settings {
         model: case("llama"),
         onnx: Some(export("llama")),
         data: data.into(),
+        strategy: frostline_planner::Strategy::Salf,
         engine: EngineChoice::Tract,
         threads: Some(2),
         examples: 8,

@@ -37,6 +37,7 @@ impl Desk {
             model: case(family),
             onnx: Some(case(family).join("model.dynamo.onnx")),
             data,
+            strategy: frostline_planner::Strategy::Salf,
             engine: EngineChoice::Tract,
             threads: Some(2),
             examples: 140,

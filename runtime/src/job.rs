@@ -30,15 +30,6 @@ pub struct Files {
     pub max_length: usize,
 }
 
-/// Which layers a job trains.
-#[derive(Clone, Copy, Debug)]
-pub enum Layers<'a> {
-    /// Those of a plan, which must have been made for the model.
-    Planned(&'a Plan),
-    /// Those above a frost line.
-    Above(usize),
-}
-
 /// Files that were read, those for the evaluation included, so that a bad row does not cost a training.
 pub struct Job {
     model: ModelFolder,
@@ -86,21 +77,21 @@ impl Job {
     ///
     /// # Errors
     /// As for [`Job::run`].
-    pub fn rehearse(self, layers: Layers, settings: &Settings) -> Result<Rehearsal, Error> {
-        let scope = self.scope(layers, &settings.training.method)?;
+    pub fn rehearse(self, plan: &Plan, settings: &Settings) -> Result<Rehearsal, Error> {
+        let scope = self.scope(plan, &settings.training.method)?;
         rehearse(self.model, scope, &self.data.examples, settings)
     }
 
-    /// Trains and evaluates, and writes nothing.
+    /// Trains by a plan and evaluates, and writes nothing.
     ///
     /// # Errors
     /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
-    pub fn run(self, layers: Layers, settings: &Settings, observer: &mut dyn Observer) -> Result<Finished, Error> {
-        let scope = self.scope(layers, &settings.training.method)?;
+    pub fn run(self, plan: &Plan, settings: &Settings, observer: &mut dyn Observer) -> Result<Finished, Error> {
+        let scope = self.scope(plan, &settings.training.method)?;
         self.finish(scope, settings, observer, |_, _| Ok(()))
     }
 
-    /// The same by a plan, with a run folder, which is whole before the evaluation begins.
+    /// The same with a run folder, which is whole before the evaluation begins.
     ///
     /// # Errors
     /// Those of [`Job::run`]; [`Error::Exists`] where there is something already, and [`Error::File`] where the folder
@@ -112,7 +103,7 @@ impl Job {
         settings: &Settings,
         observer: &mut dyn Observer,
     ) -> Result<Finished, Error> {
-        let scope = self.scope(Layers::Planned(plan), &settings.training.method)?;
+        let scope = self.scope(plan, &settings.training.method)?;
         let record = RunRecord {
             version: VERSION,
             plan: plan.id,
@@ -128,13 +119,8 @@ impl Job {
         self.finish(scope, settings, &mut both, |(writer, _), trained| writer.finish(trained))
     }
 
-    fn scope(&self, layers: Layers, method: &Method) -> Result<Scope, Error> {
-        let config = &self.model.config;
-        let scope = match layers {
-            Layers::Planned(plan) => Scope::of_plan(plan, &self.identity, config)?,
-            Layers::Above(frost_line) => Scope::above(config, frost_line)?,
-        };
-        scope.by(config, method)
+    fn scope(&self, plan: &Plan, method: &Method) -> Result<Scope, Error> {
+        Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)
     }
 
     fn finish<O: Observer + ?Sized>(

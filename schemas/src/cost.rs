@@ -2,11 +2,15 @@
 //!
 //! Matrix FLOPs per token and layer, forward : gradient of inputs : gradient of weights = 1 : 1 : 1, plus attention's
 //! quadratic term, whose backward costs twice its forward. A layer below the frost line costs its forward only, and
-//! nothing once its output is cached. The head costs only at targets: forward and gradient of inputs, as it is frozen.
+//! nothing once its output is cached; a frozen layer above a trained one costs its forward and its gradient of inputs.
+//! The head costs only at targets: forward and gradient of inputs, and of weights where it is trained.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::{DecoderConfig, LayerSpec, Residual, TensorSpec};
+use crate::scope;
 
 /// Rows of the step that the table is worked out for.
 pub const ROWS_PER_STEP: usize = 16;
@@ -21,8 +25,11 @@ const MOMENTS: u64 = 2;
 pub struct CostTable {
     /// The step that the table is worked out for.
     pub step: StepShape,
-    /// From frost line 0 up.
+    /// From frost line 0 up, where everything above it is trained.
     pub frost_lines: Vec<Cost>,
+    /// What the plan costs, where it leaves something above its frost line frozen, or trains embeddings or head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Cost>,
 }
 
 /// The size of a training step.
@@ -63,14 +70,27 @@ pub struct Cost {
 impl CostTable {
     /// Works out the table. Training layers `F + 1 … L` and the final norm, with embeddings and head frozen.
     pub fn new(config: &DecoderConfig, step: StepShape) -> CostTable {
-        let full = step_flops(config, step, 0, false);
-        let frost_lines = (0..config.layers.len()).map(|frost_line| cost(config, step, frost_line, full)).collect();
-        CostTable { step, frost_lines }
+        let lines = 0..config.layers.len();
+        let frost_lines = lines.map(|line| cost(config, step, line, &scope::tensors(config, line))).collect();
+        CostTable { step, frost_lines, planned: None }
+    }
+
+    /// The table for a plan that trains `tensors`.
+    pub fn of_tensors(config: &DecoderConfig, step: StepShape, tensors: &[String]) -> CostTable {
+        let frost_line = scope::frost_line(config, tensors);
+        let usual = tensors == scope::tensors(config, frost_line);
+        let planned = (!usual).then(|| cost(config, step, frost_line, tensors));
+        CostTable { planned, ..CostTable::new(config, step) }
     }
 
     /// The row of a frost line.
     pub fn at(&self, frost_line: usize) -> Option<&Cost> {
         self.frost_lines.get(frost_line)
+    }
+
+    /// What the plan with this frost line costs.
+    pub fn of_plan(&self, frost_line: usize) -> Option<&Cost> {
+        self.planned.as_ref().or_else(|| self.at(frost_line))
     }
 
     /// Whether a step with this frost line costs at most the share `budget` of a step that trains all layers.
@@ -85,16 +105,23 @@ impl CostTable {
     }
 }
 
-fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, full: f64) -> Cost {
+fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, tensors: &[String]) -> Cost {
+    let names: BTreeSet<&str> = tensors.iter().map(String::as_str).collect();
+    let is_trained = |spec: &TensorSpec| names.contains(spec.name.as_str());
     let tokens = step.rows as f64 * step.tokens_per_row;
-    let suffix = &config.layers[frost_line..];
-    let trained: u64 = suffix.iter().map(parameters).sum::<u64>() + elements(config.final_norm.tensors());
+    let (below, suffix) = config.layers.split_at(frost_line);
+    let trained: u64 = elements(config.tensors().into_iter().filter(|spec| is_trained(spec)));
     let all: u64 = elements(config.tensors());
-    let prefix: u64 = config.layers[..frost_line].iter().map(parameters).sum();
-    // A tied embedding is still needed as the head.
-    let embeddings = elements(&config.position_embedding) + if config.tied() { 0 } else { config.embedding.elements() };
-    let flops = step_flops(config, step, frost_line, false);
-    let cached_flops = step_flops(config, step, frost_line, true);
+    let prefix: u64 = below.iter().map(|layer| elements(layer.tensors())).sum();
+    // A tied embedding is still needed as the head; a trained one is read with a cache as without.
+    let embeddings = if is_trained(&config.embedding) {
+        0
+    } else {
+        elements(&config.position_embedding) + if config.tied() { 0 } else { config.embedding.elements() }
+    };
+    let full = step_flops(config, step, 0, false, &|_| true) - head_weight_flops(config, step);
+    let flops = step_flops(config, step, frost_line, false, &is_trained);
+    let cached_flops = step_flops(config, step, frost_line, true, &is_trained);
     let saved: f64 = suffix.iter().map(|layer| saved_floats(config, layer, step.tokens_per_row)).sum();
     Cost {
         frost_line,
@@ -112,22 +139,38 @@ fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, full: f64) -
 }
 
 /// FLOPs of one step.
-fn step_flops(config: &DecoderConfig, step: StepShape, frost_line: usize, cached: bool) -> f64 {
+fn step_flops(
+    config: &DecoderConfig,
+    step: StepShape,
+    frost_line: usize,
+    cached: bool,
+    is_trained: &dyn Fn(&TensorSpec) -> bool,
+) -> f64 {
     let tokens = step.rows as f64 * step.tokens_per_row;
     let targets = step.rows as f64 * step.targets_per_row;
     let (prefix, suffix) = config.layers.split_at(frost_line);
-    let forward = |layers: &[LayerSpec]| -> f64 {
-        layers.iter().map(|layer| matrix_flops(layer) + attention_flops(layer, step.tokens_per_row)).sum()
+    let forward = |layer: &LayerSpec| matrix_flops(layer, &|_| true) + attention_flops(layer, step.tokens_per_row);
+    let below: f64 = if cached { 0.0 } else { prefix.iter().map(forward).sum() };
+    // Forward and gradient of inputs, and gradient of weights where they are trained; attention's 1 + 2.
+    let above = |layer: &LayerSpec| {
+        2.0 * matrix_flops(layer, &|_| true)
+            + matrix_flops(layer, is_trained)
+            + 3.0 * attention_flops(layer, step.tokens_per_row)
     };
-    let below = if cached { 0.0 } else { forward(prefix) };
     let head = 2.0 * config.head.elements() as f64;
-    // Forward, gradient of inputs, gradient of weights: three equal parts; likewise attention's 1 + 2.
-    tokens * (below + 3.0 * forward(suffix)) + targets * 2.0 * head
+    let head_weight = if is_trained(&config.head) { head_weight_flops(config, step) } else { 0.0 };
+    tokens * (below + suffix.iter().map(above).sum::<f64>()) + targets * 2.0 * head + head_weight
 }
 
-/// FLOPs of a layer's matrices for one token, forward.
-fn matrix_flops(layer: &LayerSpec) -> f64 {
-    layer.linears().map(|linear| 2.0 * linear.inputs as f64 * linear.outputs as f64).sum()
+/// FLOPs of the gradient of the head's weight in one step.
+fn head_weight_flops(config: &DecoderConfig, step: StepShape) -> f64 {
+    step.rows as f64 * step.targets_per_row * 2.0 * config.head.elements() as f64
+}
+
+/// FLOPs of those of a layer's matrices for one token, forward, that are chosen.
+fn matrix_flops(layer: &LayerSpec, chosen: &dyn Fn(&TensorSpec) -> bool) -> f64 {
+    let linears = layer.linears().filter(|linear| chosen(&linear.weight));
+    linears.map(|linear| 2.0 * linear.inputs as f64 * linear.outputs as f64).sum()
 }
 
 /// FLOPs of scores and of weighted values for one token among `sequence`, forward.
@@ -148,10 +191,6 @@ fn saved_floats(config: &DecoderConfig, layer: &LayerSpec, sequence: f64) -> f64
     // What each branch begins with (one and the same where they lie side by side), and what each norm makes or is given.
     let branches = if layer.residual == Residual::Parallel { 1.0 } else { 2.0 };
     attention + mlp + (branches + layer.norms().count() as f64) * hidden
-}
-
-fn parameters(layer: &LayerSpec) -> u64 {
-    elements(layer.tensors())
 }
 
 fn elements<'a>(tensors: impl IntoIterator<Item = &'a TensorSpec>) -> u64 {

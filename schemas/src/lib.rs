@@ -4,9 +4,11 @@
 //! - [`examples`]: JSONL rows to tokens and targets, by the model's own [`tokens`] and [`chat`] template;
 //! - [`config`] and [`decoder`]: what `config.json` says of a model and how its tensors are named;
 //! - [`weights`] and [`folder`]: a model folder's memory-mapped safetensors and its identity;
-//! - [`scope`] and [`cost`]: which tensors a frost line leaves to train, and what a step then costs;
+//! - [`strategy`], [`scope`] and [`cost`]: by what rule is chosen what is trained, which tensors that are, and what a
+//!   step then costs;
 //! - [`run`]: what a training run leaves behind;
-//! - [`digest`], [`files`] and [`device`]: content digests, files written whole or not at all, devices by name.
+//! - [`digest`], [`files`], [`cache_folder`] and [`device`]: content digests, files written whole or not at all, where
+//!   caches are, devices by name.
 
 pub mod cache_folder;
 pub mod canonical;
@@ -22,5 +24,6 @@ pub mod folder;
 pub mod plan;
 pub mod run;
 pub mod scope;
+pub mod strategy;
 pub mod tokens;
 pub mod weights;

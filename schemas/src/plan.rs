@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::canonical;
-use crate::cost::CostTable;
+use crate::cost::{Cost, CostTable};
 use crate::decoder::DecoderConfig;
 use crate::digest::Digest;
 use crate::files;
 use crate::folder::ModelIdentity;
 use crate::scope;
+use crate::strategy::Strategy;
 
 /// The version of the plan file that is written, and the newest that is read.
 pub const VERSION: u64 = 1;
@@ -34,20 +35,24 @@ pub struct Plan {
     pub id: Digest,
     /// The model that the plan was made for.
     pub model: ModelIdentity,
-    /// The export that was run.
-    pub onnx: OnnxIdentity,
+    /// The export that was run; none where the strategy runs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<OnnxIdentity>,
     /// The examples that were run.
     pub data: DataIdentity,
     /// How the decision is made.
     pub method: Method,
     /// What ran the model.
-    pub engine: EngineUsed,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineUsed>,
     /// What was decided.
     pub decision: Decision,
-    /// The latent spaces as measured, from the embedding output up.
+    /// The latent spaces as measured, from the embedding output up; none where the strategy measures none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spaces: Vec<SpaceMeasured>,
     /// What was added to the Gram matrix's diagonal to invert it; 0 where nothing had to be.
-    pub ridge: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ridge: Option<f64>,
     /// What a training step costs for every possible frost line.
     pub cost: CostTable,
     /// Names of all tensors to train, from the input up.
@@ -129,23 +134,20 @@ pub struct DataIdentity {
 #[serde(deny_unknown_fields)]
 pub struct Method {
     pub strategy: Strategy,
-    pub gain: Gain,
-    pub aggregate: Aggregate,
-    /// Layers at the output that are always trained.
-    pub min_trainable_layers: usize,
+    /// Where the strategy measures gains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<Gain>,
+    /// Where the strategy measures gains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+    /// Layers at the output that are always trained, whatever the gains are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_trainable_layers: Option<usize>,
     /// The share of a full fine-tuning step's FLOPs that a step may cost, in (0, 1].
     pub budget: Option<f64>,
     /// Tensors of the ONNX graph that were named by hand as its latent spaces; none where they were found by structure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_spaces: Option<Vec<String>>,
-}
-
-/// By what rule layers are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Semantic-aware layer freezing, re-derived (arXiv 2406.11753).
-    Salf,
 }
 
 /// How well a layer reduces the deviation.
@@ -185,7 +187,8 @@ pub struct EngineUsed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// Layers frozen, counted from the input.
+    /// Layers of which nothing is trained and below which nothing is, counted from the input. A strategy may freeze
+    /// layers above it, too.
     pub frost_line: usize,
     pub decided_by: DecidedBy,
     /// The frost line before the budget was looked at.
@@ -200,6 +203,8 @@ pub enum DecidedBy {
     Examples,
     /// The budget raised it.
     Budget,
+    /// The strategy, which looks at no examples.
+    Strategy,
 }
 
 /// One latent space, as measured on the sample.
@@ -313,7 +318,12 @@ impl Plan {
     /// Parameters that the plan leaves to train, as its table of costs counts them.
     pub fn trained_parameters(&self) -> u64 {
         // Reading has checked that the table holds the frost line; 0 is for a plan put together by hand.
-        self.cost.at(self.decision.frost_line).map_or(0, |cost| cost.trained_parameters)
+        self.planned_cost().map_or(0, |cost| cost.trained_parameters)
+    }
+
+    /// What a step of the plan costs.
+    pub fn planned_cost(&self) -> Option<&Cost> {
+        self.cost.of_plan(self.decision.frost_line)
     }
 
     fn check_seal(&self, path: &Path) -> Result<(), PlanError> {
@@ -337,8 +347,16 @@ impl Plan {
             return Err("it names no tensor to train".into());
         }
         let in_order = |numbers: &mut dyn Iterator<Item = usize>, length: usize| numbers.eq(0..length);
-        if !in_order(&mut self.spaces.iter().map(|space| space.space), layers + 1) {
-            return Err(format!("`spaces` must list 0 to {layers}"));
+        let measured = self.method.strategy == Strategy::Salf;
+        if measured != (self.onnx.is_some() && self.engine.is_some() && self.ridge.is_some()) {
+            return Err(format!("strategy {} and what was run (`onnx`, `engine`, `ridge`)", self.method.strategy));
+        }
+        if measured != (self.method.gain.is_some() && self.method.aggregate.is_some()) {
+            return Err(format!("strategy {} and how gains are measured", self.method.strategy));
+        }
+        let spaces = if measured { layers + 1 } else { 0 };
+        if !in_order(&mut self.spaces.iter().map(|space| space.space), spaces) {
+            return Err(format!("`spaces` must list 0 to {layers} where they were measured, and else nothing"));
         }
         if !in_order(&mut self.cost.frost_lines.iter().map(|cost| cost.frost_line), layers) {
             return Err(format!("`cost.frost_lines` must list 0 to {}", layers.saturating_sub(1)));
@@ -356,15 +374,26 @@ impl Plan {
     }
 
     fn tensor_misfit(&self, config: &DecoderConfig) -> Option<String> {
-        let expected = scope::tensors(config, self.decision.frost_line);
-        if self.tensors == expected {
+        let expected = match self.method.strategy.tensors(config, self.data.seed) {
+            Some(Ok(tensors)) => tensors,
+            Some(Err(error)) => return Some(error.to_string()),
+            None if self.method.strategy == Strategy::Salf => scope::tensors(config, self.decision.frost_line),
+            // Which matrices stand out only the weights tell.
+            None => scope::ordered(config, |name| self.tensors.iter().any(|tensor| tensor == name)),
+        };
+        let frost_line = scope::frost_line(config, &expected);
+        if self.tensors == expected && self.decision.frost_line == frost_line {
             return None;
         }
         let unknown = self.tensors.iter().find(|name| !expected.contains(name));
         let missing = expected.iter().find(|name| !self.tensors.contains(name));
+        let strategy = &self.method.strategy;
         Some(match (unknown, missing) {
-            (Some(name), _) => format!("it names tensor `{name}`, which is not above its frost line"),
-            (None, Some(name)) => format!("it leaves out tensor `{name}`, which is above its frost line"),
+            (Some(name), _) => format!("it names tensor `{name}`, which strategy {strategy} does not train here"),
+            (None, Some(name)) => format!("it leaves out tensor `{name}`, which strategy {strategy} trains"),
+            (None, None) if self.tensors == expected => {
+                format!("its frost line is {}, and its tensors begin above {frost_line}", self.decision.frost_line)
+            }
             (None, None) => "it names a tensor twice or out of order".into(),
         })
     }

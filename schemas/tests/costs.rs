@@ -5,6 +5,8 @@ use std::path::Path;
 use frostline_schemas::config;
 use frostline_schemas::cost::{CostTable, StepShape};
 use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::scope;
+use frostline_schemas::strategy::Strategy;
 
 /// The case `llama`: 4 layers, hidden 32, 4 heads of 8, 2 key/value heads, intermediate 64, vocabulary 61, untied.
 fn table() -> CostTable {
@@ -77,4 +79,27 @@ fn every_familys_matrices_are_counted_once() {
         let norm: u64 = model.config.final_norm.tensors().map(|tensor| tensor.elements()).sum();
         assert_eq!(table.frost_lines[0].trained_parameters, all as u64 + norm, "{name}");
     }
+}
+
+#[test]
+fn a_frozen_layer_above_a_trained_one_costs_no_gradient_of_weights() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/llama");
+    let config = config::read(&folder).unwrap();
+    let step = StepShape { rows: 2, tokens_per_row: 10.0, targets_per_row: 3.0 };
+    let of = |strategy: &str| {
+        let tensors = strategy.parse::<Strategy>().unwrap().tensors(&config, 0).unwrap().unwrap();
+        (CostTable::of_tensors(&config, step, &tensors), tensors)
+    };
+    // Layers 2 and 4 are trained: 1 costs its forward, 3 no gradient of its weights.
+    let (table, tensors) = of("every:2");
+    let planned = table.planned.unwrap();
+    assert_eq!((planned.frost_line, planned.trained_parameters), (1, 2 * LAYER + 32));
+    assert_eq!(planned.flops, FORWARD + 3 * 3 * FORWARD - 20 * 2 * MATRICES + HEAD);
+    assert_eq!(planned.cached_flops, planned.flops - FORWARD);
+    assert_eq!(scope::frost_line(&config, &tensors), 1);
+    // A trained head has a gradient of weights at targets.
+    let (table, _) = of("manual:4+lm_head.weight");
+    let planned = table.planned.unwrap();
+    assert_eq!(planned.flops, 3 * FORWARD + 3 * FORWARD + HEAD + HEAD / 2);
+    assert_eq!(of("last:3").0.planned, None);
 }

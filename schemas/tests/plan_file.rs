@@ -13,8 +13,9 @@ use frostline_schemas::plan::{
     Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError, Precision,
     SpaceMeasured, VERSION,
 };
+use frostline_schemas::strategy::Strategy;
 use frostline_schemas::{config, scope};
-use proptest::prelude::*;
+use proptest::prelude::{prop_assert, prop_assert_eq, prop_assume, proptest};
 
 fn case(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
@@ -34,12 +35,12 @@ fn plan() -> Plan {
         version: VERSION,
         id: Digest::of(b""),
         model: frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
-        onnx: OnnxIdentity {
+        onnx: Some(OnnxIdentity {
             digest: Digest::of(b"onnx"),
             producer: "pytorch 2.15".into(),
             opset: 18,
             precision: Precision::F32,
-        },
+        }),
         data: DataIdentity {
             file: Digest::of(b"data"),
             rows: 10,
@@ -51,17 +52,17 @@ fn plan() -> Plan {
             targets: 8,
         },
         method: Method {
-            strategy: frostline_schemas::plan::Strategy::Salf,
-            gain: Gain::PowerLaw,
-            aggregate: Aggregate::Median,
-            min_trainable_layers: 1,
+            strategy: Strategy::Salf,
+            gain: Some(Gain::PowerLaw),
+            aggregate: Some(Aggregate::Median),
+            min_trainable_layers: Some(1),
             budget: None,
             latent_spaces: None,
         },
-        engine: EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() },
+        engine: Some(EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() }),
         decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2 },
         spaces: (0..=layers).map(space).collect(),
-        ridge: 0.0,
+        ridge: Some(0.0),
         cost: CostTable::new(&config, StepShape { rows: 16, tokens_per_row: 10.0, targets_per_row: 1.0 }),
         tensors: scope::tensors(&config, 2),
         checksum: Digest::of(b""),
@@ -105,9 +106,9 @@ fn white_space_and_line_ends_do_not_matter() {
 fn the_id_does_not_depend_on_measured_floats_or_the_engine() {
     let mut other = plan();
     other.spaces[1].deviation += 1e-6;
-    other.engine.name = "ort".into();
-    other.onnx.digest = Digest::of(b"another export");
-    other.ridge = 1e-9;
+    other.engine.as_mut().unwrap().name = "ort".into();
+    other.onnx.as_mut().unwrap().digest = Digest::of(b"another export");
+    other.ridge = Some(1e-9);
     other.seal();
     assert_eq!(other.id, plan().id);
     assert_ne!(other.checksum, plan().checksum);
@@ -171,8 +172,8 @@ fn an_unknown_field_is_named() {
 
 #[test]
 fn a_missing_field_is_named() {
-    let error = parse(&edited("  \"ridge\": 0.0,\n", "")).unwrap_err();
-    assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("`ridge`"), "{error}");
+    let error = parse(&edited("    \"rows\": 10,\n", "")).unwrap_err();
+    assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("`rows`"), "{error}");
 }
 
 #[test]
@@ -220,6 +221,73 @@ fn a_plan_that_does_not_name_what_its_frost_line_calls_for_is_refused() {
     short.seal();
     let error = short.check_model(&llama.identity().unwrap(), &llama.config).unwrap_err().to_string();
     assert!(error.contains(&left_out), "{error}");
+}
+
+/// A plan by a strategy that runs no model, for the case `llama`.
+fn by_rule(strategy: &str) -> Plan {
+    let mut plan = plan();
+    let strategy: Strategy = strategy.parse().unwrap();
+    plan.tensors = strategy.tensors(&MODEL.1, plan.data.seed).unwrap().unwrap();
+    plan.cost = CostTable::of_tensors(&MODEL.1, plan.cost.step, &plan.tensors);
+    let frost_line = scope::frost_line(&MODEL.1, &plan.tensors);
+    plan.decision = Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line };
+    (plan.onnx, plan.engine, plan.ridge, plan.spaces) = (None, None, None, Vec::new());
+    plan.method = Method { strategy, gain: None, aggregate: None, min_trainable_layers: None, ..plan.method };
+    plan.seal();
+    plan
+}
+
+#[test]
+fn plans_of_other_strategies_are_read_and_fit() {
+    for strategy in ["last:2", "first:1", "every:2", "random:2", "all", "manual:1+*.down_proj.weight"] {
+        let plan = by_rule(strategy);
+        let read = parse(&plan.to_text().unwrap()).unwrap();
+        assert_eq!(read, plan);
+        read.check_model(&MODEL.0, &MODEL.1).unwrap();
+        let trained: u64 =
+            MODEL.1.tensors().iter().filter(|spec| plan.tensors.contains(&spec.name)).map(|spec| spec.elements()).sum();
+        assert_eq!(read.trained_parameters(), trained, "{strategy}");
+    }
+}
+
+#[test]
+fn tensors_that_the_strategy_does_not_choose_are_a_misfit() {
+    let said = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = by_rule("every:2");
+        change(&mut plan);
+        plan.seal();
+        parse(&plan.to_text().unwrap()).unwrap().check_model(&MODEL.0, &MODEL.1).unwrap_err().to_string()
+    };
+    let text = said(&|plan| drop(plan.tensors.remove(0)));
+    assert!(
+        text.contains("leaves out tensor `model.layers.1.input_layernorm.weight`, which strategy every:2 trains"),
+        "{text}"
+    );
+    let text = said(&|plan| plan.tensors.insert(0, "model.embed_tokens.weight".into()));
+    assert!(text.contains("names tensor `model.embed_tokens.weight`, which strategy every:2 does not train"), "{text}");
+    let text = said(&|plan| plan.decision.frost_line = 0);
+    assert!(text.contains("its frost line is 0, and its tensors begin above 1"), "{text}");
+    let text = said(&|plan| plan.method.strategy = Strategy::Last(9));
+    assert!(text.contains("the model has 4 layers"), "{text}");
+}
+
+#[test]
+fn a_strategy_that_runs_nothing_has_measured_nothing() {
+    let contradictory = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = by_rule("last:2");
+        change(&mut plan);
+        plan.seal();
+        let error = parse(&plan.to_text().unwrap()).unwrap_err();
+        assert!(matches!(error, PlanError::Inconsistent { .. }), "{error}");
+    };
+    contradictory(&|by_rule| {
+        (by_rule.onnx, by_rule.engine, by_rule.ridge) = (plan().onnx, plan().engine, plan().ridge)
+    });
+    contradictory(&|by_rule| by_rule.spaces = plan().spaces);
+    contradictory(&|by_rule| {
+        (by_rule.method.gain, by_rule.method.aggregate) = (plan().method.gain, plan().method.aggregate)
+    });
+    contradictory(&|by_rule| by_rule.method.strategy = Strategy::Salf);
 }
 
 proptest! {

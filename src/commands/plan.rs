@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
@@ -12,7 +12,7 @@ use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
-use crate::arguments::{CachePlace, EngineName, PlanArguments, ShardArguments};
+use crate::arguments::{CachePlace, CachePlaceArguments, EngineArguments, EngineName, PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::show::count;
@@ -47,6 +47,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
     let summary = json!({
         "plan": out,
         "id": plan.id,
+        "strategy": plan.method.strategy,
         "frost_line": plan.decision.frost_line,
         "layers": plan.model.layers,
         "tensors": plan.tensors.len(),
@@ -58,22 +59,27 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         "tokens_per_second": speed,
     });
     output.result(&summary, || {
-        format!(
-            "{}: frost line {} of {} layers; {} tensors, {} parameters to train\n\
-             {} examples ({} tokens) {} with {} on {}{}; id {}\n",
+        let chosen = format!(
+            "{}: frost line {} of {} layers; {} tensors, {} parameters to train\n",
             out.display(),
             plan.decision.frost_line,
             plan.model.layers,
             plan.tensors.len(),
-            count(plan.trained_parameters() as f64),
-            plan.data.examples,
-            plan.data.tokens,
-            shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {shards} shards")),
-            plan.engine.name,
-            plan.engine.provider,
-            speed.map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s")),
-            plan.id
-        )
+            count(plan.trained_parameters() as f64)
+        );
+        let time = shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {shards} shards"));
+        let made = match &plan.engine {
+            Some(engine) => format!(
+                "{} examples ({} tokens) {time} with {} on {}{}",
+                plan.data.examples,
+                plan.data.tokens,
+                engine.name,
+                engine.provider,
+                speed.map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"))
+            ),
+            None => format!("strategy {} {time}", plan.method.strategy),
+        };
+        format!("{chosen}{made}; id {}\n", plan.id)
     })
 }
 
@@ -111,7 +117,7 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
 }
 
 /// A plan may take the place of a plan, not of data, a config or weights.
-fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
+pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
     if out.is_file() && matches!(Plan::read(out), Err(PlanError::NotAPlan { .. })) {
         anyhow::bail!("{}: is there already and is no plan; name another place or remove it", out.display());
     }
@@ -119,17 +125,12 @@ fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
 }
 
 fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
-    let device = arguments.compute.device;
-    let engine = match arguments.engine {
-        EngineName::Ort => EngineChoice::Ort { library: arguments.ort_library.clone(), device },
-        EngineName::Tract if device == Device::Cpu => EngineChoice::Tract,
-        EngineName::Tract => anyhow::bail!("--device {device}: tract runs on the CPU; add --engine ort"),
-    };
     Ok(Settings {
         model: arguments.model.clone(),
-        onnx: arguments.onnx.clone(),
+        onnx: arguments.engine.onnx.clone(),
         data: arguments.data.clone(),
-        engine,
+        strategy: arguments.strategy.clone(),
+        engine: engine(&arguments.engine, arguments.compute.device)?,
         threads: arguments.compute.threads,
         examples: arguments.examples,
         seed: arguments.seed,
@@ -139,12 +140,26 @@ fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
         min_trainable_layers: arguments.min_trainable_layers,
         budget: arguments.budget,
         latent_spaces: arguments.latent_spaces.clone(),
-        cache: match &arguments.cache.cache {
-            Some(CachePlace::Folder(folder)) => Some(folder.clone()),
-            Some(CachePlace::Off) => None,
-            None => cache_folder::default_root(),
-        },
+        cache: cache_root(&arguments.cache),
     })
+}
+
+/// What runs the model, by its flags.
+pub fn engine(arguments: &EngineArguments, device: Device) -> anyhow::Result<EngineChoice> {
+    match arguments.engine {
+        EngineName::Ort => Ok(EngineChoice::Ort { library: arguments.ort_library.clone(), device }),
+        EngineName::Tract if device == Device::Cpu => Ok(EngineChoice::Tract),
+        EngineName::Tract => anyhow::bail!("--device {device}: tract runs on the CPU; add --engine ort"),
+    }
+}
+
+/// Where Gram matrices are kept, by the flags.
+pub fn cache_root(arguments: &CachePlaceArguments) -> Option<PathBuf> {
+    match &arguments.cache {
+        Some(CachePlace::Folder(folder)) => Some(folder.clone()),
+        Some(CachePlace::Off) => None,
+        None => cache_folder::default_root(),
+    }
 }
 
 /// Planning's progress as a bar.
@@ -175,6 +190,7 @@ fn name(step: Step) -> &'static str {
         Step::Comparing => "comparing",
         Step::Loading => "loading",
         Step::Running => "running",
+        Step::Spectrum => "spectrum",
     }
 }
 
@@ -189,6 +205,10 @@ impl Progress for Drawn {
 
     fn advance(&self, done: u64) {
         self.done.set(self.done.get() + done);
-        self.bar.set(self.done.get(), self.total.get(), "examples".into());
+        let of_what = match self.begun.borrow().last() {
+            Some((Step::Spectrum, _)) => "matrices",
+            _ => "examples",
+        };
+        self.bar.set(self.done.get(), self.total.get(), of_what.into());
     }
 }

@@ -6,7 +6,7 @@ use frostline_runtime::adapters;
 use frostline_runtime::batches::steps_of_epochs;
 use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache;
-use frostline_runtime::job::{Files, Finished, Job, Layers};
+use frostline_runtime::job::{Files, Finished, Job};
 use frostline_runtime::parameters::Precision;
 use frostline_runtime::rehearsal::Rehearsal;
 use frostline_runtime::train::{Observer, Settings, Start};
@@ -37,7 +37,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     })?;
     let settings = settings(arguments, method(arguments, job.config())?, job.examples())?;
     if arguments.dry_run {
-        let rehearsal = job.rehearse(Layers::Planned(&plan), &settings)?;
+        let rehearsal = job.rehearse(&plan, &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
     }
     let mut watch = Watch::new(output);
@@ -193,6 +193,7 @@ pub struct Watch {
     tokens: u64,
     first_loss: Option<f64>,
     recent: VecDeque<f64>,
+    seconds: Vec<f64>,
 }
 
 /// Steps whose mean loss is reported as the last.
@@ -200,7 +201,15 @@ const RECENT: usize = 20;
 
 impl Watch {
     pub fn new(output: &Output) -> Watch {
-        Watch { bar: Bar::new(output, "training"), steps: 0, tokens: 0, first_loss: None, recent: VecDeque::new() }
+        let bar = Bar::new(output, "training");
+        Watch { bar, steps: 0, tokens: 0, first_loss: None, recent: VecDeque::new(), seconds: Vec::new() }
+    }
+
+    /// Seconds of a usual step: the first takes its memory, and some are disturbed.
+    pub fn median_step_seconds(&self) -> f64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
     /// Mean loss of the last steps.
@@ -234,6 +243,7 @@ impl Observer for Watch {
     fn step(&mut self, metrics: &StepMetrics) -> Result<(), frostline_runtime::Error> {
         self.bar.say("training");
         self.tokens += metrics.tokens;
+        self.seconds.push(metrics.seconds);
         self.first_loss.get_or_insert(metrics.loss);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
