@@ -172,6 +172,7 @@ fn report(
         "last_loss": last,
         "seconds": seconds,
         "tokens_per_second": speed,
+        "median_step_seconds": watch.median_step_seconds(),
         "evaluation": evaluation.as_ref().map(eval::to_json),
     });
     output.result(&summary, || {
