@@ -12,7 +12,7 @@ use frostline_runtime::gradients::Gradients;
 use frostline_runtime::ops::product::{Into, Matrix};
 use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{Wanted, activation, attention, linear, loss, norm, rope};
-use frostline_runtime::optimizer::AdamW;
+use frostline_runtime::optimizer::{AdamW, Step};
 use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::scope::Scope;
 use frostline_schemas::decoder::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
@@ -218,8 +218,8 @@ fn optimizer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("AdamW");
     group.throughput(traffic(7, elements)).bench_function("quickstart", |bencher| {
         bencher.iter(|| {
-            let rates = adamw.begin(1e-6, 1.0);
-            adamw.update(&mut parameters, &gradients, rates).expect("every gradient has its tensor");
+            let step = Step { learning_rate: 1e-6, clip: 1.0 };
+            adamw.update(&mut parameters, &gradients, step).expect("every gradient has its tensor");
         });
     });
     group.finish();

@@ -85,6 +85,7 @@ fn main() -> anyhow::Result<()> {
         precision: None,
         recompute: arguments.recompute,
         cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
+        depths: None,
         threads: Some(arguments.threads),
     };
     let mut steps = Steps::default();

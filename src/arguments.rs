@@ -97,6 +97,10 @@ pub struct PlanArguments {
     /// Layers at the output that are always trained.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub min_trainable_layers: usize,
+    /// Give each example its own frost line, in a file beside the plan: training then goes only as deep as each batch
+    /// needs.
+    #[arg(long, conflicts_with = "shard")]
+    pub per_example: bool,
     /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub latent_spaces: Option<Vec<String>>,

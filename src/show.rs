@@ -110,6 +110,13 @@ fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
             }
         }
     }
+    if let Some(examples) = plan.decision.per_example {
+        writeln!(
+            out,
+            "each example trains above its own end-of-freezing layer, rows without one above {}",
+            examples.others
+        )?;
+    }
     let aggregate = plan.method.aggregate.unwrap_or(Aggregate::Median);
     match plan.decision.decided_by {
         DecidedBy::Examples => writeln!(out, "decided by the examples' end-of-freezing layers ({aggregate})\n"),

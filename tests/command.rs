@@ -626,6 +626,67 @@ fn every_strategy_plans_and_trains() {
     }
 }
 
+/// Each example as deep as it asks: the plan names the file beside it, and training takes it from there.
+#[test]
+fn examples_have_frost_lines_of_their_own() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    desk.plan("llama", "one.json", &["--examples", "40"]);
+    desk.plan("llama", "each.json", &["--examples", "40", "--per-example"]);
+    assert!(desk.path("each.examples.safetensors").exists() && !desk.path("one.examples.safetensors").exists());
+    let (one, each) = (desk.read_json("one.json"), desk.read_json("each.json"));
+    let ends: Vec<u64> =
+        each["spaces"].as_array().unwrap().iter().filter_map(|space| space["ends_here"].as_u64()).collect();
+    let lowest = ends.iter().position(|&ends| ends > 0).unwrap();
+    assert_eq!(each["decision"]["frost_line"], lowest);
+    assert_eq!(each["decision"]["per_example"]["others"], one["decision"]["frost_line"]);
+    assert_eq!(each["spaces"], one["spaces"]);
+    assert_ne!(each["id"], one["id"]);
+    assert!(desk.done(&["show", "each.json"]).contains("each example trains above its own end-of-freezing layer"));
+    desk.done(&["check", "each.json", "--model", &llama]);
+
+    let train = |plan: &str, out: &str, flags: &[&str]| {
+        let fixed =
+            ["train", "--model", &llama, "--data", "train.jsonl", "--plan", plan, "--steps", "12", "--out", out];
+        desk.json(&[&fixed[..], &["--batch-size", "4", "--cache", "off"], flags].concat())
+    };
+    let trained = train("each.json", "each", &[]);
+    let metrics = std::fs::read_to_string(desk.path("each/metrics.jsonl")).unwrap();
+    let lines: Vec<u64> = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap()["frost_line"].as_u64().unwrap())
+        .collect();
+    assert!(lines.iter().min() < lines.iter().max(), "{lines:?}");
+    let mean = lines.iter().sum::<u64>() as f64 / lines.len() as f64;
+    assert!((trained["mean_frost_line"].as_f64().unwrap() - mean).abs() < 1e-9);
+    for (number, flags) in
+        [&["--recompute"][..], &["--gradient-clip", "off"], &["--method", "lora"], &["--order", "length"]]
+            .iter()
+            .enumerate()
+    {
+        train("each.json", &format!("other-{number}"), flags);
+    }
+    let shallow = train("one.json", "one", &[]);
+    assert_eq!(shallow["mean_frost_line"], Json::Null);
+
+    let fails = |flags: &[&str]| {
+        let fixed =
+            ["train", "--model", &llama, "--data", "train.jsonl", "--plan", "each.json", "--steps", "1", "--out", "no"];
+        desk.fails(&[&fixed, flags].concat())
+    };
+    assert!(fails(&["--order", "file"]).contains("batches of like depth cannot keep the file's order"));
+    // A file of other frost lines, and none at all.
+    desk.plan("llama", "other.json", &["--examples", "20", "--per-example"]);
+    std::fs::copy(desk.path("other.examples.safetensors"), desk.path("each.examples.safetensors")).unwrap();
+    assert!(fails(&[]).contains("each.examples.safetensors: not the frost lines that the plan was made with"));
+    std::fs::remove_file(desk.path("each.examples.safetensors")).unwrap();
+    let said = fails(&[]);
+    assert!(said.contains("each.examples.safetensors: ") && said.contains("--per-example writes both"), "{said}");
+    let rule =
+        ["plan", "--model", &llama, "--data", "train.jsonl", "--out", "no.json", "--strategy", "all", "--per-example"];
+    assert!(desk.fails(&rule).contains("strategy all looks at no examples"));
+}
+
 #[test]
 fn strategies_that_do_not_fit_are_refused() {
     let desk = Desk::new();

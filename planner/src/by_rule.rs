@@ -38,7 +38,12 @@ pub fn plan(settings: &Settings, task: Task, progress: &dyn Progress) -> Result<
             latent_spaces: None,
         },
         engine: None,
-        decision: Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line },
+        decision: Decision {
+            frost_line,
+            decided_by: DecidedBy::Strategy,
+            before_budget: frost_line,
+            per_example: None,
+        },
         spaces: Vec::new(),
         ridge: None,
         cost,

@@ -30,18 +30,36 @@ pub fn within_budget(wanted: usize, budget: Option<f64>, cost: &CostTable, min_t
     let layers = cost.frost_lines.len();
     let deepest = layers.saturating_sub(min_trainable.max(1));
     let Some(budget) = budget else {
-        return Ok(Decision { frost_line: wanted, decided_by: DecidedBy::Examples, before_budget: wanted });
+        return Ok(Decision {
+            frost_line: wanted,
+            decided_by: DecidedBy::Examples,
+            before_budget: wanted,
+            per_example: None,
+        });
     };
     match (wanted..=deepest).find(|&frozen| cost.fits(frozen, budget)) {
         Some(frost_line) => {
             let decided_by = if frost_line == wanted { DecidedBy::Examples } else { DecidedBy::Budget };
-            Ok(Decision { frost_line, decided_by, before_budget: wanted })
+            Ok(Decision { frost_line, decided_by, before_budget: wanted, per_example: None })
         }
         None => {
             let share = cost.at(deepest).map_or(1.0, |cost| cost.share);
             Err(Error::Budget { budget, frozen: deepest, layers, share })
         }
     }
+}
+
+/// The examples' own frost lines: their end-of-freezing layers, raised to the lowest floor at which the mean step fits the
+/// budget. The deepest floor always fits where [`within_budget`] has found a frost line.
+pub fn per_example(ends: &[usize], budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Vec<usize> {
+    let deepest = cost.frost_lines.len().saturating_sub(min_trainable.max(1));
+    let flops = |frost_line: usize| cost.at(frost_line).map_or(0.0, |cost| cost.flops as f64);
+    let raised = |floor: usize| ends.iter().map(|&end| end.max(floor)).collect::<Vec<usize>>();
+    let fits = |floor: &usize| {
+        let mean = raised(*floor).into_iter().map(flops).sum::<f64>() / ends.len().max(1) as f64;
+        budget.is_none_or(|budget| mean / flops(0) <= budget)
+    };
+    raised((0..=deepest).find(fits).unwrap_or(deepest))
 }
 
 #[cfg(test)]
@@ -79,6 +97,16 @@ mod tests {
         };
         let step = StepShape { rows: 1, tokens_per_row: 1.0, targets_per_row: 1.0 };
         CostTable { step, frost_lines: flops.into_iter().enumerate().map(cost).collect(), planned: None }
+    }
+
+    #[test]
+    fn a_budget_raises_the_deepest_examples_alone() {
+        let cost = table([10_000, 8_000, 6_000, 4_000]);
+        assert_eq!(per_example(&[0, 3, 1, 3], None, &cost, 1), [0, 3, 1, 3]);
+        // (10 + 4 + 8 + 4) / 4 = 6.5 of 10.
+        assert_eq!(per_example(&[0, 3, 1, 3], Some(0.65), &cost, 1), [0, 3, 1, 3]);
+        assert_eq!(per_example(&[0, 3, 1, 3], Some(0.6), &cost, 1), [1, 3, 1, 3]);
+        assert_eq!(per_example(&[0, 3, 1, 3], Some(0.4), &cost, 1), [3, 3, 3, 3]);
     }
 
     #[test]

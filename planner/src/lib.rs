@@ -35,7 +35,7 @@ pub use crate::layers::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
 pub use frostline_schemas::strategy::Strategy;
 
-pub use crate::plan::{EngineChoice, Settings, plan, plan_from_traces, trace_shard};
+pub use crate::plan::{EngineChoice, Planned, Settings, plan, plan_from_traces, trace_shard};
 pub use crate::progress::{Progress, Silent, Step};
 pub use crate::shard::Shard;
 pub use crate::traces::ShardTraces;

@@ -8,12 +8,14 @@
 use std::path::{Path, PathBuf};
 
 use frostline_schemas::cost::{CostTable, ROWS_PER_STEP, StepShape};
+use frostline_schemas::depths::Depths;
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{self, Example, Examples};
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, Precision, SpaceMeasured, VERSION,
+    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, PerExample, Plan, Precision,
+    SpaceMeasured, VERSION,
 };
 use frostline_schemas::scope;
 use frostline_schemas::strategy::Strategy;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub budget: Option<f64>,
     /// Tensors of the latent spaces, embedding's output first, where they are named by hand.
     pub latent_spaces: Option<Vec<String>>,
+    /// Whether each example shall have a frost line of its own.
+    pub per_example: bool,
     /// Folder in which the Gram matrix of the LM head is kept for later plans; not kept where `None`.
     pub cache: Option<PathBuf>,
 }
@@ -88,6 +92,7 @@ impl Settings {
             min_trainable_layers: 1,
             budget: None,
             latent_spaces: None,
+            per_example: false,
             cache: None,
         }
     }
@@ -103,13 +108,14 @@ pub enum EngineChoice {
 }
 
 /// Makes a plan.
-pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
+pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     if settings.strategy != Strategy::Salf {
+        check_no_examples(settings)?;
         return on_threads(settings.threads, progress, |progress| {
             progress.begin(Step::Reading, 0);
             let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
-            by_rule::plan(settings, task, progress)
+            Ok(Planned { plan: by_rule::plan(settings, task, progress)?, depths: None })
         });
     }
     load_engine(settings)?;
@@ -118,6 +124,14 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Plan> {
         let traces = traces::in_order(task.sample.examples.len(), found.traces);
         decide(settings, task, found.origin, &traces)
     })
+}
+
+/// What [`plan`] and [`plan_from_traces`] make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    pub plan: Plan,
+    /// Where the settings ask for them, the examples' own frost lines.
+    pub depths: Option<Depths>,
 }
 
 /// Computes the traces of one shard of the sample: what one machine of several does for a plan.
@@ -130,7 +144,7 @@ pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -
 
 /// Makes the plan of all shards' traces, the very one that [`plan`] makes on one machine. No model is run: of the
 /// settings, `onnx` and `engine` are not looked at.
-pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Plan> {
+pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     check_runs(settings)?;
     on_threads(settings.threads, progress, |progress| {
@@ -231,10 +245,19 @@ fn examine(settings: &Settings, path: &Path) -> Result<(Model, LatentSpaces)> {
 }
 
 /// Makes the plan of all examples' traces.
-fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Plan> {
+fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Planned> {
     let cost = CostTable::new(&task.folder.config, task.step());
     let measured = Measured::new(traces, settings);
-    let decision = measured.decide(settings, &cost)?;
+    let mut decision = measured.decide(settings, &cost)?;
+    let depths = settings.per_example.then(|| {
+        let frost_lines =
+            frost_line::per_example(&measured.ends, settings.budget, &cost, settings.min_trainable_layers);
+        let others = decision.frost_line;
+        decision.frost_line = frost_lines.iter().copied().min().unwrap_or(others).min(others);
+        let depths = Depths::new(task.sample.examples.iter().zip(frost_lines));
+        decision.per_example = Some(PerExample { digest: depths.digest(), others });
+        depths
+    });
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
@@ -252,7 +275,7 @@ fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) 
         checksum: unset,
     };
     plan.seal();
-    Ok(plan)
+    Ok(Planned { plan, depths })
 }
 
 /// Looks for the engine's library before anything large is read; the engine then finds it loaded.
@@ -281,6 +304,19 @@ fn check(settings: &Settings) -> Result<()> {
         return bad(format!("--max-length {}: a target needs a token before it", settings.max_length));
     }
     Ok(())
+}
+
+/// Only what looks at examples can give each its own frost line.
+fn check_no_examples(settings: &Settings) -> Result<()> {
+    match settings.per_example {
+        false => Ok(()),
+        true => {
+            let strategy = &settings.strategy;
+            Err(Error::Setting(format!(
+                "--per-example: strategy {strategy} looks at no examples; leave one of them out"
+            )))
+        }
+    }
 }
 
 /// Only a run of the model can be shared among machines.

@@ -343,6 +343,7 @@ fn settings(data: &Path) -> Settings {
         min_trainable_layers: 1,
         budget: None,
         latent_spaces: None,
+        per_example: false,
         cache: None,
     }
 }

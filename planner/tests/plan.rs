@@ -39,6 +39,7 @@ fn settings(family: &str, export: &str, data: &Path) -> Settings {
         min_trainable_layers: 1,
         budget: None,
         latent_spaces: None,
+        per_example: false,
         cache: None,
     }
 }
@@ -51,9 +52,9 @@ fn text(plan: &Plan) -> String {
 fn a_plan_is_whole_and_the_same_each_time() {
     let data = data("gemma3");
     let settings = settings("gemma3", "model.dynamo.onnx", data.path());
-    let first = plan(&settings, &Silent).unwrap();
+    let first = plan(&settings, &Silent).unwrap().plan;
     assert_eq!(Plan::parse(Path::new("plan.json"), text(&first).as_bytes()).unwrap(), first);
-    assert_eq!(text(&plan(&settings, &Silent).unwrap()), text(&first));
+    assert_eq!(text(&plan(&settings, &Silent).unwrap().plan), text(&first));
     assert_eq!(first.spaces.len(), 5);
     assert_eq!(first.spaces.iter().map(|space| space.ends_here).sum::<usize>(), first.data.examples);
     assert_eq!(first.decision.frost_line, frost_line(&Expected::read("gemma3")));
@@ -77,15 +78,15 @@ fn frost_line(expected: &Expected) -> usize {
 fn exports_and_engines_decide_alike() {
     for family in common::FAMILIES {
         let data = data(family);
-        let first = plan(&settings(family, "model.dynamo.onnx", data.path()), &Silent).unwrap();
+        let first = plan(&settings(family, "model.dynamo.onnx", data.path()), &Silent).unwrap().plan;
         assert_eq!(first.decision.frost_line, frost_line(&Expected::read(family)), "{family}");
-        let other = plan(&settings(family, "model.torchscript.onnx", data.path()), &Silent).unwrap();
+        let other = plan(&settings(family, "model.torchscript.onnx", data.path()), &Silent).unwrap().plan;
         assert_eq!(first.id, other.id, "{family}");
         assert_ne!(first.onnx.as_ref().unwrap().digest, other.onnx.as_ref().unwrap().digest);
         if ort_is_here() {
             let engine = EngineChoice::Ort { library: None, device: Device::Cpu };
             let settings = Settings { engine, ..settings(family, "model.dynamo.onnx", data.path()) };
-            let third = plan(&settings, &Silent).unwrap();
+            let third = plan(&settings, &Silent).unwrap().plan;
             assert_eq!((first.id, third.engine.as_ref().unwrap().name.as_str()), (third.id, "ort"), "{family}");
         }
     }
@@ -95,11 +96,11 @@ fn exports_and_engines_decide_alike() {
 fn a_budget_decides_or_is_refused() {
     let data = data("llama");
     let settings = settings("llama", "model.dynamo.onnx", data.path());
-    let free = plan(&settings, &Silent).unwrap();
+    let free = plan(&settings, &Silent).unwrap().plan;
     let last = free.cost.frost_lines.last().unwrap();
     let share = last.flops as f64 / free.cost.frost_lines[0].flops as f64;
     let tight = Settings { budget: Some(share), ..settings.clone() };
-    let bound = plan(&tight, &Silent).unwrap();
+    let bound = plan(&tight, &Silent).unwrap().plan;
     assert_eq!(bound.decision.frost_line, 3);
     assert_eq!(bound.decision.decided_by == DecidedBy::Budget, free.decision.frost_line < 3);
     let impossible = Settings { budget: Some(0.01), ..settings };
@@ -110,6 +111,6 @@ fn a_budget_decides_or_is_refused() {
 fn a_model_in_shards_with_external_data() {
     let data = data("llama");
     let sharded = Settings { onnx: None, ..settings("llama-sharded", "", data.path()) };
-    let whole = plan(&settings("llama", "model.dynamo.onnx", data.path()), &Silent).unwrap();
-    assert_eq!(plan(&sharded, &Silent).unwrap().id, whole.id);
+    let whole = plan(&settings("llama", "model.dynamo.onnx", data.path()), &Silent).unwrap().plan;
+    assert_eq!(plan(&sharded, &Silent).unwrap().plan.id, whole.id);
 }

@@ -48,6 +48,7 @@ impl Desk {
             min_trainable_layers: 1,
             budget: None,
             latent_spaces: None,
+            per_example: false,
             cache: None,
         };
         Desk { folder, settings }
@@ -73,11 +74,11 @@ impl Desk {
         let library = Some("no-library".into());
         let engine = EngineChoice::Ort { library, device: Device::Cpu };
         let settings = Settings { onnx: Some("no.onnx".into()), engine, ..self.settings.clone() };
-        Ok(plan_from_traces(&settings, files, &Silent)?.to_text().unwrap())
+        Ok(plan_from_traces(&settings, files, &Silent)?.plan.to_text().unwrap())
     }
 
     fn one_machine(&self) -> String {
-        plan(&self.settings, &Silent).unwrap().to_text().unwrap()
+        plan(&self.settings, &Silent).unwrap().plan.to_text().unwrap()
     }
 
     /// What is said where shard 2 of 2 is computed with other settings than shard 1 and the plan.

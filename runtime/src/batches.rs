@@ -27,6 +27,8 @@ pub struct Batch {
     pub target_rows: Vec<u32>,
     /// Line of the longest row in its file, to name it by; 0 without rows.
     pub longest: u64,
+    /// Layers that these rows ask no gradient of, counted from the input; what lies below the scope is added to them.
+    pub frost_line: usize,
 }
 
 /// The most rows of a step, and the most places of a batch: far more than any machine trains at once,
@@ -138,6 +140,7 @@ impl Builder {
             sequences: Sequences::new(self.spans, self.positions),
             places,
             longest: self.longest.1,
+            frost_line: 0,
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct Rows {
     order: Order,
     random: ChaCha8Rng,
     lengths: Vec<usize>,
+    /// Empty where all rows are of one depth.
+    depths: Vec<usize>,
     batch_size: usize,
     rows: Vec<usize>,
     next: usize,
@@ -163,7 +168,21 @@ impl Rows {
     /// order on every machine.
     pub fn new(lengths: Vec<usize>, order: Order, seed: u64, batch_size: usize) -> Rows {
         let (random, rows): (_, Vec<usize>) = (ChaCha8Rng::seed_from_u64(seed), (0..lengths.len()).collect());
-        Rows { order, random, batch_size: batch_size.max(1), next: rows.len(), lengths, rows, taken: 0 }
+        Rows {
+            order,
+            random,
+            batch_size: batch_size.max(1),
+            next: rows.len(),
+            lengths,
+            depths: Vec::new(),
+            rows,
+            taken: 0,
+        }
+    }
+
+    /// The same, with rows of like depth in one batch; `depths` has one for each row, or none at all.
+    pub fn of_depths(self, depths: &[usize]) -> Rows {
+        Rows { depths: depths.to_vec(), ..self }
     }
 
     /// The next `count` rows; an epoch's end is no end.
@@ -176,8 +195,8 @@ impl Rows {
             self.next = 0;
             match self.order {
                 Order::File => (),
-                Order::Shuffle => self.rows.shuffle(&mut self.random),
-                Order::Length => self.shuffle_by_length(),
+                Order::Shuffle if self.depths.is_empty() => self.rows.shuffle(&mut self.random),
+                Order::Shuffle | Order::Length => self.shuffle_alike(),
             }
         }
         self.next += 1;
@@ -185,15 +204,20 @@ impl Rows {
         self.rows[self.next - 1]
     }
 
-    /// Shuffles, sorts the rows of some batches by length, and shuffles the batches. The first rows fill up the batch
-    /// that the epoch before has begun, so that those after them stay together.
-    fn shuffle_by_length(&mut self) {
+    /// Shuffles, sorts the rows by depth and those of some batches by length, and shuffles the batches. The first rows
+    /// fill up the batch that the epoch before has begun, so that those after them stay together.
+    fn shuffle_alike(&mut self) {
         self.rows.shuffle(&mut self.random);
         let begun = self.taken % self.batch_size;
         let first = ((self.batch_size - begun) % self.batch_size).min(self.rows.len());
         let (filling, rest) = self.rows.split_at_mut(first);
-        for bucket in rest.chunks_mut(self.batch_size.saturating_mul(BUCKET)) {
-            bucket.sort_by_key(|&row| self.lengths[row]);
+        rest.sort_by_key(|&row| self.depths.get(row).copied());
+        if self.order == Order::Length {
+            let alike = |a: &usize, b: &usize| self.depths.get(*a) == self.depths.get(*b);
+            let of_one_depth = rest.chunk_by_mut(alike);
+            for bucket in of_one_depth.flat_map(|rows| rows.chunks_mut(self.batch_size.saturating_mul(BUCKET))) {
+                bucket.sort_by_key(|&row| self.lengths[row]);
+            }
         }
         let mut batches: Vec<&[usize]> = rest.chunks(self.batch_size).collect();
         // A shorter batch at the end stays there: the next epoch fills it up.
@@ -280,6 +304,22 @@ mod tests {
         let second = rows.take(50);
         assert_ne!(second, epoch);
         assert!(second[2..].chunks(4).all(|batch| spread(batch) <= 1), "{second:?}");
+    }
+
+    #[test]
+    fn rows_of_like_depth_come_together() {
+        let depths: Vec<usize> = (0..40).map(|row| row * 7 % 3).collect();
+        for order in [Order::Shuffle, Order::Length] {
+            let mut rows = Rows::new((0..40).map(|row| 5 + row % 9).collect(), order, 3, 4).of_depths(&depths);
+            let first = rows.take(40);
+            let mut all = first.clone();
+            all.sort_unstable();
+            assert!(all.iter().copied().eq(0..40));
+            let mixed = |batch: &&[usize]| batch.iter().any(|&row| depths[row] != depths[batch[0]]);
+            // Two borders between three depths.
+            assert!(first.chunks(4).filter(mixed).count() <= 2, "{first:?}");
+            assert_ne!(rows.take(40), first);
+        }
     }
 
     #[test]

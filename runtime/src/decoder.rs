@@ -159,10 +159,11 @@ impl Decoder {
         listener: &mut dyn Listener,
     ) -> Result<f64, Error> {
         let context = self.context(parameters, batch)?;
-        let (states, saved) = self.suffix(parameters, &context, boundary)?;
+        let frost_line = self.frost_line.max(batch.frost_line);
+        let (states, saved) = self.suffix(parameters, &context, boundary, frost_line)?;
         let (loss, dnormed) = self.loss(parameters, batch, &states, scale, gradients)?;
         listener.loss(loss)?;
-        let wants_states = self.frost_line < self.layers.len();
+        let wants_states = frost_line < self.layers.len();
         let normed = self.final_norm.backward(parameters, &states, &dnormed, wants_states, gradients)?;
         drop(states);
         if let Some(dy) = normed {
@@ -257,19 +258,24 @@ impl Decoder {
         Ok(())
     }
 
-    /// The layers above the frost line, with what each keeps; the last latent space at targets, [targets, hidden].
+    /// The layers above the decoder's own frost line; what each above the batch's keeps, and the last latent space at
+    /// targets, [targets, hidden].
     fn suffix(
         &self,
         parameters: &Parameters,
         context: &Context,
         mut hidden: Tensor,
+        frost_line: usize,
     ) -> Result<(Tensor, Vec<layer::Saved>), Error> {
         if self.frost_line == self.layers.len() {
             return Ok((context.select(&hidden, Places::Targets)?, Vec::new()));
         }
         let mut all = Vec::new();
-        for (layer, places) in self.layers.iter().zip(self.places(Places::Targets)).skip(self.frost_line) {
-            if self.recomputes {
+        let layers = self.layers.iter().zip(self.places(Places::Targets)).enumerate();
+        for (number, (layer, places)) in layers.skip(self.frost_line) {
+            if number < frost_line {
+                hidden = layer.forward(parameters, context, &hidden, places)?;
+            } else if self.recomputes {
                 all.push(layer::Saved::Input(hidden.clone()));
                 hidden = layer.forward(parameters, context, &hidden, places)?;
             } else {
@@ -317,8 +323,9 @@ impl Decoder {
         mut dy: Tensor,
         (gradients, listener): (&mut Gradients, &mut dyn Listener),
     ) -> Result<(), Error> {
-        let wants_embedding = self.trains_embeddings();
-        let layers = self.layers.iter().zip(self.places(Places::Targets)).skip(self.frost_line);
+        let frost_line = self.layers.len() - saved.len();
+        let wants_embedding = frost_line == 0 && self.trains_embeddings();
+        let layers = self.layers.iter().zip(self.places(Places::Targets)).skip(frost_line);
         for (k, (layer, places)) in layers.enumerate().rev() {
             let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
             let wants = (places, k > 0 || wants_embedding);

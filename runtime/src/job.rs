@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::depths::Depths;
 use frostline_schemas::examples::{Example, Examples};
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::Plan;
@@ -71,6 +72,15 @@ impl Job {
     /// Examples to train on.
     pub fn examples(&self) -> usize {
         self.data.examples.len()
+    }
+
+    /// Says in the log how many rows have a frost line of their own, and what the others have.
+    pub fn say_depths(&self, depths: &Depths, others: usize) {
+        let (own, all) = (self.data.examples.iter().filter(|row| depths.of(row).is_some()).count(), self.examples());
+        match own {
+            0 => tracing::warn!("none of {all} rows has a frost line of its own in this plan; all have {others}"),
+            _ => tracing::info!("{own} of {all} rows have a frost line of their own, the others {others}"),
+        }
     }
 
     /// Says what training would cost: see [`rehearse`].

@@ -24,8 +24,8 @@ const CHUNK: usize = 1 << 14;
 #[derive(Debug)]
 pub struct AdamW {
     weight_decay: f64,
-    steps: i32,
-    moments: BTreeMap<String, Moments>,
+    /// Of each tensor, with the number of its updates: a batch that does not reach a tensor leaves both as they are.
+    moments: BTreeMap<String, (i32, Moments)>,
 }
 
 /// Running means of the gradient and of its square, f32, each in the tensor's shape.
@@ -35,9 +35,17 @@ enum Moments {
     Device(Tensor, Tensor),
 }
 
-/// The numbers of one step.
+/// What all tensors of a step have in common.
 #[derive(Clone, Copy, Debug)]
-pub struct Rates {
+pub struct Step {
+    pub learning_rate: f64,
+    /// What gradients are multiplied by first, 1 for none.
+    pub clip: f64,
+}
+
+/// The numbers of one update of one tensor.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
     /// What gradients are multiplied by.
     clip: f32,
     /// What parameters are multiplied by: 1 − learning rate · weight decay.
@@ -51,23 +59,19 @@ pub struct Rates {
 impl AdamW {
     /// An optimiser that has seen nothing; betas 0.9 and 0.999, epsilon 1e-8.
     pub fn new(weight_decay: f64) -> AdamW {
-        AdamW { weight_decay, steps: 0, moments: BTreeMap::new() }
-    }
-
-    /// Begins a step; `clip` is what gradients are multiplied by first, 1 for none.
-    pub fn begin(&mut self, learning_rate: f64, clip: f64) -> Rates {
-        self.steps = self.steps.saturating_add(1);
-        Rates::new(self.steps, learning_rate, self.weight_decay, clip)
+        AdamW { weight_decay, moments: BTreeMap::new() }
     }
 
     /// Updates every tensor that has a gradient, in place.
-    pub fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Result<(), Error> {
+    pub fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, step: Step) -> Result<(), Error> {
         for (name, gradient) in gradients.iter() {
             let parameter = parameters.trained_tensor(name)?.clone();
             if !self.moments.contains_key(name) {
-                self.moments.insert(name.to_owned(), Moments::zeros(&parameter)?);
+                self.moments.insert(name.to_owned(), (0, Moments::zeros(&parameter)?));
             }
-            let moments = self.moments.get_mut(name).ok_or(Error::Internal("moments were just made"))?;
+            let (updates, moments) = self.moments.get_mut(name).ok_or(Error::Internal("moments were just made"))?;
+            *updates = updates.saturating_add(1);
+            let rates = Rates::new(*updates, step.learning_rate, self.weight_decay, step.clip);
             match moments {
                 Moments::Host(first, second) => {
                     update_in_place(&parameter, gradient, (first, second), rates)?;

@@ -46,7 +46,7 @@ pub fn rehearse(
 ) -> Result<Rehearsal, Error> {
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
+        let mut trainer = Trainer::new(decoder, parameters, settings, examples);
         let start = trainer.start()?;
         let (largest, usual) = trainer.typical_steps(examples);
         let tokens = |step: &[Prepared]| step.iter().map(|prepared| prepared.batch.tokens.len()).sum();

@@ -105,6 +105,23 @@ impl Scope {
         self.names.contains(&spec.name)
     }
 
+    /// What of the scope gradients reach that go no deeper than a frost line.
+    pub fn reached_above(&self, config: &DecoderConfig, frost_line: usize) -> Scope {
+        if frost_line == 0 {
+            return self.clone();
+        }
+        let below = config.layers.iter().take(frost_line).flat_map(LayerSpec::tensors);
+        let embeddings = std::iter::once(&config.embedding).chain(&config.position_embedding);
+        let mut reached = self.clone();
+        for spec in below.chain(embeddings.filter(|spec| spec.name != config.head.name)) {
+            reached.names.remove(&spec.name);
+            for own in reached.adapters.remove(&spec.name).iter().flat_map(Adapter::tensors) {
+                reached.names.remove(&own.name);
+            }
+        }
+        reached
+    }
+
     /// Whether any of the tensors is trained.
     pub fn holds_any<'a>(&self, specs: impl IntoIterator<Item = &'a TensorSpec>) -> bool {
         specs.into_iter().any(|spec| self.holds(spec))

@@ -1,13 +1,15 @@
 //! Training: examples → batches → prefix → suffix, loss and gradients → optimiser, until the steps are done.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::depths::Depths;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::Example;
 use frostline_schemas::folder::{ModelFolder, ModelIdentity};
-use frostline_schemas::run::{StepMetrics, TrainingSettings};
+use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 use crate::adapters;
 use crate::batches::{Batch, MAX_SIZE, Rows, check_size};
@@ -17,7 +19,7 @@ use crate::decoder::{Decoder, Listener};
 use crate::device::{self, Device};
 use crate::error::Error;
 use crate::gradients::{self, Gradients, Squares};
-use crate::optimizer::{AdamW, Rates, clip_factor};
+use crate::optimizer::{self, AdamW, clip_factor};
 use crate::parameters::{Parameters, Precision};
 use crate::schedule;
 use crate::scope::Scope;
@@ -33,6 +35,9 @@ pub struct Settings {
     pub recompute: bool,
     /// Whether states at the frost line are kept on disk.
     pub cache: Option<CacheSettings>,
+    /// Frost lines of examples, and that of all others: batches are of like depth then, and each goes only as deep as
+    /// its rows need. `None`: all go as deep as the scope.
+    pub depths: Option<(Arc<Depths>, usize)>,
     /// Threads for the arithmetic; all that the machine has where `None`.
     pub threads: Option<usize>,
 }
@@ -139,7 +144,7 @@ pub fn train(
 ) -> Result<Trained, Error> {
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(decoder, parameters, settings.training.clone());
+        let mut trainer = Trainer::new(decoder, parameters, settings, examples);
         let start = trainer.start()?;
         let boundary = trainer.boundary(settings.cache.as_ref(), identity, examples, observer)?;
         observer.started(&start)?;
@@ -159,6 +164,11 @@ pub(crate) fn prepare(
     settings: &Settings,
 ) -> Result<(Decoder, Parameters), Error> {
     check(&settings.training, examples)?;
+    if settings.depths.is_some() && settings.training.order == Order::File {
+        let reason =
+            "batches of like depth cannot keep the file's order; leave the order out, or plan without --per-example";
+        return Err(Error::Setting { field: "order", value: "file".into(), reason });
+    }
     warn(&model.config, examples, settings.training.batch_size);
     let (decoder, mut parameters) = Decoder::open(model, scope, settings.device, settings.precision)?;
     adapters::initialise(decoder.scope(), &mut parameters, settings.training.seed)?;
@@ -220,11 +230,18 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The micro-batches of a step that takes these rows.
-    fn step(rows: &[usize], examples: &[Example], batch_size: usize, boundary: &Boundary) -> Vec<Prepared> {
+    /// The micro-batches of a step that takes these rows, each as deep as the deepest of its rows.
+    fn step(
+        rows: &[usize],
+        examples: &[Example],
+        depths: &[usize],
+        batch_size: usize,
+        boundary: &Boundary,
+    ) -> Vec<Prepared> {
         let micro_batch = |rows: &[usize]| {
+            let frost_line = rows.iter().filter_map(|&row| depths.get(row)).min().copied().unwrap_or(0);
             let examples: Vec<&Example> = rows.iter().map(|&row| &examples[row]).collect();
-            Prepared { state: boundary.read(&examples), batch: Batch::new(examples) }
+            Prepared { state: boundary.read(&examples), batch: Batch { frost_line, ..Batch::new(examples) } }
         };
         rows.chunks(batch_size).map(micro_batch).collect()
     }
@@ -240,24 +257,33 @@ pub(crate) struct Trainer {
     optimizer: AdamW,
     gradients: Gradients,
     settings: TrainingSettings,
+    /// Of each row the layers that need no gradient; empty where all go as deep as the scope.
+    depths: Vec<usize>,
+    /// Down to this layer all tensors were seen to receive a gradient.
+    proved: usize,
     _keeping: Keeping,
 }
 
 impl Trainer {
-    pub fn new(decoder: Decoder, parameters: Parameters, settings: TrainingSettings) -> Trainer {
+    pub fn new(decoder: Decoder, parameters: Parameters, settings: &Settings, examples: &[Example]) -> Trainer {
+        let depth = |(depths, others): &(Arc<Depths>, usize)| -> Vec<usize> {
+            examples.iter().map(|example| depths.of(example).unwrap_or(*others)).collect()
+        };
         Trainer {
-            optimizer: AdamW::new(settings.weight_decay),
+            optimizer: AdamW::new(settings.training.weight_decay),
             gradients: Gradients::default(),
             decoder,
             parameters,
-            settings,
+            settings: settings.training.clone(),
+            depths: settings.depths.as_ref().map(depth).unwrap_or_default(),
+            proved: usize::MAX,
             _keeping: Keeping::new(),
         }
     }
 
     fn rows(&self, examples: &[Example]) -> Rows {
         let lengths = examples.iter().map(|example| example.tokens.len()).collect();
-        Rows::new(lengths, self.settings.order, self.settings.seed, self.settings.batch_size)
+        Rows::new(lengths, self.settings.order, self.settings.seed, self.settings.batch_size).of_depths(&self.depths)
     }
 
     fn rows_per_step(&self) -> usize {
@@ -283,7 +309,7 @@ impl Trainer {
             }
         }
         let [largest, usual] = [largest, usual]
-            .map(|rows| Prepared::step(&rows, examples, self.settings.batch_size, &Boundary::computed()));
+            .map(|rows| Prepared::step(&rows, examples, &self.depths, self.settings.batch_size, &Boundary::computed()));
         (largest, usual)
     }
 
@@ -316,10 +342,11 @@ impl Trainer {
     fn run(&mut self, boundary: &Boundary, examples: &[Example], observer: &mut dyn Observer) -> Result<(), Error> {
         let mut rows = self.rows(examples);
         let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
+        let depths = self.depths.clone();
         std::thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::sync_channel(1);
             scope.spawn(move || {
-                let mut next = || Prepared::step(&rows.take(per_step), examples, batch_size, boundary);
+                let mut next = || Prepared::step(&rows.take(per_step), examples, &depths, batch_size, boundary);
                 // Whoever stops listening has stopped training.
                 (0..steps).try_for_each(|_| sender.send(next()))
             });
@@ -359,12 +386,16 @@ impl Trainer {
         let tokens = prepared.iter().map(|prepared| prepared.batch.tokens.len() as u64).sum();
         let targets = prepared.iter().map(|prepared| prepared.batch.targets.len()).sum();
         let learning_rate = schedule::learning_rate(&self.settings, step);
+        let deepest = prepared.iter().map(|prepared| prepared.batch.frost_line).min().unwrap_or(0);
+        let frost_line = deepest.max(self.decoder.frost_line());
         let (loss, squares) = match self.updates_at_once() {
             true => self.update_layer_by_layer(step, prepared, targets, learning_rate)?,
             false => self.update_at_the_end(step, prepared, targets, learning_rate)?,
         };
-        if step == 0 {
-            let zero = gradients::prove(&squares, self.decoder.scope())?;
+        if frost_line < self.proved {
+            let scope = self.decoder.scope().reached_above(self.decoder.config(), frost_line);
+            let zero = gradients::prove(&squares, &scope)?;
+            self.proved = frost_line;
             if !zero.is_empty() {
                 tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
             }
@@ -376,6 +407,7 @@ impl Trainer {
             gradient_norm: gradients::norm(&squares),
             tokens,
             targets: targets as u64,
+            frost_line: (!self.depths.is_empty()).then_some(frost_line),
             seconds: begun.elapsed().as_secs_f64(),
         })
     }
@@ -389,7 +421,7 @@ impl Trainer {
         learning_rate: f64,
     ) -> Result<(f64, Squares), Error> {
         let scale = 1.0 / targets.max(1) as f64;
-        let rates = self.optimizer.begin(learning_rate, 1.0);
+        let rates = optimizer::Step { learning_rate, clip: 1.0 };
         let mut updating = Updating { step, scale, rates, optimizer: &mut self.optimizer, squares: Squares::new() };
         let (decoder, parameters, gradients) = (&self.decoder, &mut self.parameters, &mut self.gradients);
         let loss = loss_and_gradients(decoder, prepared, scale, (parameters, gradients), &mut updating)?;
@@ -414,7 +446,7 @@ impl Trainer {
         let squares = gradients.squares()?;
         check_squares(step, &squares)?;
         let clip = clip_factor(gradients::norm(&squares), self.settings.gradient_clip);
-        let rates = self.optimizer.begin(learning_rate, clip);
+        let rates = optimizer::Step { learning_rate, clip };
         self.optimizer.update(parameters, gradients, rates)?;
         Ok((loss * scale, squares))
     }
@@ -440,7 +472,7 @@ fn loss_and_gradients(
 struct Updating<'a> {
     step: u64,
     scale: f64,
-    rates: Rates,
+    rates: optimizer::Step,
     optimizer: &'a mut AdamW,
     squares: Squares,
 }

@@ -321,7 +321,15 @@ fn settings(method: Method) -> Settings {
         order: Order::File,
         seed: 3,
     };
-    Settings { training, device: Device::Cpu, precision: None, recompute: false, cache: None, threads: Some(2) }
+    Settings {
+        training,
+        device: Device::Cpu,
+        precision: None,
+        recompute: false,
+        cache: None,
+        depths: None,
+        threads: Some(2),
+    }
 }
 
 fn record(settings: &Settings, model: &Path) -> RunRecord {

@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Case, golden, largest_difference, relative_distance};
+use frostline_runtime::batches::Batch;
 use frostline_runtime::gradients::{Gradients, prove};
 use frostline_runtime::parameters::Precision;
 use frostline_runtime::scope::Scope;
@@ -27,6 +28,28 @@ fn all_gradients_are_those_of_pytorch() {
 #[test]
 fn frozen_layers_change_no_other_gradient_and_have_none() {
     frozen_layers_have_no_gradient(&Case::all());
+}
+
+/// A batch whose rows ask for less than the scope goes no deeper than they ask.
+#[test]
+fn a_shallower_batch_has_the_gradients_above_its_frost_line_and_no_other() {
+    for case in Case::all() {
+        let scope = Scope::above(&case.config, 1).unwrap();
+        for frost_line in 0..case.config.layers.len() {
+            let (decoder, mut parameters) = case.model(scope.clone());
+            let batch = Batch { frost_line, ..case.batch() };
+            let scale = 1.0 / batch.targets.len() as f64;
+            let mut gradients = Gradients::default();
+            let boundary = decoder.prefix(&parameters, &batch).unwrap();
+            let loss =
+                decoder.loss_and_gradients(&mut parameters, &batch, boundary, scale, &mut gradients, &mut ()).unwrap();
+            assert!((loss * scale - case.loss()).abs() < 1e-5, "{}", case.name);
+            compare(&case, &gradients);
+            let reached = scope.reached_above(&case.config, frost_line);
+            assert_eq!(reached, Scope::above(&case.config, frost_line.max(1)).unwrap());
+            assert!(gradients.names().eq(reached.names()), "{} above {frost_line}", case.name);
+        }
+    }
 }
 
 #[test]

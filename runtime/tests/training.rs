@@ -40,7 +40,15 @@ fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
         order: Order::Shuffle,
         seed: 3,
     };
-    Settings { training, device: Device::Cpu, precision: None, recompute: false, cache: None, threads: Some(2) }
+    Settings {
+        training,
+        device: Device::Cpu,
+        precision: None,
+        recompute: false,
+        cache: None,
+        depths: None,
+        threads: Some(2),
+    }
 }
 
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {

@@ -6,6 +6,7 @@
 //! - [`weights`] and [`folder`]: a model folder's memory-mapped safetensors and its identity;
 //! - [`strategy`], [`scope`] and [`cost`]: by what rule is chosen what is trained, which tensors that are, and what a
 //!   step then costs;
+//! - [`depths`]: how deep training reaches for each example, where a plan says so;
 //! - [`run`]: what a training run leaves behind;
 //! - [`digest`], [`files`], [`cache_folder`] and [`device`]: content digests, files written whole or not at all, where
 //!   caches are, devices by name.
@@ -16,6 +17,7 @@ pub mod chat;
 pub mod config;
 pub mod cost;
 pub mod decoder;
+pub mod depths;
 pub mod device;
 pub mod digest;
 pub mod examples;

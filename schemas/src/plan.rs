@@ -193,6 +193,19 @@ pub struct Decision {
     pub decided_by: DecidedBy,
     /// The frost line before the budget was looked at.
     pub before_budget: usize,
+    /// Where each example has a frost line of its own, at or above this one; none where all have this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_example: Option<PerExample>,
+}
+
+/// Frost lines of examples, which lie [beside](crate::depths) the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PerExample {
+    /// Of the examples' digests and frost lines.
+    pub digest: Digest,
+    /// The frost line of all other rows: what the aggregate gives.
+    pub others: usize,
 }
 
 /// What had the last word on the frost line.
@@ -257,14 +270,18 @@ impl Plan {
     }
 
     fn derive_id(&self) -> Digest {
-        canonical::digest(&json!({
+        let mut bound = json!({
             "version": self.version,
             "model": self.model,
             "data": self.data,
             "method": self.method,
             "frost_line": self.decision.frost_line,
             "tensors": self.tensors,
-        }))
+        });
+        if let (Some(fields), Some(per_example)) = (bound.as_object_mut(), &self.decision.per_example) {
+            fields.insert("per_example".into(), json!(per_example));
+        }
+        canonical::digest(&bound)
     }
 
     fn derive_checksum(&self) -> Digest {
@@ -345,6 +362,10 @@ impl Plan {
         }
         if self.tensors.is_empty() {
             return Err("it names no tensor to train".into());
+        }
+        let others = self.decision.per_example.map_or(frost_line, |examples| examples.others);
+        if !(frost_line..layers).contains(&others) {
+            return Err(format!("frost line {others} of rows without their own, with {frost_line} of all"));
         }
         let in_order = |numbers: &mut dyn Iterator<Item = usize>, length: usize| numbers.eq(0..length);
         let measured = self.method.strategy == Strategy::Salf;

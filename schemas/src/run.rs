@@ -140,5 +140,8 @@ pub struct StepMetrics {
     /// Tokens of the step, without padding.
     pub tokens: u64,
     pub targets: u64,
+    /// Layers that this step's rows left untouched, where that differs from step to step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frost_line: Option<usize>,
     pub seconds: f64,
 }

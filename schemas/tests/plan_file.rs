@@ -60,7 +60,7 @@ fn plan() -> Plan {
             latent_spaces: None,
         },
         engine: Some(EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() }),
-        decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2 },
+        decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2, per_example: None },
         spaces: (0..=layers).map(space).collect(),
         ridge: Some(0.0),
         cost: CostTable::new(&config, StepShape { rows: 16, tokens_per_row: 10.0, targets_per_row: 1.0 }),
@@ -230,7 +230,8 @@ fn by_rule(strategy: &str) -> Plan {
     plan.tensors = strategy.tensors(&MODEL.1, plan.data.seed).unwrap().unwrap();
     plan.cost = CostTable::of_tensors(&MODEL.1, plan.cost.step, &plan.tensors);
     let frost_line = scope::frost_line(&MODEL.1, &plan.tensors);
-    plan.decision = Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line };
+    plan.decision =
+        Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line, per_example: None };
     (plan.onnx, plan.engine, plan.ridge, plan.spaces) = (None, None, None, Vec::new());
     plan.method = Method { strategy, gain: None, aggregate: None, min_trainable_layers: None, ..plan.method };
     plan.seal();

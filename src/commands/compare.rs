@@ -19,7 +19,7 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
     let paths = plan_paths(arguments)?;
     let mut plans = Vec::new();
     for strategy in &arguments.strategies {
-        let plan = frostline_planner::plan(&planning(arguments, strategy)?, &Drawn::new(output))?;
+        let plan = frostline_planner::plan(&planning(arguments, strategy)?, &Drawn::new(output))?.plan;
         plans.push((strategy.to_string(), plan));
     }
     for (path, (_, plan)) in paths.iter().zip(&plans) {
@@ -110,6 +110,7 @@ fn training(arguments: &CompareArguments) -> Settings {
         precision: None,
         recompute: false,
         cache: None,
+        depths: None,
         threads: arguments.compute.threads,
     }
 }

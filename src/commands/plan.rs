@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
-use frostline_planner::{EngineChoice, Progress, Settings, Shard, ShardTraces, Step};
+use frostline_planner::{EngineChoice, Planned, Progress, Settings, Shard, ShardTraces, Step};
 use frostline_schemas::cache_folder;
+use frostline_schemas::depths;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
@@ -34,11 +35,13 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
     let begun = Instant::now();
     let (settings, progress) = (settings(arguments)?, Drawn::new(output));
     let files = arguments.shards.from_traces.as_deref();
-    let plan = match files {
+    let Planned { plan, depths } = match files {
         Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
         None => frostline_planner::plan(&settings, &progress)?,
     };
     let steps = progress.seconds();
+    // The plan last: where there is one, what it names is there.
+    depths.map_or(Ok(()), |depths| depths.write(&depths::beside(out)))?;
     plan.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
@@ -49,6 +52,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         "id": plan.id,
         "strategy": plan.method.strategy,
         "frost_line": plan.decision.frost_line,
+        "per_example": plan.decision.per_example,
         "layers": plan.model.layers,
         "tensors": plan.tensors.len(),
         "trained_parameters": plan.trained_parameters(),
@@ -140,6 +144,7 @@ fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
         min_trainable_layers: arguments.min_trainable_layers,
         budget: arguments.budget,
         latent_spaces: arguments.latent_spaces.clone(),
+        per_example: arguments.per_example,
         cache: cache_root(&arguments.cache),
     })
 }

@@ -40,11 +40,11 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
     let folder = arguments.out.as_deref().unwrap_or(temporary.path());
     unpack(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let begun = Instant::now();
-    let plan = frostline_planner::plan(&plan_settings(folder, Strategy::Salf), &Drawn::new(output))?;
+    let plan = frostline_planner::plan(&plan_settings(folder, Strategy::Salf), &Drawn::new(output))?.plan;
     let planning = begun.elapsed().as_secs_f64();
     plan.write(&folder.join("plan.json"))?;
 
-    let by = |strategy| frostline_planner::plan(&plan_settings(folder, strategy), &Silent);
+    let by = |strategy| frostline_planner::plan(&plan_settings(folder, strategy), &Silent).map(|planned| planned.plan);
     let plans =
         [("all layers", by(Strategy::All)?), ("the plan", plan.clone()), ("the last layer", by(Strategy::Last(1))?)];
     let files = Files {
@@ -102,6 +102,7 @@ fn training() -> Settings {
         precision: None,
         recompute: false,
         cache: None,
+        depths: None,
         threads: None,
     }
 }

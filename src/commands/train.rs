@@ -1,6 +1,7 @@
 //! `frostline train`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use frostline_runtime::adapters;
 use frostline_runtime::batches::steps_of_epochs;
@@ -11,6 +12,7 @@ use frostline_runtime::parameters::Precision;
 use frostline_runtime::rehearsal::Rehearsal;
 use frostline_runtime::train::{Observer, Settings, Start};
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::depths::{self, Depths};
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Lora, Method, Order, Schedule, StepMetrics, TrainingSettings};
 use serde_json::{Value as Json, json};
@@ -35,7 +37,15 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         eval: arguments.eval.clone(),
         max_length: arguments.max_length,
     })?;
-    let settings = settings(arguments, method(arguments, job.config())?, job.examples())?;
+    let depths = plan.decision.per_example.map(|examples| {
+        let path = depths::beside(&arguments.plan);
+        Depths::read(&path, examples.digest, plan.model.layers).map(|depths| (Arc::new(depths), examples.others))
+    });
+    let depths = depths.transpose()?;
+    if let Some((depths, others)) = &depths {
+        job.say_depths(depths, *others);
+    }
+    let settings = Settings { depths, ..settings(arguments, method(arguments, job.config())?, job.examples())? };
     if arguments.dry_run {
         let rehearsal = job.rehearse(&plan, &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
@@ -102,6 +112,7 @@ fn settings(arguments: &TrainArguments, method: Method, examples: usize) -> anyh
         }),
         recompute: arguments.recompute,
         cache: cache_settings(&arguments.cache),
+        depths: None,
         threads: arguments.compute.threads,
     })
 }
@@ -173,6 +184,7 @@ fn report(
         "seconds": seconds,
         "tokens_per_second": speed,
         "median_step_seconds": watch.median_step_seconds(),
+        "mean_frost_line": watch.mean_frost_line(),
         "evaluation": evaluation.as_ref().map(eval::to_json),
     });
     output.result(&summary, || {
@@ -183,7 +195,8 @@ fn report(
             settings.training.steps,
             watch.recent.len()
         );
-        trained + &evaluation.as_ref().map(eval::to_text).unwrap_or_default()
+        let depth = watch.mean_frost_line().map_or_else(String::new, |mean| format!("steps began above frost line {mean:.1} on average\n"));
+        trained + &depth + &evaluation.as_ref().map(eval::to_text).unwrap_or_default()
     })
 }
 
@@ -195,6 +208,8 @@ pub struct Watch {
     first_loss: Option<f64>,
     recent: VecDeque<f64>,
     seconds: Vec<f64>,
+    /// Frost lines of steps, where they differ.
+    frost_lines: Vec<usize>,
 }
 
 /// Steps whose mean loss is reported as the last.
@@ -203,7 +218,15 @@ const RECENT: usize = 20;
 impl Watch {
     pub fn new(output: &Output) -> Watch {
         let bar = Bar::new(output, "training");
-        Watch { bar, steps: 0, tokens: 0, first_loss: None, recent: VecDeque::new(), seconds: Vec::new() }
+        Watch {
+            bar,
+            steps: 0,
+            tokens: 0,
+            first_loss: None,
+            recent: VecDeque::new(),
+            seconds: Vec::new(),
+            frost_lines: Vec::new(),
+        }
     }
 
     /// Seconds of a usual step: the first takes its memory, and some are disturbed.
@@ -211,6 +234,12 @@ impl Watch {
         let mut seconds = self.seconds.clone();
         seconds.sort_by(f64::total_cmp);
         seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Mean frost line of the steps, where they differ.
+    fn mean_frost_line(&self) -> Option<f64> {
+        let steps = self.frost_lines.len();
+        (steps > 0).then(|| self.frost_lines.iter().sum::<usize>() as f64 / steps as f64)
     }
 
     /// Mean loss of the last steps.
@@ -245,6 +274,7 @@ impl Observer for Watch {
         self.bar.say("training");
         self.tokens += metrics.tokens;
         self.seconds.push(metrics.seconds);
+        self.frost_lines.extend(metrics.frost_line);
         self.first_loss.get_or_insert(metrics.loss);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
