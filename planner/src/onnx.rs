@@ -56,6 +56,8 @@ impl Model {
         let opset = model.opset();
         if let Some(graph) = model.proto.graph.take() {
             let (graph, attention) = lowering::lower(graph, opset);
+            // Again, as what lay inside a branch was not looked at before.
+            Index::new(&graph).check().map_err(malformed)?;
             (model.proto.graph, model.attention) = (Some(graph), attention);
         }
         Ok(model)

@@ -162,6 +162,21 @@ fn a_dropped_window_matters_to_longer_rows_alone() {
     }
 }
 
+#[test]
+fn a_branch_out_of_order_is_an_error() {
+    use frostline_planner::onnx::pb;
+    use prost::Message;
+
+    let bytes = std::fs::read(folder("llama").join("optimum-merged.onnx")).unwrap();
+    let mut proto = pb::ModelProto::decode(bytes.as_slice()).unwrap();
+    let graph = proto.graph.as_mut().unwrap();
+    let branches =
+        graph.node.iter_mut().flat_map(|node| &mut node.attribute).filter_map(|attribute| attribute.g.as_mut());
+    branches.for_each(|branch| branch.node.reverse());
+    let error = Model::parse(Path::new("merged.onnx"), &proto.encode_to_vec()).err().unwrap().to_string();
+    assert!(error.contains("merged.onnx") && error.contains("which nothing before it makes"), "{error}");
+}
+
 /// Files of a builder may say anything.
 #[test]
 fn broken_fused_operators_are_errors_not_panics() {

@@ -1,6 +1,6 @@
 //! Writes nodes one after the other into a graph.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
@@ -37,8 +37,11 @@ impl Writer {
         Writer { graph, opset, types, shared: BTreeSet::new(), named: 0 }
     }
 
-    /// The graph that was written.
-    pub fn finish(self) -> GraphProto {
+    /// The graph that was written. Outputs that fused operators alone made, their caches, are gone with them.
+    pub fn finish(mut self) -> GraphProto {
+        let made: HashSet<&str> =
+            self.graph.node.iter().flat_map(|node| &node.output).chain(self.types.keys()).map(String::as_str).collect();
+        self.graph.output.retain(|output| made.contains(output.name.as_str()));
         self.graph
     }
 
