@@ -239,8 +239,8 @@ fn constants(model: &Model) -> Result<Vec<(&str, Sizes, u64)>> {
         let sizes = matrix(&view.shape)?;
         let read = |start: usize, out: &mut [f32]| view.read_f32(start, out);
         let hash = match view.dtype {
-            DataType::Float16 => hash(view.elements(), read, |place| place, in_f16),
-            _ => hash(view.elements(), read, |place| place, |x| x),
+            DataType::Float16 => hash(sizes, read, Layout::Same, in_f16),
+            _ => hash(sizes, read, Layout::Same, |x| x),
         };
         model.release(tensor, view.bytes.len());
         Some((*name, sizes, hash))
@@ -265,47 +265,94 @@ fn rounded_forms(
 ) -> Vec<(Sizes, u64)> {
     let read = |start: usize, out: &mut [f32]| source.read(start, out);
     let (rows, columns) = source.sizes;
-    let elements = rows * columns;
-    let plain = || hash(elements, read, |place| place, &round);
-    let less_one = || hash(elements, read, |place| place, |x| round(x + 1.0));
-    let turned = || hash(elements, read, |place| (place % columns) * rows + place / columns, &round);
     let (same, swapped) = ((rows, columns), (columns, rows));
     let mut forms = Vec::new();
     if is_there(&same) {
-        forms.push((same, plain()));
+        forms.push((same, hash(same, read, Layout::Same, &round)));
     }
     if rows == 1 && is_there(&same) {
-        forms.push((same, less_one()));
+        forms.push((same, hash(same, read, Layout::Same, |x| round(x + 1.0))));
     } else if rows > 1 && is_there(&swapped) {
-        forms.push((swapped, turned()));
+        forms.push((swapped, hash(same, read, Layout::Transposed, &round)));
     }
     forms
 }
 
-/// A hash of numbers and places that does not depend on the order in which they come.
+/// As what a matrix is hashed.
+#[derive(Clone, Copy)]
+enum Layout {
+    Same,
+    Transposed,
+}
+
+/// A hash of a matrix's numbers and their rows and columns, in whatever order they come: that of a matrix is the
+/// [`Layout::Transposed`] one of its transpose.
 fn hash(
-    elements: usize,
+    sizes: Sizes,
     read: impl Fn(usize, &mut [f32]) + Sync,
-    place: impl Fn(usize) -> usize + Sync,
+    layout: Layout,
     change: impl Fn(f32) -> f32 + Sync,
 ) -> u64 {
+    let (rows, columns) = sizes;
+    let elements = rows * columns;
+    let (of_row, of_column) = match layout {
+        Layout::Same => (ROW, COLUMN),
+        Layout::Transposed => (COLUMN, ROW),
+    };
     let chunk = |number: usize| {
         let start = number * CHUNK;
         let mut values = vec![0.0; CHUNK.min(elements - start)];
         read(start, &mut values);
-        let mixed = values.iter().enumerate().map(|(i, &x)| mix(place(start + i), change(x)));
-        mixed.fold(0u64, u64::wrapping_add)
+        let (mut row, mut column) = (start / columns, start % columns);
+        let mut rest = values.as_slice();
+        let mut sum = 0u64;
+        while !rest.is_empty() {
+            let (here, later) = rest.split_at(rest.len().min(columns - column));
+            let first = of_row.times(row).plus(of_column.times(column));
+            sum = sum.wrapping_add(hash_of_row(here, first, of_column, &change));
+            (rest, row, column) = (later, row + 1, 0);
+        }
+        sum
     };
     (0..elements.div_ceil(CHUNK)).into_par_iter().map(chunk).reduce(|| 0, u64::wrapping_add)
 }
 
-/// SplitMix64's finaliser over a number's bits and its place. Both zeros count as one: 0.0 and −0.0 are the same weight.
-fn mix(place: usize, value: f32) -> u64 {
+/// What a number's place adds to its hash, in two halves.
+#[derive(Clone, Copy)]
+struct Place(u32, u32);
+
+const ROW: Place = Place(0x9e37_79b9, 0x7f4a_7c15);
+const COLUMN: Place = Place(0xd1b5_4a33, 0xd192_ed03);
+
+impl Place {
+    fn times(self, n: usize) -> Place {
+        Place(self.0.wrapping_mul(n as u32), self.1.wrapping_mul(n as u32))
+    }
+
+    fn plus(self, other: Place) -> Place {
+        Place(self.0.wrapping_add(other.0), self.1.wrapping_add(other.1))
+    }
+}
+
+/// Of neighbours in a row: `first` is the place of the first, `step` leads from each to the next.
+fn hash_of_row(values: &[f32], first: Place, step: Place, change: impl Fn(f32) -> f32) -> u64 {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let places = (0..values.len()).map(|i| first.plus(step.times(i)));
+            values.iter().zip(places).map(|(&x, place)| mix(place, change(x))).fold(0, u64::wrapping_add)
+        },
+    )
+}
+
+/// A number's bits and its place stirred together, with products of 32 bits only, of which compilers make vectors. Both
+/// zeros count as one: 0.0 and −0.0 are the same weight.
+#[inline(always)]
+fn mix(place: Place, value: f32) -> u64 {
     let bits = if value == 0.0 { 0 } else { value.to_bits() };
-    let mut z = ((place as u64) << 32 ^ (place as u64) >> 32 ^ u64::from(bits)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    let stirred = (bits ^ place.0).wrapping_mul(0x9e37_79b1);
+    let stirred = stirred ^ stirred >> 15;
+    u64::from(stirred) * u64::from((stirred ^ place.1).wrapping_add(bits))
 }
 
 #[cfg(test)]
