@@ -53,7 +53,7 @@ fn train(name: &str, plan: &Plan, job: Job, settings: &Settings, output: &Output
     })
 }
 
-/// One table of all rows; measured costs are over that of the row that trains most.
+/// One table of all rows; costs are over that of training all layers, and measured where a row does that.
 pub fn render(rows: &[Row]) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     let widest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(15);
@@ -63,18 +63,19 @@ pub fn render(rows: &[Row]) -> Result<String, std::fmt::Error> {
         "trained", "parameters", "predicted", "measured", "a step", "loss", "test loss", "accuracy"
     )?;
     for row in rows {
-        let accuracy = row.accuracy().map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let or_dash = |share: Option<f64>| share.map_or_else(|| "-".into(), percent);
         writeln!(
             out,
-            "{:<widest$} {:>10} {:>8.1} % {:>7.1} % {:>7.3} s {:>8.4} {:>10.4} {:>9}",
+            "{:<widest$} {:>10} {:>10} {:>9} {:>7.3} s {:>8.4} {:>10.4} {:>9}",
             row.name,
             show::count(row.trained_parameters as f64),
-            100.0 * row.predicted,
-            100.0 * row.measured(rows),
+            percent(row.predicted),
+            or_dash(row.measured(rows)),
             row.step_seconds,
             row.last_loss,
             row.evaluation.loss,
-            accuracy
+            or_dash(row.accuracy())
         )?;
     }
     Ok(out)
@@ -90,11 +91,10 @@ impl Row {
         self.evaluation.ranking.as_ref().map(|ranking| ranking.accuracy)
     }
 
-    /// The time of a step over that of the row with the dearest one by its plan, scaled to what that is of a full step:
-    /// the same where all layers are among the rows.
-    fn measured(&self, rows: &[Row]) -> f64 {
-        let dearest = rows.iter().max_by(|a, b| a.predicted.total_cmp(&b.predicted)).unwrap_or(self);
-        self.step_seconds / dearest.step_seconds * dearest.predicted
+    /// The time of a step over that of the row that trains all layers; `None` without such a row.
+    fn measured(&self, rows: &[Row]) -> Option<f64> {
+        let full = rows.iter().find(|row| row.predicted == 1.0)?;
+        Some(self.step_seconds / full.step_seconds)
     }
 
     fn to_json(&self, rows: &[Row]) -> Json {

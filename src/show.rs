@@ -62,7 +62,11 @@ fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
     let deviations = || plan.spaces.iter().map(|space| space.deviation);
     let (low, high) = (deviations().fold(f64::INFINITY, f64::min), deviations().fold(f64::NEG_INFINITY, f64::max));
     let left = format!("{low:.3}");
-    writeln!(out, "space  deviation {left}{high:>width$.3}  spread     gain  ends here", width = CHART - left.len())?;
+    writeln!(
+        out,
+        "space  deviation {left}{high:>width$.3}  spread     gain  ends here",
+        width = CHART.saturating_sub(left.len())
+    )?;
     for space in &plan.spaces {
         let gain = space.gain.map_or_else(|| "-".into(), |gain| format!("{gain:.4}"));
         let ends = if space.ends_here > 0 { space.ends_here.to_string() } else { "-".into() };

@@ -21,6 +21,13 @@ use self::writer::Writer;
 pub struct FusedAttention {
     /// The tensor that it makes.
     pub output: String,
+    /// Heads of queries, and of keys and of values each.
+    pub heads: usize,
+    pub kv_heads: usize,
+    /// What scores are multiplied by; 1/√size where `None`.
+    pub scale: Option<f32>,
+    /// What scores are bent to stay within.
+    pub softcap: Option<f32>,
     /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
     pub window: Option<usize>,
 }

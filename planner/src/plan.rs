@@ -48,8 +48,8 @@ pub struct Settings {
     pub onnx: Option<PathBuf>,
     /// JSONL of examples.
     pub data: PathBuf,
-    /// By what rule is chosen what is trained. All but [`Strategy::Salf`] run no export; of the settings below
-    /// `threads`, `examples`, `seed`, `max_length` and `budget` alone matter to them.
+    /// By what rule is chosen what is trained. All but [`Strategy::Salf`] run no export: `onnx`, `engine`
+    /// and `cache` do not matter to them, and what else only SALF heeds is refused.
     pub strategy: Strategy,
     pub engine: EngineChoice,
     /// Threads for everything, engines included; `None` for one a core.
@@ -111,7 +111,7 @@ pub enum EngineChoice {
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     if settings.strategy != Strategy::Salf {
-        check_no_examples(settings)?;
+        check_rule(settings)?;
         return on_threads(settings.threads, progress, |progress| {
             progress.begin(Step::Reading, 0);
             let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
@@ -300,21 +300,32 @@ fn check(settings: &Settings) -> Result<()> {
     if settings.min_trainable_layers == 0 {
         return bad("--min-trainable-layers 0: at least one layer must be left to train".into());
     }
+    if let Some(spaces) = &settings.latent_spaces {
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = spaces.iter().find(|name| !seen.insert(*name)) {
+            return bad(format!("--latent-spaces: `{twice}` is there twice"));
+        }
+    }
     if settings.max_length < 2 {
         return bad(format!("--max-length {}: a target needs a token before it", settings.max_length));
     }
     Ok(())
 }
 
-/// Only what looks at examples can give each its own frost line.
-fn check_no_examples(settings: &Settings) -> Result<()> {
-    match settings.per_example {
-        false => Ok(()),
-        true => {
+/// What only SALF heeds must not be asked of a rule.
+fn check_rule(settings: &Settings) -> Result<()> {
+    let given = [
+        ("--per-example", settings.per_example),
+        ("--min-trainable-layers", settings.min_trainable_layers != 1),
+        ("--gain", settings.gain != Gain::PowerLaw),
+        ("--aggregate", settings.aggregate != Aggregate::Median),
+        ("--latent-spaces", settings.latent_spaces.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => {
             let strategy = &settings.strategy;
-            Err(Error::Setting(format!(
-                "--per-example: strategy {strategy} looks at no examples; leave one of them out"
-            )))
+            Err(Error::Setting(format!("{flag}: strategy {strategy} looks at no examples; leave one of them out")))
         }
     }
 }

@@ -14,7 +14,7 @@ mod source;
 
 use std::collections::{HashMap, HashSet};
 
-use frostline_schemas::decoder::{DecoderConfig, LayerSpec};
+use frostline_schemas::decoder::{AttentionSpec, DecoderConfig, LayerSpec};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Precision;
 use half::f16;
@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use self::source::Source;
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
+use crate::lowering::FusedAttention;
 use crate::onnx::quantised::{self, Quantised, QuantisedMatrix};
 use crate::onnx::{Index, Model, Tensor, pb};
 use pb::tensor_proto::DataType;
@@ -63,37 +64,72 @@ pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder, longest
             return Err(refuse(format!("its layer {} does not read tensor `{}`", layer + 1, spec.name)));
         }
     }
-    check_windows(model, &index, spaces, &folder.config, longest).map_err(refuse)?;
+    check_attention(model, &index, spaces, &folder.config, longest).map_err(refuse)?;
     Ok(export.precision)
 }
 
-/// Attention that came fused must see as far as config.json says. Builders are known to drop windows.
-fn check_windows(
+/// Attention that came fused must be what config.json says. Builders are known to drop windows.
+fn check_attention(
     model: &Model,
     index: &Index,
     spaces: &LatentSpaces,
     config: &DecoderConfig,
     longest: usize,
 ) -> Result<(), String> {
-    for fused in model.fused_attention() {
+    let all = model.fused_attention();
+    for (place, fused) in all.iter().enumerate() {
         let made = index.producer(&fused.output);
-        let layer = spaces.layers.iter().position(|layer| made.is_some_and(|id| layer.nodes.contains(&id)));
+        let layer = match spaces.layers.is_empty() {
+            false => spaces.layers.iter().position(|layer| made.is_some_and(|id| layer.nodes.contains(&id))),
+            // Where the spaces were named by hand, only the order tells.
+            true if all.len() == config.layers.len() => Some(place),
+            true => return Err(format!("it has {} fused attentions for {} layers", all.len(), config.layers.len())),
+        };
         let Some((layer, spec)) = layer.and_then(|layer| Some((layer, config.layers.get(layer)?))) else { continue };
-        let wanted = spec.attention.window;
-        let reach = |window: Option<usize>| window.unwrap_or(longest).min(longest);
-        if reach(fused.window) != reach(wanted) {
-            let say = |window: Option<usize>| window.map_or("all places".into(), |window| format!("{window} places"));
-            return Err(format!(
-                "attention in its layer {} sees {}, config.json says {}, and rows have up to {longest} tokens \
-                 (the exporter has dropped the window; export with PyTorch or Optimum, or give --max-length {})",
-                layer + 1,
-                say(fused.window),
-                say(wanted),
-                wanted.unwrap_or(longest).min(fused.window.unwrap_or(longest)),
-            ));
-        }
+        check_settings(fused, &spec.attention)
+            .map_err(|reason| format!("attention in its layer {} {reason}", layer + 1))?;
+        check_window(fused.window, spec.attention.window, longest)
+            .map_err(|reason| format!("attention in its layer {} {reason}", layer + 1))?;
     }
     Ok(())
+}
+
+fn check_settings(fused: &FusedAttention, spec: &AttentionSpec) -> Result<(), String> {
+    for (what, found, expected) in
+        [("heads", fused.heads, spec.heads), ("key and value heads", fused.kv_heads, spec.kv_heads)]
+    {
+        if found != expected {
+            return Err(format!("has {found} {what}, config.json says {expected}"));
+        }
+    }
+    let scale = fused.scale.map_or((spec.head_dim as f64).sqrt().recip(), f64::from);
+    // Builders write it in f32 or to a few digits.
+    if !((scale - spec.scale).abs() <= 1e-3 * spec.scale) {
+        return Err(format!("multiplies scores by {scale}, config.json says {}", spec.scale));
+    }
+    match fused.softcap {
+        Some(softcap) => Err(format!("bends scores to stay within {softcap}, which no supported model does")),
+        None => Ok(()),
+    }
+}
+
+fn check_window(found: Option<usize>, wanted: Option<usize>, longest: usize) -> Result<(), String> {
+    let reach = |window: Option<usize>| window.unwrap_or(longest).min(longest);
+    if reach(found) == reach(wanted) {
+        return Ok(());
+    }
+    let say = |window: Option<usize>| window.map_or("all places".into(), |window| format!("{window} places"));
+    let cause = match found {
+        None => "the exporter has dropped the window; ",
+        Some(_) => "",
+    };
+    Err(format!(
+        "sees {}, config.json says {}, and rows have up to {longest} tokens \
+         ({cause}export with PyTorch or Optimum, or give --max-length {})",
+        say(found),
+        say(wanted),
+        wanted.unwrap_or(longest).min(found.unwrap_or(longest)),
+    ))
 }
 
 /// A layer's tensors, each with the layer's number.

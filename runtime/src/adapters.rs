@@ -137,9 +137,12 @@ fn check(lora: &Lora) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a model's linear layers are called, sorted: the last parts of their names.
-pub fn target_names(config: &DecoderConfig) -> Vec<String> {
-    let names: BTreeSet<&str> = config.layers.iter().flat_map(LayerSpec::linears).map(short_name).collect();
+/// What those of a model's linear layers are called whose weights are among `tensors`, sorted: the last parts of their
+/// names.
+pub fn target_names(config: &DecoderConfig, tensors: &[String]) -> Vec<String> {
+    let linears = config.layers.iter().flat_map(LayerSpec::linears);
+    let names: BTreeSet<&str> =
+        linears.filter(|linear| tensors.contains(&linear.weight.name)).map(short_name).collect();
     names.into_iter().map(str::to_owned).collect()
 }
 

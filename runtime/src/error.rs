@@ -12,6 +12,13 @@ use crate::gradients::Unproved;
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A plan with a frost line for each example, and none of the rows reaches down to the plan's own.
+    #[error(
+        "no row reaches below frost line {deepest}, so layers above the plan's frost line {planned} would never train \
+         ({own} of {all} rows have a frost line of their own in this plan); train on the rows that were planned, or \
+         plan for these"
+    )]
+    Shallow { own: usize, all: usize, deepest: usize, planned: usize },
     /// A tensor operation failed: memory ran out, or a device refused.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),

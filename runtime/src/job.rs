@@ -75,12 +75,19 @@ impl Job {
     }
 
     /// Says in the log how many rows have a frost line of their own, and what the others have.
-    pub fn say_depths(&self, depths: &Depths, others: usize) {
-        let (own, all) = (self.data.examples.iter().filter(|row| depths.of(row).is_some()).count(), self.examples());
-        match own {
-            0 => tracing::warn!("none of {all} rows has a frost line of its own in this plan; all have {others}"),
-            _ => tracing::info!("{own} of {all} rows have a frost line of their own, the others {others}"),
+    ///
+    /// # Errors
+    /// [`Error::Shallow`] where no row reaches down to the plan's frost line, so that planned layers would never train.
+    pub fn check_depths(&self, plan: &Plan, depths: &Depths, others: usize) -> Result<(), Error> {
+        let own: Vec<usize> = self.data.examples.iter().filter_map(|row| depths.of(row)).collect();
+        let all = self.examples();
+        let rest = (own.len() < all).then_some(others);
+        let planned = plan.decision.frost_line;
+        match own.iter().copied().chain(rest).min() {
+            Some(deepest) if deepest > planned => return Err(Error::Shallow { own: own.len(), all, deepest, planned }),
+            _ => tracing::info!("{} of {all} rows have a frost line of their own, the others {others}", own.len()),
         }
+        Ok(())
     }
 
     /// Says what training would cost: see [`rehearse`].

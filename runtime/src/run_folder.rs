@@ -217,8 +217,14 @@ impl Run {
         if let Method::Full = method {
             return Ok(Scope::nothing());
         }
-        let scope = Scope::above(config, self.record.frost_line)?.by(config, method)?;
-        if scope.names().eq(self.names()) {
+        // Plans may have gaps, so it is the file that says which of the layers have adapters.
+        let scope = Scope::everything(config).by(config, method)?.adapters_among(self.names());
+        let RunRecord { frost_line, trained_parameters, .. } = self.record;
+        if frost_line >= config.layers.len() {
+            return Err(Error::FrostLine { frost_line, layers: config.layers.len() });
+        }
+        let told = scope.parameters(config) == trained_parameters && scope.frost_line(config) >= frost_line;
+        if told && scope.names().eq(self.names()) {
             return Ok(scope);
         }
         let reason = format!("does not hold the adapters that {SETTINGS_FILE} tells of");

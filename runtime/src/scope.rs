@@ -79,6 +79,15 @@ impl Scope {
         Ok(Scope { names, adapters })
     }
 
+    /// The scope with those of its adapters alone whose tensors are all among `names`.
+    pub fn adapters_among<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Scope {
+        let kept: BTreeSet<&str> = names.into_iter().collect();
+        let is_kept = |adapter: &Adapter| adapter.tensors().iter().all(|spec| kept.contains(spec.name.as_str()));
+        let adapters: BTreeMap<_, _> = self.adapters.into_iter().filter(|(_, adapter)| is_kept(adapter)).collect();
+        let names = adapters.values().flat_map(Adapter::tensors).map(|spec| spec.name.clone()).collect();
+        Scope { names, adapters }
+    }
+
     /// The adapter beside a weight.
     pub fn adapter(&self, weight: &TensorSpec) -> Option<&Adapter> {
         self.adapters.get(&weight.name)

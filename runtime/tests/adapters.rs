@@ -17,6 +17,7 @@ use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::run_folder::{Run, RunWriter};
 use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
+use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::decoder::LinearLayout;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::ModelFolder;
@@ -24,8 +25,13 @@ use frostline_schemas::run::*;
 
 const FROST_LINE: usize = 2;
 
+/// All tensors of a model.
+fn names(config: &DecoderConfig) -> Vec<String> {
+    config.tensors().into_iter().map(|spec| spec.name.clone()).collect()
+}
+
 fn lora(case: &Case, rank: usize, alpha: f64) -> Method {
-    Method::Lora(Lora { rank, alpha, targets: target_names(&case.config) })
+    Method::Lora(Lora { rank, alpha, targets: target_names(&case.config, &names(&case.config)) })
 }
 
 fn scope(case: &Case, method: &Method) -> Scope {
@@ -283,11 +289,15 @@ fn a_run_that_is_not_what_its_settings_say_is_refused() {
         evaluated
     };
     assert!(matches!(refused("\"rank\": 2", "\"rank\": 3"), Error::TensorShape { .. }));
-    let said = refused("\"frost_line\": 2", "\"frost_line\": 1").to_string();
-    assert!(
-        said.contains("adapter_model.safetensors: does not hold the adapters that settings.json tells of"),
-        "{said}"
-    );
+    for (from, to) in
+        [("\"frost_line\": 2", "\"frost_line\": 3"), ("\"trained_parameters\": ", "\"trained_parameters\": 1")]
+    {
+        let said = refused(from, to).to_string();
+        assert!(
+            said.contains("adapter_model.safetensors: does not hold the adapters that settings.json tells of"),
+            "{said}"
+        );
+    }
     assert!(matches!(refused("\"frost_line\": 2", "\"frost_line\": 9"), Error::FrostLine { .. }));
 }
 

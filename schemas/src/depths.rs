@@ -91,6 +91,18 @@ impl Depths {
         Depths::parse(path, &map, stated, layers)
     }
 
+    /// Whether a file holds depths, of whatever plan.
+    pub fn is_at(path: &Path) -> bool {
+        let holds = |map: &[u8]| {
+            SafeTensors::deserialize(map).is_ok_and(|file| {
+                let mut names = file.names();
+                names.sort_unstable();
+                names == [DIGESTS, FROST_LINES]
+            })
+        };
+        path.is_file() && files::map(path).is_ok_and(|map| holds(&map))
+    }
+
     /// The same from bytes; `path` is for messages.
     pub fn parse(path: &Path, bytes: &[u8], stated: Digest, layers: usize) -> Result<Depths, DepthsError> {
         let bad = |reason: String| DepthsError::Content { path: path.into(), reason };

@@ -88,13 +88,13 @@ impl Strategy {
         for pattern in patterns {
             let matched: Vec<&str> = match range(pattern) {
                 Some((first, last)) => {
-                    let layers = (first..=last).filter_map(|number| config.layers.get(number.checked_sub(1)?));
-                    layers.flat_map(LayerSpec::tensors).map(|spec| spec.name.as_str()).collect()
+                    let layers = first.checked_sub(1).and_then(|first| config.layers.get(first..last));
+                    let tensors = layers.unwrap_or_default().iter().flat_map(LayerSpec::tensors);
+                    tensors.map(|spec| spec.name.as_str()).collect()
                 }
                 None => names.iter().copied().filter(|name| matches(pattern, name)).collect(),
             };
-            let beyond = range(pattern).is_some_and(|(_, last)| last > config.layers.len());
-            if matched.is_empty() || beyond {
+            if matched.is_empty() {
                 unmatched.push(format!("`{pattern}`"));
             }
             chosen.extend(matched);
@@ -257,6 +257,9 @@ mod tests {
         let said = |strategy: &str| chosen(strategy).unwrap_err().to_string();
         assert!(said("manual:4-5").contains("nothing matches `4-5`; layers are 1 to 4"));
         assert!(said("manual:0").contains("`0`"));
+        for range in ["0-2", "3-2", "1-18446744073709551615"] {
+            assert!(said(&format!("manual:{range}")).contains(&format!("nothing matches `{range}`")), "{range}");
+        }
         let text = said("manual:3+*.q_porj.*+x");
         assert!(text.contains("nothing matches `*.q_porj.*`, `x`;") && text.contains("down_proj.weight"), "{text}");
         assert!(said("last:5").contains("strategy last:5: the model has 4 layers"));

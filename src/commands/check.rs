@@ -1,5 +1,8 @@
 //! `frostline check`.
 
+use std::path::Path;
+
+use frostline_schemas::depths::{self, Depths, DepthsError};
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
@@ -7,14 +10,17 @@ use serde_json::json;
 use crate::arguments::CheckArguments;
 use crate::output::{self, Output};
 
-/// Whether the plan is whole and fits the model. A file that cannot be read at all is an error, not a no.
+/// Whether the plan is whole, with what it says of examples, and fits the model. A file that cannot be read at all is an error, not a no.
 pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> {
     let model = ModelFolder::open(&arguments.model)?;
     let identity = model.identity()?;
     let checked =
         Plan::read(&arguments.plan).and_then(|plan| plan.check_model(&identity, &model.config).map(|()| plan));
     let (fits, reason) = match checked {
-        Ok(plan) => (true, format!("plan {} fits the model", plan.id)),
+        Ok(plan) => match depths_beside(&plan, &arguments.plan) {
+            Ok(()) => (true, format!("plan {} fits the model", plan.id)),
+            Err(error) => (false, error.to_string()),
+        },
         Err(error @ (PlanError::Changed { .. } | PlanError::Inconsistent { .. } | PlanError::Misfit(_))) => {
             (false, error.to_string())
         }
@@ -26,4 +32,10 @@ pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> 
     // The exit status is the answer even where nobody reads the words.
     said.or_else(|error| if output::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
     Ok(fits)
+}
+
+/// Whether what the plan says of its examples lies beside it.
+fn depths_beside(plan: &Plan, path: &Path) -> Result<(), DepthsError> {
+    let Some(examples) = &plan.decision.per_example else { return Ok(()) };
+    Depths::read(&depths::beside(path), examples.digest, plan.model.layers).map(drop)
 }

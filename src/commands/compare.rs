@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use frostline_planner::Strategy;
-use frostline_runtime::job::Files;
+use frostline_runtime::job::{Files, Job};
 use frostline_runtime::train::Settings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Method, Order, Schedule, TrainingSettings};
@@ -17,6 +17,14 @@ use crate::output::Output;
 
 pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
     let paths = plan_paths(arguments)?;
+    let files = Files {
+        model: arguments.model.clone(),
+        data: arguments.data.clone(),
+        eval: Some(arguments.eval.clone()),
+        max_length: arguments.max_length,
+    };
+    // What is wrong with the rows is said before anything is planned.
+    drop(Job::open(&files)?);
     let mut plans = Vec::new();
     for strategy in &arguments.strategies {
         let plan = frostline_planner::plan(&planning(arguments, strategy)?, &Drawn::new(output))?.plan;
@@ -25,12 +33,6 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
     for (path, (_, plan)) in paths.iter().zip(&plans) {
         plan.write(path)?;
     }
-    let files = Files {
-        model: arguments.model.clone(),
-        data: arguments.data.clone(),
-        eval: Some(arguments.eval.clone()),
-        max_length: arguments.max_length,
-    };
     let rows = comparison::train_all(&plans, &files, &training(arguments), output)?;
     let ids = |(name, plan): &(String, Plan)| json!({"strategy": name, "id": plan.id});
     let summary = json!({
@@ -41,8 +43,10 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
     let table = comparison::render(&rows)?;
     output.result(&summary, || {
         let heading = format!(
-            "{} steps of {} rows each; predicted and measured: a step over one that trains all layers\n\n",
-            arguments.steps, arguments.batch_size
+            "{} steps of {} rows each; predicted and measured: a step over one that trains all layers{}\n\n",
+            arguments.steps,
+            arguments.batch_size,
+            if arguments.strategies.contains(&Strategy::All) { "" } else { " (add `all` to measure it)" }
         );
         heading + &table
     })
@@ -56,7 +60,8 @@ fn plan_paths(arguments: &CompareArguments) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     let Some(folder) = &arguments.plans else { return Ok(Vec::new()) };
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{}: cannot be made a folder for plans", folder.display()))?;
     let paths = (1..=arguments.strategies.len()).zip(&arguments.strategies);
     paths.map(|(number, strategy)| free(folder.join(file_name(number, strategy)))).collect()
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use frostline_planner::traces::TracesError;
 use frostline_planner::{EngineChoice, Planned, Progress, Settings, Shard, ShardTraces, Step};
 use frostline_schemas::cache_folder;
-use frostline_schemas::depths;
+use frostline_schemas::depths::{self, Depths};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
@@ -32,6 +32,10 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 /// Makes a plan, by running the model or of shards' traces.
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
+    let beside = depths::beside(out);
+    if arguments.per_example && beside.exists() && !Depths::is_at(&beside) {
+        anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
+    }
     let begun = Instant::now();
     let (settings, progress) = (settings(arguments)?, Drawn::new(output));
     let files = arguments.shards.from_traces.as_deref();
@@ -41,7 +45,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
     };
     let steps = progress.seconds();
     // The plan last: where there is one, what it names is there.
-    depths.map_or(Ok(()), |depths| depths.write(&depths::beside(out)))?;
+    depths.map_or(Ok(()), |depths| depths.write(&beside))?;
     plan.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
@@ -120,10 +124,17 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
     })
 }
 
-/// A plan may take the place of a plan, not of data, a config or weights.
+/// A plan may take the place of a plan, even of one that somebody has changed, not of data, a config or weights.
 pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
-    if out.is_file() && matches!(Plan::read(out), Err(PlanError::NotAPlan { .. })) {
-        anyhow::bail!("{}: is there already and is no plan; name another place or remove it", out.display());
+    if out.is_dir() {
+        anyhow::bail!("{}: is a folder; name a file in it", out.display());
+    }
+    let is_plan = || matches!(Plan::read(out), Ok(_) | Err(PlanError::Changed { .. } | PlanError::Inconsistent { .. }));
+    if out.is_file() && !is_plan() {
+        anyhow::bail!(
+            "{}: is there already and is no plan of this version; name another place or remove it",
+            out.display()
+        );
     }
     Ok(())
 }

@@ -43,9 +43,10 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     });
     let depths = depths.transpose()?;
     if let Some((depths, others)) = &depths {
-        job.say_depths(depths, *others);
+        job.check_depths(&plan, depths, *others)?;
     }
-    let settings = Settings { depths, ..settings(arguments, method(arguments, job.config())?, job.examples())? };
+    let settings =
+        Settings { depths, ..settings(arguments, method(arguments, job.config(), &plan.tensors)?, job.examples())? };
     if arguments.dry_run {
         let rehearsal = job.rehearse(&plan, &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
@@ -55,7 +56,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     report(arguments, output, &plan, &settings, &watch, &finished)
 }
 
-fn method(arguments: &TrainArguments, config: &DecoderConfig) -> anyhow::Result<Method> {
+fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]) -> anyhow::Result<Method> {
     let LoraArguments { rank, alpha, targets } = &arguments.lora;
     match arguments.method {
         MethodName::Full if rank.is_some() || alpha.is_some() || targets.is_some() => {
@@ -68,8 +69,8 @@ fn method(arguments: &TrainArguments, config: &DecoderConfig) -> anyhow::Result<
             rank: rank.unwrap_or(RANK),
             alpha: alpha.unwrap_or(ALPHA),
             targets: match targets.as_deref() {
-                None => adapters::target_names(config),
-                Some([all]) if all == "all" => adapters::target_names(config),
+                None => adapters::target_names(config, planned),
+                Some([all]) if all == "all" => adapters::target_names(config, planned),
                 Some(names) => names.to_vec(),
             },
         })),

@@ -32,7 +32,15 @@ struct Attention<'a> {
 /// What a node says of itself, if it is such an attention.
 pub fn described(node: &NodeProto) -> Option<FusedAttention> {
     let output = output(node, 0).filter(|_| node.op_type == "GroupQueryAttention")?.to_owned();
-    Some(FusedAttention { output, window: window(node).and_then(|window| usize::try_from(window).ok()) })
+    let heads = |name: &str| usize::try_from(integer(node, name, 0)).unwrap_or(0);
+    Some(FusedAttention {
+        output,
+        heads: heads("num_heads"),
+        kv_heads: heads("kv_num_heads"),
+        scale: Some(float(node, "scale", 0.0)).filter(|&scale| scale != 0.0),
+        softcap: Some(float(node, "softcap", 0.0)).filter(|&softcap| softcap != 0.0),
+        window: window(node).and_then(|window| usize::try_from(window).ok()),
+    })
 }
 
 fn window(node: &NodeProto) -> Option<i64> {

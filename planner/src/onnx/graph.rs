@@ -1,8 +1,11 @@
 //! Who makes and who reads each tensor of a graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// Inputs that engines are fed.
+const FED: [&str; 3] = ["input_ids", "attention_mask", "position_ids"];
 
 /// Producers, consumers and constants of a graph, by tensor name.
 pub struct Index<'a> {
@@ -58,8 +61,20 @@ impl<'a> Index<'a> {
     /// Checks that every name is defined once and before it is read, so that the graph has no cycles and its nodes can be
     /// walked in the order in which they stand; or says what is wrong.
     pub fn check(&self) -> Result<(), String> {
-        let mut defined: std::collections::HashSet<&str> = self.initializers.keys().copied().collect();
-        defined.extend(self.graph.input.iter().map(|input| input.name.as_str()));
+        let inputs = self.graph.input.iter().map(|input| input.name.as_str());
+        let weights = self.graph.initializer.iter().map(|tensor| tensor.name.as_str());
+        // Old files list every initializer among the inputs, too.
+        for (names, what) in [(inputs.clone().collect::<Vec<_>>(), "input"), (weights.clone().collect(), "initializer")]
+        {
+            let mut seen = HashSet::new();
+            if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+                return Err(format!("{what} `{name}` is there twice"));
+            }
+        }
+        if let Some(name) = FED.iter().find(|name| self.initializers.contains_key(*name)) {
+            return Err(format!("input `{name}` has a value in the file, which would be taken for what is fed"));
+        }
+        let mut defined: HashSet<&str> = weights.chain(inputs).collect();
         defined.extend(
             self.graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())),
         );

@@ -68,7 +68,8 @@ impl<'a> QuantisedMatrix<'a> {
         let bytes = expected(self.rows.checked_mul(blocks).and_then(|n| n.checked_mul(self.block * self.bits / 8)))?;
         let packed = model.tensor(self.packed)?.bytes;
         // A last block that is cut short is filled up, but not where rows are gathered.
-        let whole = expected(self.rows.checked_mul(self.columns).and_then(|n| Some(n.checked_mul(self.bits)? / 8)))?;
+        let whole =
+            expected(self.columns.checked_mul(self.bits).and_then(|bits| self.rows.checked_mul(bits.div_ceil(8))))?;
         if packed.len() != bytes && packed.len() != whole {
             return Err(bad(
                 self.packed,

@@ -14,27 +14,29 @@ use crate::onnx::quantised::Quantised;
 /// than the largest of their block, so rounding leaves a third of it.
 const OF_ONE_BIT: f64 = 2.0;
 
-/// Whether the distance of a source and a quantised matrix of these sizes is within what rounding explains.
+/// Whether the distance of a source and a quantised matrix of these sizes is within what rounding explains, as the source
+/// lies or transposed.
 pub fn near(source: &Source, sizes: Sizes, matrix: &Quantised) -> bool {
     let (rows, columns) = sizes;
-    let turned = match source.sizes {
-        same if same == sizes => None,
-        other if other == (columns, rows) => Some(transposed(source)),
-        _ => return false,
-    };
+    (source.sizes == sizes && near_rows(sizes, matrix, |start, out| source.read(start, out)))
+        || (source.sizes == (columns, rows) && rows > 1 && {
+            let turned = transposed(source);
+            near_rows(sizes, matrix, |start, out| out.copy_from_slice(&turned[start..][..columns]))
+        })
+}
+
+/// The same for a source of the same sizes, of which `read` gives elements from a place on.
+fn near_rows((rows, columns): Sizes, matrix: &Quantised, read: impl Fn(usize, &mut [f32]) + Sync) -> bool {
     let distances = |row: usize| {
         let (mut wanted, mut found) = (vec![0.0; columns], vec![0.0; columns]);
-        match &turned {
-            Some(values) => wanted.copy_from_slice(&values[row * columns..][..columns]),
-            None => source.read(row * columns, &mut wanted),
-        }
+        read(row * columns, &mut wanted);
         matrix.read_row(row, &mut found);
         let pairs = wanted.iter().zip(&found).map(|(&a, &b)| (f64::from(a), f64::from(b)));
         pairs.fold((0.0, 0.0), |(apart, all), (a, b)| (apart + (a - b).powi(2), all + a * a))
     };
     let add = |a: (f64, f64), b: (f64, f64)| (a.0 + b.0, a.1 + b.1);
     let (apart, all) = (0..rows).into_par_iter().map(distances).reduce(|| (0.0, 0.0), add);
-    apart.sqrt() <= matrix.step() * OF_ONE_BIT * all.sqrt()
+    all.is_finite() && apart.sqrt() <= matrix.step() * OF_ONE_BIT * all.sqrt()
 }
 
 fn transposed(source: &Source) -> Vec<f32> {
