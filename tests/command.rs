@@ -51,6 +51,15 @@ impl Desk {
         said
     }
 
+    /// Runs a check that must say no; returns what it says.
+    fn says_no(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(REFUSED), "{arguments:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("no: "), "{said}");
+        said
+    }
+
     /// Plans a case into `out` with the flags given.
     fn plan(&self, case: &str, out: &str, flags: &[&str]) {
         let (model, onnx) = (self::case(case), self::case(case) + "/model.dynamo.onnx");
@@ -306,10 +315,8 @@ fn layers_prints_every_latent_space() {
 fn check_says_no_to_another_model() {
     let desk = Desk::new();
     desk.plan_two();
-    let output = desk.run(&["check", "plan.json", "--model", &case("qwen2")]);
-    assert_eq!(output.status.code(), Some(REFUSED));
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.starts_with("no: ") && said.contains("family: planned for llama, found qwen2"), "{said}");
+    let said = desk.says_no(&["check", "plan.json", "--model", &case("qwen2")]);
+    assert!(said.contains("family: planned for llama, found qwen2"), "{said}");
 }
 
 #[test]
@@ -329,6 +336,13 @@ fn a_plan_is_not_written_over_other_files() {
     let plan = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", "train.jsonl"];
     assert!(desk.fails(&plan).contains("train.jsonl: is there already and is no plan"));
     assert_eq!(std::fs::read(&data).unwrap(), before);
+    let fails = |out: &str, flags: &[&str]| desk.fails(&[&plan[..7], &["--out", out], flags].concat());
+    std::fs::write(desk.path("map.json"), r#"{"version": 3, "sources": []}"#).unwrap();
+    assert!(fails("map.json", &[]).contains("map.json: is there already and is no plan"));
+    std::fs::write(desk.path("rows.examples.safetensors"), "somebody's").unwrap();
+    assert!(fails("rows.json", &["--per-example"]).contains("rows.examples.safetensors: is there already"));
+    assert_eq!(std::fs::read(desk.path("rows.examples.safetensors")).unwrap(), b"somebody's");
+    assert!(fails(".", &[]).contains("is a folder"));
     desk.plan_two();
     desk.plan_two();
 }
@@ -626,6 +640,26 @@ fn every_strategy_plans_and_trains() {
     }
 }
 
+/// Plans with gaps, of some kinds of matrices only, and with tensors that have no adapters.
+#[test]
+fn adapters_beside_what_any_strategy_plans_are_evaluated_and_merged() {
+    let desk = Desk::new();
+    let llama = case("llama");
+    for strategy in ["every:2", "spectrum:0.3", "manual:2+model.embed_tokens.weight", "manual:*.mlp.down_proj.weight"] {
+        let model = ["--model", &llama, "--data", "train.jsonl"];
+        desk.done(&[&["plan", "--strategy", strategy, "--out", "gaps.json"], &model[..]].concat());
+        let lora = ["--method", "lora", "--rank", "4", "--steps", "3", "--out", "gaps"];
+        desk.done(&[&["train", "--plan", "gaps.json"], &model[..], &lora].concat());
+        let loss = |flags: &[&str]| desk.json(&[&["eval", "--data", "test.jsonl"], flags].concat())["loss"].as_f64();
+        desk.done(&["merge", "gaps", "--out", "merged"]);
+        let (run, merged) = (loss(&["--model", &llama, "--run", "gaps"]), loss(&["--model", "merged"]));
+        assert!((run.unwrap() - merged.unwrap()).abs() < 1e-5, "{strategy}: {run:?} {merged:?}");
+        for folder in ["gaps", "merged"] {
+            std::fs::remove_dir_all(desk.path(folder)).unwrap();
+        }
+    }
+}
+
 /// Each example as deep as it asks: the plan names the file beside it, and training takes it from there.
 #[test]
 fn examples_have_frost_lines_of_their_own() {
@@ -682,6 +716,7 @@ fn examples_have_frost_lines_of_their_own() {
     std::fs::remove_file(desk.path("each.examples.safetensors")).unwrap();
     let said = fails(&[]);
     assert!(said.contains("each.examples.safetensors: ") && said.contains("--per-example writes both"), "{said}");
+    assert!(desk.says_no(&["check", "each.json", "--model", &llama]).contains("each.examples.safetensors: "));
     let rule =
         ["plan", "--model", &llama, "--data", "train.jsonl", "--out", "no.json", "--strategy", "all", "--per-example"];
     assert!(desk.fails(&rule).contains("strategy all looks at no examples"));
@@ -695,6 +730,11 @@ fn strategies_that_do_not_fit_are_refused() {
     let fails = |flags: &[&str]| desk.fails(&[&fixed, flags].concat());
     assert!(fails(&["lisa"]).contains("`lisa` is no strategy; there are salf, last:N"));
     assert!(fails(&["last:5"]).contains("strategy last:5: the model has 4 layers"));
+    assert!(fails(&["manual:1-18446744073709551615"]).contains("nothing matches `1-18446744073709551615`"));
+    for (flag, value) in [("--min-trainable-layers", "2"), ("--gain", "difference"), ("--latent-spaces", "a,b")] {
+        let said = fails(&["last:1", flag, value]);
+        assert!(said.contains(&format!("{flag}: strategy last:1 looks at no examples")), "{said}");
+    }
     assert!(fails(&["manual:1+*.q_porj.*"]).contains("nothing matches `*.q_porj.*`"));
     assert!(fails(&["all", "--budget", "0.5"]).contains("a step costs 1.0000 of a full one, more than --budget 0.5"));
     let shard = ["plan", "--model", &llama, "--data", "train.jsonl", "--strategy", "all"];
@@ -733,7 +773,8 @@ fn strategies_are_compared_on_equal_terms() {
     for name in ["1-salf", "2-last-4", "3-first-1", "4-all"] {
         desk.done(&["check", &format!("plans/{name}.json"), "--model", "quickstart/model"]);
     }
-    assert!(desk.done(&compare(&fixed, &["--strategies", "last:1"])).contains("test loss"));
+    let alone = desk.json(&compare(&fixed, &["--strategies", "last:1"]));
+    assert_eq!(alone["rows"][0]["measured_share"], Json::Null);
     assert!(desk.fails(&compare(&fixed, &["--strategies", "all,salf,all"])).contains("all is there twice"));
     assert!(
         desk.fails(&compare(&fixed, &["--strategies", "all,last:9"]))

@@ -135,6 +135,24 @@ fn a_graph_that_reads_what_nothing_makes() {
 }
 
 #[test]
+fn constants_and_inputs_that_are_there_twice() {
+    let text = message(changed(&export("llama"), |graph| graph.initializer.push(graph.initializer[0].clone())));
+    assert!(text.contains("initializer `") && text.contains("is there twice"), "{text}");
+    let text = message(changed(&export("llama"), |graph| graph.input.push(graph.input[0].clone())));
+    assert!(text.contains("input `input_ids` is there twice"), "{text}");
+}
+
+#[test]
+fn an_input_whose_value_is_in_the_file() {
+    let text = message(changed(&export("llama"), |graph| {
+        let mut mask = graph.initializer[0].clone();
+        mask.name = "attention_mask".into();
+        graph.initializer.push(mask);
+    }));
+    assert!(text.contains("input `attention_mask` has a value in the file"), "{text}");
+}
+
+#[test]
 fn no_logits() {
     // A base model: the output is the final norm's.
     let model = changed(&export("llama"), |graph| {

@@ -157,8 +157,42 @@ fn a_dropped_window_matters_to_longer_rows_alone() {
         let spaces = LatentSpaces::find(&model, None).unwrap();
         let folder = ModelFolder::open(&case(family)).unwrap();
         assert!(same_model::check(&model, &spaces, &folder, window).is_ok());
-        let error = same_model::check(&model, &spaces, &folder, window + 1).unwrap_err().to_string();
-        assert!(error.contains(&format!("--max-length {window})")), "{error}");
+        let named = LatentSpaces::find(&model, Some(&spaces.spaces)).unwrap();
+        for spaces in [spaces, named] {
+            let error = same_model::check(&model, &spaces, &folder, window + 1).unwrap_err().to_string();
+            assert!(error.contains(&format!("--max-length {window})")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn fused_attention_of_other_settings_is_another_model() {
+    use frostline_planner::onnx::pb;
+    use prost::Message;
+
+    let path = folder("llama").join("genai-fp32.onnx");
+    let said = |name: &str, i: i64, f: f32| {
+        let mut proto = pb::ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+        for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
+            if node.op_type == "GroupQueryAttention" {
+                node.attribute.retain(|attribute| attribute.name != name);
+                let r#type = if f == 0.0 { 2 } else { 1 };
+                node.attribute.push(pb::AttributeProto { name: name.into(), i, f, r#type, ..Default::default() });
+            }
+        }
+        let model = Model::parse(&path, &proto.encode_to_vec()).unwrap();
+        let spaces = LatentSpaces::find(&model, None).unwrap();
+        same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 8).unwrap_err().to_string()
+    };
+    for (name, i, f, expected) in [
+        ("num_heads", 2, 0.0, "attention in its layer 1 has 2 heads, config.json says 4"),
+        ("kv_num_heads", 4, 0.0, "has 4 key and value heads, config.json says 2"),
+        ("scale", 0, 2.0, "multiplies scores by 2"),
+        ("scale", 0, -1.0, "multiplies scores by -1"),
+        ("softcap", 0, 1.0, "stay within 1"),
+    ] {
+        let text = said(name, i, f);
+        assert!(text.contains(expected), "{name}: {text}");
     }
 }
 
