@@ -104,7 +104,8 @@ fn check_settings(fused: &FusedAttention, spec: &AttentionSpec) -> Result<(), St
     }
     let scale = fused.scale.map_or((spec.head_dim as f64).sqrt().recip(), f64::from);
     // Builders write it in f32 or to a few digits.
-    if !((scale - spec.scale).abs() <= 1e-3 * spec.scale) {
+    let near = (scale - spec.scale).abs() <= 1e-3 * spec.scale;
+    if !near {
         return Err(format!("multiplies scores by {scale}, config.json says {}", spec.scale));
     }
     match fused.softcap {

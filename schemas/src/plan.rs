@@ -369,11 +369,14 @@ impl Plan {
         }
         let in_order = |numbers: &mut dyn Iterator<Item = usize>, length: usize| numbers.eq(0..length);
         let measured = self.method.strategy == Strategy::Salf;
-        if measured != (self.onnx.is_some() && self.engine.is_some() && self.ridge.is_some()) {
+        if [self.onnx.is_some(), self.engine.is_some(), self.ridge.is_some()].contains(&!measured) {
             return Err(format!("strategy {} and what was run (`onnx`, `engine`, `ridge`)", self.method.strategy));
         }
-        if measured != (self.method.gain.is_some() && self.method.aggregate.is_some()) {
+        if [self.method.gain.is_some(), self.method.aggregate.is_some()].contains(&!measured) {
             return Err(format!("strategy {} and how gains are measured", self.method.strategy));
+        }
+        if !measured && self.decision.per_example.is_some() {
+            return Err(format!("strategy {} and examples with frost lines of their own", self.method.strategy));
         }
         let spaces = if measured { layers + 1 } else { 0 };
         if !in_order(&mut self.spaces.iter().map(|space| space.space), spaces) {
