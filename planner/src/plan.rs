@@ -29,7 +29,7 @@ use crate::engine::tract::Tract;
 use crate::engine::{Engine, Traces};
 use crate::error::{Error, Result};
 use crate::latent::LatentSpaces;
-use crate::onnx::Model;
+use crate::onnx::{self, Model};
 use crate::progress::{Progress, Step, on_threads};
 use crate::shard::Shard;
 use crate::traces::merge::{self, Wanted};
@@ -300,11 +300,8 @@ fn check(settings: &Settings) -> Result<()> {
     if settings.min_trainable_layers == 0 {
         return bad("--min-trainable-layers 0: at least one layer must be left to train".into());
     }
-    if let Some(spaces) = &settings.latent_spaces {
-        let mut seen = std::collections::HashSet::new();
-        if let Some(twice) = spaces.iter().find(|name| !seen.insert(*name)) {
-            return bad(format!("--latent-spaces: `{twice}` is there twice"));
-        }
+    if let Some(twice) = onnx::doubled(settings.latent_spaces.iter().flatten().map(String::as_str)) {
+        return bad(format!("--latent-spaces: `{twice}` is there twice"));
     }
     if settings.max_length < 2 {
         return bad(format!("--max-length {}: a target needs a token before it", settings.max_length));

@@ -87,8 +87,7 @@ fn check_attention(
         };
         let Some((layer, spec)) = layer.and_then(|layer| Some((layer, config.layers.get(layer)?))) else { continue };
         check_settings(fused, &spec.attention)
-            .map_err(|reason| format!("attention in its layer {} {reason}", layer + 1))?;
-        check_window(fused.window, spec.attention.window, longest)
+            .and_then(|()| check_window(fused.window, spec.attention.window, longest))
             .map_err(|reason| format!("attention in its layer {} {reason}", layer + 1))?;
     }
     Ok(())

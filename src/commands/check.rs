@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::arguments::CheckArguments;
 use crate::output::{self, Output};
 
-/// Whether the plan is whole, with what it says of examples, and fits the model. A file that cannot be read at all is an error, not a no.
+/// Whether the plan is whole, with what it says of examples, and fits the model. A plan that cannot be read at all is an
+/// error, not a no.
 pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> {
     let model = ModelFolder::open(&arguments.model)?;
     let identity = model.identity()?;

@@ -69,9 +69,8 @@ fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]
             rank: rank.unwrap_or(RANK),
             alpha: alpha.unwrap_or(ALPHA),
             targets: match targets.as_deref() {
-                None => adapters::target_names(config, planned),
-                Some([all]) if all == "all" => adapters::target_names(config, planned),
-                Some(names) => names.to_vec(),
+                Some(names) if names != ["all"] => names.to_vec(),
+                _ => adapters::target_names(config, planned),
             },
         })),
     }

@@ -4,6 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
+/// The first name that is there twice.
+pub fn doubled<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
+}
+
 /// Inputs that engines are fed.
 const FED: [&str; 3] = ["input_ids", "attention_mask", "position_ids"];
 
@@ -64,10 +70,8 @@ impl<'a> Index<'a> {
         let inputs = self.graph.input.iter().map(|input| input.name.as_str());
         let weights = self.graph.initializer.iter().map(|tensor| tensor.name.as_str());
         // Old files list every initializer among the inputs, too.
-        for (names, what) in [(inputs.clone().collect::<Vec<_>>(), "input"), (weights.clone().collect(), "initializer")]
-        {
-            let mut seen = HashSet::new();
-            if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+        for (twice, what) in [(doubled(inputs.clone()), "input"), (doubled(weights.clone()), "initializer")] {
+            if let Some(name) = twice {
                 return Err(format!("{what} `{name}` is there twice"));
             }
         }
