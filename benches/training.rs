@@ -15,7 +15,7 @@ use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{Observer, Settings, train};
 use frostline_schemas::device::Device;
 use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::run::{Method, Order, Schedule, StepMetrics, TrainingSettings};
+use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 #[global_allocator]
 static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
@@ -67,26 +67,18 @@ fn main() -> anyhow::Result<()> {
     let scope = Scope::above(&model.config, arguments.frost_line)?;
     let identity = model.identity()?;
     let settings = Settings {
-        training: TrainingSettings {
-            method: Method::Full,
-            steps: arguments.steps,
+        device: arguments.device,
+        recompute: arguments.recompute,
+        cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
+        threads: Some(arguments.threads),
+        ..Settings::new(TrainingSettings {
             batch_size: arguments.batch_size,
-            accumulation: 1,
             learning_rate: arguments.learning_rate,
-            schedule: Schedule::Linear,
-            warmup_steps: 10,
-            weight_decay: 0.0,
             gradient_clip: None,
             max_length: 4096,
             order: Order::File,
-            seed: 0,
-        },
-        device: arguments.device,
-        precision: None,
-        recompute: arguments.recompute,
-        cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
-        depths: None,
-        threads: Some(arguments.threads),
+            ..TrainingSettings::of_steps(arguments.steps)
+        })
     };
     let mut steps = Steps::default();
     train(model, &identity, scope, &examples, &settings, &mut steps)?;

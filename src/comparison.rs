@@ -27,15 +27,14 @@ pub struct Row {
     evaluation: Evaluation,
 }
 
-/// Opens the files of each training before the first begins, so that nothing that can be known then fails later.
+/// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
 pub fn train_all(
     plans: &[(String, Plan)],
     files: &Files,
     settings: &Settings,
     output: &Output,
 ) -> anyhow::Result<Vec<Row>> {
-    let jobs = plans.iter().map(|_| Job::open(files)).collect::<Result<Vec<Job>, _>>()?;
-    plans.iter().zip(jobs).map(|((name, plan), job)| train(name, plan, job, settings, output)).collect()
+    plans.iter().map(|(name, plan)| train(name, plan, Job::open(files)?, settings, output)).collect()
 }
 
 fn train(name: &str, plan: &Plan, job: Job, settings: &Settings, output: &Output) -> anyhow::Result<Row> {

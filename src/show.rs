@@ -150,7 +150,7 @@ fn kinds(tensors: &[String]) -> Vec<String> {
             kinds.push((kind, Vec::new()));
             kinds.len() - 1
         });
-        kinds[place].1.extend(number.map(|layer| layer + 1));
+        kinds[place].1.extend(number.map(|layer| layer.saturating_add(1)));
     }
     let width = kinds.iter().map(|(kind, _)| kind.len()).max().unwrap_or_default();
     kinds
@@ -161,7 +161,8 @@ fn kinds(tensors: &[String]) -> Vec<String> {
 
 /// Ascending numbers, neighbours as ranges: `2-4, 7`.
 fn ranges(numbers: &[usize]) -> String {
-    let runs = numbers.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some((run.first()?, run.last()?)));
+    let runs =
+        numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).filter_map(|run| Some((run.first()?, run.last()?)));
     let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
     runs.map(text).collect::<Vec<String>>().join(", ")
 }

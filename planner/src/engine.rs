@@ -7,6 +7,7 @@ pub mod tract;
 use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
+use crate::lowering;
 use crate::onnx::{Model, build, type_name};
 use crate::surgery::POSITIONS;
 
@@ -132,7 +133,17 @@ fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<Input> {
     let fed = [DataType::Int64, DataType::Int32, DataType::Float, DataType::Bool];
     match (role, dtype.filter(|dtype| fed.contains(dtype))) {
         (Some(role), Some(dtype)) => Ok(Input { name: name.into(), role, dtype }),
-        _ => Err(Error::Input { path: model.path().into(), input: name.into(), shape: describe(input) }),
+        _ => Err(refused(model, input)),
+    }
+}
+
+/// An input stays where the fused node that reads it could not be written out: then that is what to say.
+fn refused(model: &Model, input: &ValueInfoProto) -> Error {
+    let path = model.path().into();
+    let readers = model.graph().node.iter().filter(|node| node.input.contains(&input.name));
+    match readers.filter_map(|node| Some((node, lowering::unsupported(node)?))).next() {
+        Some((node, setting)) => Error::Fused { path, node: node.name.clone(), op: node.op_type.clone(), setting },
+        None => Error::Input { path, input: input.name.clone(), shape: describe(input) },
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Error {
     #[error("{}: --latent-spaces: {reason}; {candidates}", path.display())]
     NamedSpace { path: PathBuf, reason: String, candidates: String },
     /// The graph wants an input that nobody gives it.
-    #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it (no key-value cache)", path.display())]
+    #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it", path.display())]
     Input { path: PathBuf, input: String, shape: String },
     /// Weights in a precision that engines do not compute in everywhere.
     #[error("{}: tensor `{tensor}` is bfloat16; export the model in f32 or f16", path.display())]
@@ -54,6 +54,12 @@ pub enum Error {
     #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
     OtherModel { path: PathBuf, folder: PathBuf, reason: String },
     /// An engine could not compile or run the graph.
+    #[error("{}: {engine} cannot run it: {reason}; try --engine {other}, or another export", path.display())]
+    Graph { path: PathBuf, engine: &'static str, reason: String, other: &'static str },
+    /// A fused node that is set in a way that is neither written out nor safe to run as it is.
+    #[error("{}: node `{node}` ({op}) has {setting}, which is not supported; export with PyTorch or Optimum", path.display())]
+    Fused { path: PathBuf, node: String, op: String, setting: String },
+    /// An engine cannot be used, or gave something else than was asked for.
     #[error("{engine}: {reason}")]
     Engine { engine: &'static str, reason: String },
     /// No ONNX Runtime library could be loaded.

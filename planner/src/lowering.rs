@@ -68,6 +68,14 @@ fn replace(writer: &mut Writer, node: &NodeProto) -> bool {
     replaced.is_some()
 }
 
+/// What a fused node has that is not written out; `None` where it is written out, or no such node.
+pub fn unsupported(node: &NodeProto) -> Option<String> {
+    match node.op_type.as_str() {
+        "GroupQueryAttention" => attention::unsupported(node),
+        _ => None,
+    }
+}
+
 /// A node's input, if it is given.
 fn input(node: &NodeProto, place: usize) -> Option<&str> {
     node.input.get(place).map(String::as_str).filter(|name| !name.is_empty())

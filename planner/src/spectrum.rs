@@ -36,8 +36,8 @@ pub fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Res
         // Of equals the one nearer to the output goes first: a gradient reaches it for less.
         ranked.reverse();
         ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        // As the tool does it, rounded down.
-        let best = ((linears.len() as f64 * share) as usize).max(1);
+        // As the tool does it, rounded down; but 0.58 of 50 is 29, though not in floating point.
+        let best = ((linears.len() as f64 * share + 1e-9) as usize).max(1);
         for (_, linear) in ranked.into_iter().take(best) {
             chosen.extend(linear.tensors().map(|spec| spec.name.as_str()));
         }
@@ -65,13 +65,16 @@ fn singular_values(folder: &ModelFolder, linear: &LinearSpec) -> Result<Vec<f64>
     Ok(eigenvalues.iter().rev().map(|value| value.max(0.0).sqrt()).collect())
 }
 
-/// Signal over noise over the largest singular value; infinite where nothing is noise.
+/// Signal over noise over the largest singular value; infinite where nothing is noise, 0 where nothing is there.
 fn standing_out(singular: &[f64], linear: &LinearSpec) -> f64 {
     let sigma = (quantile(singular, 0.25) - quantile(singular, 0.75)) / QUARTILES_APART;
     let (small, large) = (linear.inputs.min(linear.outputs) as f64, linear.inputs.max(linear.outputs) as f64);
     let edge = sigma * (1.0 + (small / large).sqrt());
     let sum = |signal: bool| singular.iter().filter(|&&value| (value > edge) == signal).sum::<f64>();
     let largest = singular.first().copied().unwrap_or_default();
+    if largest == 0.0 {
+        return 0.0;
+    }
     if sum(false) > 0.0 { sum(true) / sum(false) / largest } else { f64::INFINITY }
 }
 

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use frostline_schemas::digest::{Digest, Hasher};
 use frostline_schemas::files;
 use frostline_schemas::folder::ModelIdentity;
 use frostline_schemas::plan::{DataIdentity, EngineUsed, OnnxIdentity};
@@ -73,6 +74,8 @@ struct Header {
     version: u64,
     shard: Shard,
     origin: Origin,
+    /// Of the examples' indices and their deviations, as they lie in the file.
+    content: Digest,
 }
 
 /// Traces that cannot be used.
@@ -120,12 +123,13 @@ impl ShardTraces {
 
     /// The file's bytes, always the same for the same traces.
     fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let header = Header { version: VERSION, shard: self.shard, origin: self.origin.clone() };
-        // One key alone, as the library writes several in any order.
-        let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
         let deviations = self.traces.iter().flat_map(|(_, trace)| trace).flat_map(|d| d.to_le_bytes());
         let deviations: Vec<u8> = deviations.collect();
         let examples: Vec<u8> = self.traces.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
+        let content = content(&examples, &deviations);
+        let header = Header { version: VERSION, shard: self.shard, origin: self.origin.clone(), content };
+        // One key alone, as the library writes several in any order.
+        let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
         let rows = self.traces.len();
         let shape = vec![rows, self.origin.spaces()];
         let tensors = [
@@ -146,12 +150,15 @@ impl ShardTraces {
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<ShardTraces, TracesError> {
         let not_traces = |reason: String| TracesError::NotTraces { path: path.into(), reason };
         let file = SafeTensors::deserialize(bytes).map_err(|error| not_traces(error.to_string()))?;
-        let Header { shard, origin, .. } = header(path, bytes)?;
+        let Header { shard, origin, content: stated, .. } = header(path, bytes)?;
         let bad = |reason: String| TracesError::Content { path: path.into(), shard, reason };
         let rows = file.tensor(EXAMPLES).map_or(0, |view| view.shape().iter().product());
         let width = origin.spaces();
         let examples = tensor(&file, EXAMPLES, Dtype::I64, &[rows]).map_err(bad)?;
         let deviations = tensor(&file, DEVIATIONS, Dtype::F64, &[rows, width]).map_err(bad)?;
+        if content(examples.as_flattened(), deviations.as_flattened()) != stated {
+            return Err(bad("its numbers have changed since it was written".into()));
+        }
         let mut traces = Vec::with_capacity(rows);
         for (&index, row) in examples.iter().zip(deviations.chunks_exact(width)) {
             let index = i64::from_le_bytes(index);
@@ -164,6 +171,13 @@ impl ShardTraces {
         }
         Ok(ShardTraces { origin, shard, traces })
     }
+}
+
+fn content(examples: &[u8], deviations: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update_framed(examples);
+    hasher.update_framed(deviations);
+    hasher.finish()
 }
 
 fn header(path: &Path, bytes: &[u8]) -> Result<Header, TracesError> {

@@ -252,8 +252,11 @@ fn another_number_of_examples() {
 
 #[test]
 fn another_sample() {
-    let said = Desk::new("llama").said_of_changed(|part| part.origin.data.tokens += 1);
+    let desk = Desk::new("llama");
+    let said = desk.said_of_changed(|part| part.origin.data.sample = Digest::of(b"another"));
     assert!(said.contains("a sample of digest"), "{said}");
+    let said = desk.said_of_changed(|part| part.origin.data.tokens += 1);
+    assert!(said.contains("tokens in the sample 2999, the plan is to be made with 2998"), "{said}");
 }
 
 #[test]

@@ -19,6 +19,12 @@ pub enum Error {
          plan for these"
     )]
     Shallow { own: usize, all: usize, deepest: usize, planned: usize },
+    /// Of rows with frost lines of their own a run takes none that reaches the deepest layer to train.
+    #[error(
+        "in {steps} steps no row goes below frost line {deepest}, and the plan trains from {planned} up: layers between \
+         would stay as they are; train for more steps, or give another seed"
+    )]
+    Unreached { steps: u64, deepest: usize, planned: usize },
     /// A tensor operation failed: memory ran out, or a device refused.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),

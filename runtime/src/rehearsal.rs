@@ -17,11 +17,11 @@ const TIMED: u64 = 2;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rehearsal {
     pub start: Start,
-    /// Of a step with about the mean number of tokens, without a cache.
+    /// Of a step with about the mean work, without a cache.
     pub step_seconds: f64,
     /// The part of it that goes where the state at the frost line comes from a cache.
     pub prefix_seconds: f64,
-    /// Tokens of the largest step.
+    /// Tokens of the step that keeps the most in memory.
     pub largest_tokens: usize,
     /// The largest resident memory of this process, the largest step included, in bytes; where the system tells.
     pub peak_bytes: Option<u64>,
@@ -47,6 +47,7 @@ pub fn rehearse(
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings, examples);
+        trainer.check_reach(examples)?;
         let start = trainer.start()?;
         let (largest, usual) = trainer.typical_steps(examples);
         let tokens = |step: &[Prepared]| step.iter().map(|prepared| prepared.batch.tokens.len()).sum();

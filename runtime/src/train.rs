@@ -42,6 +42,21 @@ pub struct Settings {
     pub threads: Option<usize>,
 }
 
+impl Settings {
+    /// On the CPU, on all its cores, without a cache.
+    pub fn new(training: TrainingSettings) -> Settings {
+        Settings {
+            training,
+            device: Device::Cpu,
+            precision: None,
+            recompute: false,
+            cache: None,
+            depths: None,
+            threads: None,
+        }
+    }
+}
+
 /// Hears of training as it goes on. An error stops it.
 pub trait Observer: Send {
     /// Before the first step, when all that could be refused has not been.
@@ -145,6 +160,7 @@ pub fn train(
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {
         let mut trainer = Trainer::new(decoder, parameters, settings, examples);
+        trainer.check_reach(examples)?;
         let start = trainer.start()?;
         let boundary = trainer.boundary(settings.cache.as_ref(), identity, examples, observer)?;
         observer.started(&start)?;
@@ -290,21 +306,46 @@ impl Trainer {
         self.settings.batch_size * self.settings.accumulation
     }
 
-    /// The step with the most tokens, and the one of two hundred that is nearest to the mean.
+    /// Refuses rows with depths of their own of which a run this short takes none that reaches the deepest layer to
+    /// train: it would stay as it is.
+    pub fn check_reach(&self, examples: &[Example]) -> Result<(), Error> {
+        let planned = self.decoder.frost_line();
+        let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
+        let depths = self.rows(examples).take(visits.min(examples.len() as u64) as usize);
+        match depths.into_iter().filter_map(|row| self.depths.get(row)).min() {
+            Some(&deepest) if deepest > planned => {
+                Err(Error::Unreached { steps: self.settings.steps, deepest, planned })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The step that keeps the most, and the one of two hundred whose work is nearest to the mean.
     pub fn typical_steps(&self, examples: &[Example]) -> (Vec<Prepared>, Vec<Prepared>) {
         const USUAL: u64 = 200;
-        let tokens = |step: &[usize]| step.iter().map(|&row| examples[row].tokens.len()).sum::<usize>();
-        let mean =
-            examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
-        let mean = (mean * self.rows_per_step() as f64) as usize;
+        let layers = self.decoder.config().layers.len();
+        let depth = |rows: &[usize]| {
+            let deepest = rows.iter().filter_map(|&row| self.depths.get(row)).min();
+            deepest.copied().unwrap_or(0).max(self.decoder.frost_line())
+        };
+        let tokens = |rows: &[usize]| rows.iter().map(|&row| examples[row].tokens.len()).sum::<usize>();
+        let of_micro_batches = |step: &[usize], count: &dyn Fn(&[usize]) -> usize| -> usize {
+            step.chunks(self.settings.batch_size).map(count).sum()
+        };
+        // A trained layer costs its forward and twice that for gradients, a frozen one the forward alone.
+        let work_of = |rows: &[usize]| tokens(rows) * (3 * layers - 2 * depth(rows));
+        let work = |step: &[usize]| of_micro_batches(step, &work_of);
+        let kept = |step: &[usize]| of_micro_batches(step, &|rows| tokens(rows) * (layers - depth(rows)));
+        let all: usize = (0..examples.len()).map(|row| work_of(&[row])).sum();
+        let mean = (all as f64 / examples.len().max(1) as f64 * self.rows_per_step() as f64) as usize;
         let mut rows = self.rows(examples);
         let (mut largest, mut usual) = (Vec::new(), Vec::new());
         for number in 0..self.settings.steps.min(MAX_LOOKED_AT) {
             let step = rows.take(self.rows_per_step());
-            if number == 0 || (number < USUAL && tokens(&step).abs_diff(mean) < tokens(&usual).abs_diff(mean)) {
+            if number == 0 || (number < USUAL && work(&step).abs_diff(mean) < work(&usual).abs_diff(mean)) {
                 usual = step.clone();
             }
-            if tokens(&step) > tokens(&largest) {
+            if kept(&step) > kept(&largest) {
                 largest = step;
             }
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use common::{Case, FAMILIES, Losses, folder, largest_difference, relative_distance};
+use common::{Case, FAMILIES, Losses, folder, largest_difference, record, relative_distance};
 use frostline_runtime::Error;
 use frostline_runtime::adapters::{initialise, target_names};
 use frostline_runtime::decoder::Decoder;
@@ -19,7 +19,6 @@ use frostline_runtime::scope::Scope;
 use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
 use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::decoder::LinearLayout;
-use frostline_schemas::digest::Digest;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::run::*;
 
@@ -110,7 +109,7 @@ fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
         let out = tempfile::tempdir().unwrap();
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let settings = settings(lora(&case, 3, 5.0));
-        let mut writer = RunWriter::new(&run_folder, record(&settings, &case.folder)).unwrap();
+        let mut writer = RunWriter::new(&run_folder, record(&settings, &case.folder, FROST_LINE)).unwrap();
         writer.started(&Start { frost_line: 2, trained_tensors: 1, trained_parameters: 1, steps: 1 }).unwrap();
         let base_weights = ModelFolder::open(&case.folder).unwrap().weights.digest().unwrap();
         writer.finish(&Trained { decoder, parameters, base_weights }).unwrap();
@@ -310,7 +309,7 @@ fn run(case: &Case, settings: &Settings, out: &Path, observer: &mut dyn Observer
     let model = ModelFolder::open(&case.folder).unwrap();
     let identity = model.identity().unwrap();
     let scope = scope(case, &settings.training.method);
-    let mut writer = RunWriter::new(out, record(settings, &case.folder)).unwrap();
+    let mut writer = RunWriter::new(out, record(settings, &case.folder, FROST_LINE)).unwrap();
     let mut both = (&mut writer, observer);
     let trained = train::train(model, &identity, scope, &case.examples(), settings, &mut both).unwrap();
     writer.finish(&trained).unwrap();
@@ -318,43 +317,9 @@ fn run(case: &Case, settings: &Settings, out: &Path, observer: &mut dyn Observer
 }
 
 fn settings(method: Method) -> Settings {
-    let training = TrainingSettings {
-        method,
-        steps: 20,
-        batch_size: 3,
-        accumulation: 1,
-        learning_rate: 1e-2,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
-        weight_decay: 0.0,
-        gradient_clip: None,
-        max_length: 32,
-        order: Order::File,
-        seed: 3,
-    };
-    Settings {
-        training,
-        device: Device::Cpu,
-        precision: None,
-        recompute: false,
-        cache: None,
-        depths: None,
-        threads: Some(2),
-    }
-}
-
-fn record(settings: &Settings, model: &Path) -> RunRecord {
-    let config = ModelFolder::open(model).unwrap().config;
-    let scope = Scope::above(&config, FROST_LINE).unwrap().by(&config, &settings.training.method).unwrap();
-    RunRecord {
-        version: VERSION,
-        plan: Digest::of(b"a plan"),
-        frost_line: FROST_LINE,
-        trained_parameters: scope.parameters(&config),
-        model: ModelFolder::open(model).unwrap().identity().unwrap(),
-        model_folder: model.into(),
-        data: Digest::of(b"data"),
-        examples: 3,
-        training: settings.training.clone(),
-    }
+    let mut settings = common::settings(20, 3, 1);
+    settings.training.method = method;
+    settings.training.gradient_clip = None;
+    settings.training.order = Order::File;
+    settings
 }

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use candle_core::{Device as TensorDevice, Tensor};
-use common::{Case, Losses, folder, largest_difference};
+use common::{Case, Losses, folder, largest_difference, record, settings};
 use frostline_runtime::Error;
 use frostline_runtime::batches::Batch;
 use frostline_runtime::boundary::{CacheSettings, Using};
@@ -25,32 +25,6 @@ use frostline_schemas::folder::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::*;
 use frostline_schemas::weights::{Dtype, Weights};
 
-fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
-    let training = TrainingSettings {
-        method: Method::Full,
-        steps,
-        batch_size,
-        accumulation,
-        learning_rate: 1e-2,
-        schedule: Schedule::Constant,
-        warmup_steps: 0,
-        weight_decay: 0.0,
-        gradient_clip: Some(1.0),
-        max_length: 32,
-        order: Order::Shuffle,
-        seed: 3,
-    };
-    Settings {
-        training,
-        device: Device::Cpu,
-        precision: None,
-        recompute: false,
-        cache: None,
-        depths: None,
-        threads: Some(2),
-    }
-}
-
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, frost_line).unwrap());
@@ -61,27 +35,13 @@ fn identity(model: &Path) -> ModelIdentity {
     ModelFolder::open(model).unwrap().identity().unwrap()
 }
 
-fn record(settings: &Settings, model: &Path) -> RunRecord {
-    RunRecord {
-        version: VERSION,
-        plan: Digest::of(b"a plan"),
-        frost_line: 2,
-        trained_parameters: 1,
-        model: identity(model),
-        model_folder: model.into(),
-        data: Digest::of(b"data"),
-        examples: 3,
-        training: settings.training.clone(),
-    }
-}
-
 /// Trains above frost line 2 and leaves a run in `out`.
 fn run(model: &Path, out: &Path) -> Trained {
     run_with(&settings(5, 2, 1), model, out)
 }
 
 fn run_with(settings: &Settings, model: &Path, out: &Path) -> Trained {
-    let mut writer = RunWriter::new(out, record(settings, model)).unwrap();
+    let mut writer = RunWriter::new(out, record(settings, model, 2)).unwrap();
     let trained = train(model, 2, settings, &mut writer).unwrap();
     writer.finish(&trained).unwrap();
     trained
@@ -440,7 +400,7 @@ fn what_lies_beside_the_weights_is_copied_once_and_runs_are_not() {
 #[test]
 fn a_run_that_did_not_end_is_told_apart() {
     let out = tempfile::tempdir().unwrap();
-    let mut writer = RunWriter::new(out.path(), record(&settings(5, 2, 1), &folder("llama"))).unwrap();
+    let mut writer = RunWriter::new(out.path(), record(&settings(5, 2, 1), &folder("llama"), 2)).unwrap();
     writer.started(&Start { frost_line: 2, trained_tensors: 18, trained_parameters: 100, steps: 5 }).unwrap();
     let Err(error) = Run::open(out.path()) else { panic!("opened a run without weights") };
     assert!(error.to_string().contains("training has not ended"), "{error}");
@@ -481,7 +441,7 @@ fn weights_that_the_last_step_made_infinite_are_not_written() {
     let out = tempfile::tempdir().unwrap();
     let mut settings = settings(1, 3, 1);
     settings.training.learning_rate = 1e39;
-    let mut writer = RunWriter::new(out.path(), record(&settings, &folder("llama"))).unwrap();
+    let mut writer = RunWriter::new(out.path(), record(&settings, &folder("llama"), 2)).unwrap();
     let error = train(&folder("llama"), 2, &settings, &mut writer).err().unwrap();
     let Error::Diverged { names } = &error else { panic!("{error}") };
     assert!(names.contains(&"model.norm.weight".to_owned()), "{error}");

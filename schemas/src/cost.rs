@@ -113,8 +113,8 @@ fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, tensors: &[S
     let trained: u64 = elements(config.tensors().into_iter().filter(|spec| is_trained(spec)));
     let all: u64 = elements(config.tensors());
     let prefix: u64 = below.iter().map(|layer| elements(layer.tensors())).sum();
-    // A tied embedding is still needed as the head; a trained one is read with a cache as without.
-    let embeddings = if is_trained(&config.embedding) {
+    // A tied embedding is still needed as the head; where one is trained, both are read with a cache as without.
+    let embeddings = if is_trained(&config.embedding) || config.position_embedding.as_ref().is_some_and(is_trained) {
         0
     } else {
         elements(&config.position_embedding) + if config.tied() { 0 } else { config.embedding.elements() }

@@ -107,8 +107,13 @@ pub fn read_at_most(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > cap { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
-/// Memory-maps a file to be read.
+/// Memory-maps a file to be read. A folder, a pipe or a device is `InvalidInput`, before it is opened: a pipe would wait.
 pub fn map(path: &Path) -> io::Result<memmap2::Mmap> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        let what = if found.is_dir() { "is a folder, not a file" } else { "is no regular file" };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
     map_file(&File::open(path)?)
 }
 
@@ -185,6 +190,15 @@ mod tests {
         let error = read_at_most(file.path(), 3).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert_eq!(error.to_string(), "4 bytes are more than the 3 that are read here");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(map(folder.path()).unwrap_err().to_string(), "is a folder, not a file");
+        #[cfg(unix)]
+        assert_eq!(map(Path::new("/dev/null")).unwrap_err().to_string(), "is no regular file");
+        assert_eq!(map(&folder.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[cfg(target_os = "linux")]

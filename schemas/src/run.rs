@@ -70,6 +70,26 @@ pub struct TrainingSettings {
     pub seed: u64,
 }
 
+impl TrainingSettings {
+    /// What is done for so many steps where nothing else is asked for.
+    pub fn of_steps(steps: u64) -> TrainingSettings {
+        TrainingSettings {
+            method: Method::Full,
+            steps,
+            batch_size: 16,
+            accumulation: 1,
+            learning_rate: 2e-5,
+            schedule: Schedule::Linear,
+            warmup_steps: 10,
+            weight_decay: 0.0,
+            gradient_clip: Some(1.0),
+            max_length: 512,
+            order: Order::Shuffle,
+            seed: 0,
+        }
+    }
+}
+
 /// What of the planned layers is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]

@@ -1,13 +1,13 @@
 //! `frostline compare`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use frostline_planner::Strategy;
 use frostline_runtime::job::{Files, Job};
 use frostline_runtime::train::Settings;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{Method, Order, Schedule, TrainingSettings};
+use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
 use super::plan::{Drawn, engine};
@@ -76,7 +76,7 @@ fn file_name(number: usize, strategy: &Strategy) -> String {
 }
 
 fn free(path: PathBuf) -> anyhow::Result<PathBuf> {
-    super::plan::refuse_to_write_over(Path::new(&path)).map(|()| path)
+    super::plan::refuse_to_write_over(&path).map(|()| path)
 }
 
 fn planning(arguments: &CompareArguments, strategy: &Strategy) -> anyhow::Result<frostline_planner::Settings> {
@@ -96,26 +96,12 @@ fn planning(arguments: &CompareArguments, strategy: &Strategy) -> anyhow::Result
 /// What `frostline train` does where nothing is said, without a cache of states: the strategies' steps shall cost what
 /// they cost.
 fn training(arguments: &CompareArguments) -> Settings {
-    Settings {
-        training: TrainingSettings {
-            method: Method::Full,
-            steps: arguments.steps,
-            batch_size: arguments.batch_size,
-            accumulation: 1,
-            learning_rate: arguments.learning_rate,
-            schedule: Schedule::Linear,
-            warmup_steps: 10,
-            weight_decay: 0.0,
-            gradient_clip: Some(1.0),
-            max_length: arguments.max_length,
-            order: Order::Shuffle,
-            seed: arguments.seed,
-        },
-        device: arguments.compute.device,
-        precision: None,
-        recompute: false,
-        cache: None,
-        depths: None,
-        threads: arguments.compute.threads,
-    }
+    let training = TrainingSettings {
+        batch_size: arguments.batch_size,
+        learning_rate: arguments.learning_rate,
+        max_length: arguments.max_length,
+        seed: arguments.seed,
+        ..TrainingSettings::of_steps(arguments.steps)
+    };
+    Settings { device: arguments.compute.device, threads: arguments.compute.threads, ..Settings::new(training) }
 }

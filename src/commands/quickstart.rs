@@ -8,9 +8,8 @@ use anyhow::anyhow;
 use frostline_planner::{Silent, Strategy};
 use frostline_runtime::job::Files;
 use frostline_runtime::train::Settings;
-use frostline_schemas::device::Device;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{Method, Order, Schedule, TrainingSettings};
+use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
 use super::plan::Drawn;
@@ -30,7 +29,6 @@ const FILES: [(&str, &[u8]); 7] = [
     ("test.jsonl", include_bytes!("../../examples/quickstart/test.jsonl")),
 ];
 const MAX_LENGTH: usize = 64;
-const BATCH: usize = 16;
 const STEPS: u64 = 150;
 const LEARNING_RATE: f64 = 3e-3;
 
@@ -83,28 +81,11 @@ fn plan_settings(folder: &Path, strategy: Strategy) -> frostline_planner::Settin
 }
 
 fn training() -> Settings {
-    Settings {
-        training: TrainingSettings {
-            method: Method::Full,
-            steps: STEPS,
-            batch_size: BATCH,
-            accumulation: 1,
-            learning_rate: LEARNING_RATE,
-            schedule: Schedule::Linear,
-            warmup_steps: 10,
-            weight_decay: 0.0,
-            gradient_clip: Some(1.0),
-            max_length: MAX_LENGTH,
-            order: Order::Shuffle,
-            seed: 0,
-        },
-        device: Device::Cpu,
-        precision: None,
-        recompute: false,
-        cache: None,
-        depths: None,
-        threads: None,
-    }
+    Settings::new(TrainingSettings {
+        learning_rate: LEARNING_RATE,
+        max_length: MAX_LENGTH,
+        ..TrainingSettings::of_steps(STEPS)
+    })
 }
 
 fn render(plan: &Plan, planning: f64, rows: &[Row], kept: Option<&Path>) -> Result<String, std::fmt::Error> {

@@ -3,7 +3,7 @@
 //! The edited graph is handed over as bytes; external data files are mapped by ONNX Runtime itself from the model's
 //! folder. A provider that does not load is an error, never a silent fall to the CPU.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use frostline_schemas::device::Device;
 use ort::ep;
@@ -21,6 +21,10 @@ use crate::surgery::TRACES;
 const NAME: &str = "ort";
 /// Where ONNX Runtime looks for the data files of a model that it gets as bytes.
 const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+const NO_PREPACKING: &str = "session.disable_prepacking";
+/// From so many batches on weights are packed when they are loaded. ONNX Runtime does it on one thread and in fresh
+/// memory, which takes as long as packing them anew, on all threads, for some 10 to 20 batches (benches/RESULTS.md).
+const PREPACKED_FROM: usize = 16;
 
 /// A session of ONNX Runtime.
 pub struct Ort {
@@ -28,22 +32,31 @@ pub struct Ort {
     inputs: Vec<Input>,
     version: String,
     device: Device,
+    /// The export, for messages.
+    path: PathBuf,
 }
 
 impl Ort {
     /// Takes an edited graph; `ids` is the input that holds token ids. `library`: where the library is, else it is looked
-    /// for. It gets as many threads as the rayon pool has that it is called in.
-    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
+    /// for; `batches`: how many will be run, about. It gets as many threads as the rayon pool has that it is called in.
+    ///
+    /// # Errors
+    /// [`Error::NoOrt`] where no library is found, [`Error::Input`] for an input that nobody can feed, and what ONNX
+    /// Runtime says where it takes neither the graph nor the device.
+    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device, batches: usize) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;
         let bytes = model.proto().encode_to_vec();
-        let session = builder(&library, device, &folder)?.commit_from_memory(&bytes).map_err(failed)?;
-        Ok(Ort { session, inputs, version: library.version, device })
+        let prepacked = batches >= PREPACKED_FROM;
+        tracing::debug!(batches, prepacked, "loading");
+        let refused = |error: ort::Error| refused(model.path(), error);
+        let session = builder(&library, device, &folder, prepacked)?.commit_from_memory(&bytes).map_err(refused)?;
+        Ok(Ort { session, inputs, version: library.version, device, path: model.path().into() })
     }
 }
 
-fn builder(library: &Library, device: Device, folder: &Path) -> Result<SessionBuilder> {
+fn builder(library: &Library, device: Device, folder: &Path, prepacked: bool) -> Result<SessionBuilder> {
     let folder = folder.to_str().ok_or_else(|| failed(format!("{}: not a path in UTF-8", folder.display())))?;
     let provider = match device {
         Device::Cpu => ep::CPU::default().build(),
@@ -57,6 +70,8 @@ fn builder(library: &Library, device: Device, folder: &Path) -> Result<SessionBu
         .with_intra_threads(rayon::current_num_threads())
         .map_err(recoverable)?
         .with_config_entry(DATA_FOLDER, folder)
+        .map_err(recoverable)?
+        .with_config_entry(NO_PREPACKING, if prepacked { "0" } else { "1" })
         .map_err(recoverable)?
         .with_execution_providers([provider.error_on_failure()])
         .map_err(recoverable)
@@ -78,6 +93,10 @@ fn cuda(_: u16) -> Result<ep::ExecutionProviderDispatch> {
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::Engine { engine: NAME, reason: error.to_string() }
+}
+
+fn refused(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::Graph { path: path.into(), engine: NAME, reason: error.to_string(), other: "tract" }
 }
 
 impl Engine for Ort {
@@ -102,7 +121,7 @@ impl Engine for Ort {
             for input in &self.inputs {
                 fed.push((&input.name, value(input, shape, batch).map_err(failed)?));
             }
-            let outputs = self.session.run(fed).map_err(failed)?;
+            let outputs = self.session.run(fed).map_err(|error| refused(&self.path, error))?;
             let output = outputs.get(TRACES).ok_or_else(|| failed(format!("no output `{TRACES}`")))?;
             let (dims, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
             let dims: Vec<usize> = dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();

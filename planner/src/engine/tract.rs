@@ -4,9 +4,11 @@
 //! use, dropped when that shape is done. Weights are read from the memory maps for each: tract repacks them for its matrix
 //! products, and a copy kept for the next shape would lie beside the packed one all the while.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Once};
 
 use rayon::prelude::*;
 use tract_onnx::pb::{self, tensor_proto::DataType};
@@ -35,6 +37,9 @@ pub struct Tract {
 impl Tract {
     /// Takes an edited graph; `ids` is the input that holds token ids. It runs on the threads of the rayon pool that it
     /// is called in.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an input that nobody can feed.
     pub fn new(model: Model, ids: &str) -> Result<Tract> {
         let inputs = inputs(&model, ids)?;
         let graph = model.graph();
@@ -63,7 +68,7 @@ impl Tract {
         let started = std::time::Instant::now();
         let weights: HashMap<&str, &pb::TensorProto> =
             self.model.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        let graph = guard("compiling", || {
+        let graph = self.guard("compiling", || {
             let framework = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
             let parsed = framework.parse(&self.proto, None)?;
             let mut graph = parsed.model;
@@ -89,7 +94,7 @@ impl Tract {
     }
 
     fn run_one(&self, graph: &Arc<Runnable>, shape: Shape, batch: &Batch) -> Result<Traces> {
-        guard("running", || {
+        self.guard("running", || {
             let values: TractResult<TVec<TValue>> =
                 self.inputs.iter().map(|input| value(input, shape, batch)).collect();
             let outputs = graph.run(values?)?;
@@ -98,6 +103,25 @@ impl Tract {
             Ok((view.shape().to_vec(), view.iter().copied().collect::<Vec<f32>>()))
         })
         .and_then(|(found, values)| Traces::new(NAME, shape, &found, values))
+    }
+}
+
+impl Tract {
+    /// Runs tract's code, whose panics on graphs that it does not know become errors.
+    fn guard<T>(&self, doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
+        hush();
+        let outside = GUARDED.replace(true);
+        let done = catch_unwind(AssertUnwindSafe(work));
+        GUARDED.set(outside);
+        let failed = |error: String| failed(self.model.path(), doing, error);
+        match done {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(failed(format!("{error:#}"))),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                Err(failed(text.unwrap_or("it panicked").to_owned()))
+            }
+        }
     }
 }
 
@@ -130,25 +154,32 @@ impl Engine for Tract {
     }
 }
 
-/// Runs tract's code, whose panics on graphs that it does not know become errors.
-fn guard<T>(doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(doing, format!("{error:#}"))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(failed(doing, text.unwrap_or("it panicked")))
-        }
-    }
+thread_local! {
+    /// Whether a panic on this thread becomes an error, and so need not be printed.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-fn failed(doing: &str, error: impl std::fmt::Display) -> Error {
-    Error::Engine { engine: NAME, reason: format!("{doing} the graph: {error}; try --engine ort") }
+/// Keeps panics that become errors off stderr; all others go on to the hook that was there.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                print(panic);
+            }
+        }));
+    });
+}
+
+fn failed(path: &Path, doing: &str, error: impl std::fmt::Display) -> Error {
+    Error::Graph { path: path.into(), engine: NAME, reason: format!("{doing}: {error}"), other: "ort" }
 }
 
 fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
     let view = model.tensor(proto)?;
-    let unsupported = || failed("loading", format!("tensor `{}` is {}", proto.name, type_name(proto.data_type)));
+    let failed = |reason: String| failed(model.path(), "loading", reason);
+    let unsupported = || failed(format!("tensor `{}` is {}", proto.name, type_name(proto.data_type)));
     let dtype = match view.dtype {
         DataType::Float => f32::datum_type(),
         DataType::Double => f64::datum_type(),
@@ -163,7 +194,7 @@ fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
         DataType::Uint8 => u8::datum_type(),
         DataType::Bool => {
             let values: Vec<bool> = view.bytes.iter().map(|&byte| byte != 0).collect();
-            return Tensor::from_shape(&view.shape, &values).map_err(|error| failed("loading", error));
+            return Tensor::from_shape(&view.shape, &values).map_err(|error| failed(error.to_string()));
         }
         _ => return Err(unsupported()),
     };
@@ -171,7 +202,7 @@ fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
     // values of these types.
     let tensor = unsafe { Tensor::from_raw_dt(dtype, &view.shape, &view.bytes) };
     model.release(proto, view.bytes.len());
-    tensor.map_err(|error| failed("loading", error))
+    tensor.map_err(|error| failed(error.to_string()))
 }
 
 fn datum_type(dtype: DataType) -> DatumType {

@@ -37,10 +37,53 @@ pub fn described(node: &NodeProto) -> Option<FusedAttention> {
         output,
         heads: heads("num_heads"),
         kv_heads: heads("kv_num_heads"),
-        scale: Some(float(node, "scale", 0.0)).filter(|&scale| scale != 0.0),
-        softcap: Some(float(node, "softcap", 0.0)).filter(|&softcap| softcap != 0.0),
+        scale: given(node, "scale"),
+        softcap: given(node, "softcap"),
         window: window(node).and_then(|window| usize::try_from(window).ok()),
     })
+}
+
+/// A factor; 0 is for one that is not given.
+fn given(node: &NodeProto, name: &str) -> Option<f32> {
+    Some(float(node, name, 0.0)).filter(|&value| value != 0.0)
+}
+
+/// The most heads that are written out.
+const MAX_HEADS: i64 = 1 << 16;
+
+/// What of a node's settings is not written out here; `None` where all is.
+pub fn unsupported(node: &NodeProto) -> Option<String> {
+    let named = [
+        (10, "an attention bias"),
+        (11, "a head sink"),
+        (12, "a quantised cache"),
+        (13, "a quantised cache"),
+        (16, "an input more than is known"),
+    ];
+    if let Some((_, what)) = named.into_iter().find(|&(place, _)| input(node, place).is_some()) {
+        return Some(what.into());
+    }
+    let said = |name: &str, off: &[i64]| {
+        let found = integer(node, name, off[0]);
+        (!off.contains(&found)).then(|| format!("{name} {found}"))
+    };
+    let flags = [("rotary_interleaved", &[0][..]), ("kv_cache_bit_width", &[0]), ("smooth_softmax", &[0, -1])];
+    if let Some(flag) = flags.into_iter().find_map(|(name, off)| said(name, off)) {
+        return Some(flag);
+    }
+    let (heads, kv_heads) = (integer(node, "num_heads", 0), integer(node, "kv_num_heads", 0));
+    if kv_heads < 1 || !(kv_heads..=MAX_HEADS).contains(&heads) || heads % kv_heads != 0 {
+        return Some(format!("num_heads {heads} with kv_num_heads {kv_heads}"));
+    }
+    let factors = ["scale", "softcap"].into_iter().find(|name| !(0.0..f32::INFINITY).contains(&float(node, name, 0.0)));
+    if let Some(name) = factors {
+        return Some(format!("{name} {}", float(node, name, 0.0)));
+    }
+    if integer(node, "do_rotary", 0) != 0 && (input(node, 7).is_none() || input(node, 8).is_none()) {
+        return Some("do_rotary without its tables of cosines and sines".into());
+    }
+    let norms = [14, 15].map(|place| input(node, place).is_some());
+    (norms[0] != norms[1]).then(|| "a norm of queries or of keys alone".into())
 }
 
 fn window(node: &NodeProto) -> Option<i64> {
@@ -68,25 +111,20 @@ pub fn grouped_query(writer: &mut Writer, node: &NodeProto) -> Option<()> {
 }
 
 impl<'a> Attention<'a> {
-    /// `None` for what is not written out here: biases, sinks, quantised caches, rotations of neighbours.
+    /// `None` for what is [`unsupported`], or of a type that cannot be told.
     fn of(writer: &Writer, node: &'a NodeProto) -> Option<Attention<'a>> {
-        let unknown = (10..14).any(|place| input(node, place).is_some());
-        let flags = ["rotary_interleaved", "kv_cache_bit_width"].into_iter().any(|flag| integer(node, flag, 0) != 0);
-        let (heads, kv_heads) = (integer(node, "num_heads", 0), integer(node, "kv_num_heads", 0));
-        let smooth = integer(node, "smooth_softmax", 0) == 1;
-        if unknown || flags || smooth || kv_heads < 1 || heads < kv_heads || heads % kv_heads != 0 {
+        if unsupported(node).is_some() {
             return None;
         }
         let rotary = match integer(node, "do_rotary", 0) {
             0 => None,
             _ => Some((input(node, 7)?, input(node, 8)?)),
         };
-        let above_zero = |name: &str| Some(float(node, name, 0.0)).filter(|&value| value > 0.0);
         Some(Attention {
-            heads,
-            kv_heads,
-            scale: above_zero("scale"),
-            softcap: above_zero("softcap"),
+            heads: integer(node, "num_heads", 0),
+            kv_heads: integer(node, "kv_num_heads", 0),
+            scale: given(node, "scale"),
+            softcap: given(node, "softcap"),
             window: window(node),
             rotary,
             norms: input(node, 14).zip(input(node, 15)),

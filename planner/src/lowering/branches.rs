@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 /// The input that chooses between the branches.
 const USE_CACHE: &str = "use_cache_branch";
 
-/// Puts the branch without a past in the place of each such `If`, and drops the input. Names inside a branch are none of
+/// Puts the branch without a past in the place of each such `If`, and drops the input once nothing reads it any more. Names inside a branch are none of
 /// the graph outside, so they can stay; only the branch's outputs take the names of the `If`'s.
 pub fn inline(mut graph: GraphProto) -> GraphProto {
     if !graph.input.iter().any(|input| input.name == USE_CACHE) {
@@ -19,7 +19,9 @@ pub fn inline(mut graph: GraphProto) -> GraphProto {
             None => graph.node.push(node),
         }
     }
-    graph.input.retain(|input| input.name != USE_CACHE);
+    if !graph.node.iter().any(|node| node.input.iter().any(|name| name == USE_CACHE)) {
+        graph.input.retain(|input| input.name != USE_CACHE);
+    }
     graph
 }
 

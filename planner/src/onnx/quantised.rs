@@ -1,13 +1,14 @@
 //! Matrices of a few bits for each weight, as ONNX Runtime's `MatMulNBits` and `GatherBlockQuantized` read them.
 //!
 //! Rows are cut into blocks; a block has one scale, and one zero point if the matrix is asymmetric. A weight is
-//! `(q − zero) · scale`, with q packed from the low bits of each byte up.
+//! `(q − zero) · scale`, with q packed from the low bits of each byte up. Where nothing else is given, zero is the middle
+//! of the range for packed bytes, and 0 for tensors of ONNX's own types of four bits.
 
 use std::borrow::Cow;
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use super::{Index, Model};
+use super::{Index, Model, type_name};
 use crate::error::{Error, Result};
 
 /// The largest block that is read, in weights; ONNX Runtime makes them of 16 to 256.
@@ -24,6 +25,48 @@ pub struct QuantisedMatrix<'a> {
     pub bits: usize,
     /// Weights to a block.
     block: usize,
+    coding: Coding,
+}
+
+/// What packed bits stand for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    /// Bytes, of which each holds several numbers from 0 up; each row begins a new byte.
+    Bytes,
+    /// ONNX's uint4: from 0 up, two to a byte wherever rows begin.
+    Unsigned,
+    /// ONNX's int4: −8 to 7, packed likewise.
+    Signed,
+}
+
+impl Coding {
+    fn of(tensor: &TensorProto) -> Option<Coding> {
+        match DataType::try_from(tensor.data_type).ok()? {
+            DataType::Uint8 => Some(Coding::Bytes),
+            DataType::Uint4 => Some(Coding::Unsigned),
+            DataType::Int4 => Some(Coding::Signed),
+            _ => None,
+        }
+    }
+
+    /// The zero point where none is given.
+    fn zero(self, bits: usize) -> f32 {
+        match self {
+            Coding::Bytes => (1 << (bits - 1)) as f32,
+            Coding::Unsigned | Coding::Signed => 0.0,
+        }
+    }
+
+    /// The numbers packed in `bytes` from the `first` on.
+    fn unpack(self, bytes: &[u8], first: usize, bits: usize, out: &mut [f32]) {
+        let (of_byte, mask) = (8 / bits, u8::MAX >> (8 - bits));
+        for (place, value) in (first..).zip(out) {
+            let number = (bytes[place / of_byte] >> (place % of_byte * bits)) & mask;
+            // The highest bit of a signed number counts down.
+            let below = if self == Coding::Signed && number > mask / 2 { f32::from(mask) + 1.0 } else { 0.0 };
+            *value = f32::from(number) - below;
+        }
+    }
 }
 
 impl<'a> QuantisedMatrix<'a> {
@@ -44,14 +87,17 @@ impl<'a> QuantisedMatrix<'a> {
                 let (packed, scales) = (constant(0)?, constant(2)?);
                 let elements = packed.dims.iter().try_fold(1, |product: i64, &n| product.checked_mul(n))?;
                 let rows = usize::try_from(*packed.dims.first()?).ok()?;
-                let of_byte = if packed.data_type == DataType::Uint8 as i32 { 8 / bits } else { 1 };
+                let of_byte = if Coding::of(packed)? == Coding::Bytes { 8 / bits } else { 1 };
                 let columns = usize::try_from(elements).ok()?.checked_div(rows)?.checked_mul(of_byte)?;
                 (packed, scales, constant(3), rows, columns)
             }
             _ => return None,
         };
-        let empty = rows == 0 || columns == 0;
-        (!empty).then_some(QuantisedMatrix { packed, scales, zero_points, rows, columns, bits, block })
+        let coding = Coding::of(packed)?;
+        // Rows of the types of four bits that do not end with a byte would run into each other.
+        let apart = coding == Coding::Bytes || (bits == 4 && columns % 2 == 0);
+        let whole = rows > 0 && columns > 0 && apart;
+        whole.then_some(QuantisedMatrix { packed, scales, zero_points, rows, columns, bits, block, coding })
     }
 
     /// Looks the weights up and checks that there are as many as the sizes call for.
@@ -92,8 +138,8 @@ impl<'a> QuantisedMatrix<'a> {
         scales.read_f32(0, &mut factors);
         let zeros = self.zeros(model, blocks, count)?;
         let row_bytes = packed.len().checked_div(self.rows).unwrap_or(0);
-        let Self { columns, bits, block, .. } = *self;
-        Ok(Quantised { packed, row_bytes, scales: factors, zeros, columns, blocks, bits, block })
+        let Self { columns, bits, block, coding, .. } = *self;
+        Ok(Quantised { packed, row_bytes, scales: factors, zeros, columns, blocks, bits, block, coding })
     }
 
     fn zeros(&self, model: &Model, blocks: usize, count: usize) -> Result<Option<Vec<f32>>> {
@@ -104,13 +150,21 @@ impl<'a> QuantisedMatrix<'a> {
             tensor.read_f32(0, &mut zeros);
             return Ok(Some(zeros));
         }
-        let row_bytes = (blocks * self.bits).div_ceil(8);
-        if tensor.bytes.len() != self.rows.saturating_mul(row_bytes) {
-            let reason = format!("has {} bytes, {} rows of {row_bytes} are needed", tensor.bytes.len(), self.rows);
+        let (row_bytes, expected) = match self.coding {
+            Coding::Bytes => {
+                let row_bytes = (blocks * self.bits).div_ceil(8);
+                (row_bytes, self.rows.saturating_mul(row_bytes))
+            }
+            Coding::Unsigned | Coding::Signed => (0, count.div_ceil(2)),
+        };
+        if tensor.bytes.len() != expected || Coding::of(proto) != Some(self.coding) {
+            let (found, kind) = (tensor.bytes.len(), type_name(proto.data_type));
+            let reason = format!("has {found} bytes of {kind}, {expected} of the packed weights' type are needed");
             return Err(Error::Tensor { path: model.path().into(), tensor: proto.name.clone(), reason });
         }
         for (row, zeros) in zeros.chunks_exact_mut(blocks.max(1)).enumerate() {
-            unpack(&tensor.bytes[row * row_bytes..], self.bits, zeros);
+            let first = if row_bytes == 0 { row * blocks } else { 0 };
+            self.coding.unpack(&tensor.bytes[row * row_bytes..], first, self.bits, zeros);
         }
         Ok(Some(zeros))
     }
@@ -130,13 +184,6 @@ fn unshaped<'a>(index: &Index<'a>, mut tensor: &'a str) -> Option<&'a TensorProt
     }
 }
 
-fn unpack(bytes: &[u8], bits: usize, out: &mut [f32]) {
-    let (of_byte, mask) = (8 / bits, u8::MAX >> (8 - bits));
-    for (place, value) in out.iter_mut().enumerate() {
-        *value = f32::from((bytes[place / of_byte] >> (place % of_byte * bits)) & mask);
-    }
-}
-
 /// A quantised matrix whose weights are there.
 pub struct Quantised<'a> {
     packed: Cow<'a, [u8]>,
@@ -147,6 +194,7 @@ pub struct Quantised<'a> {
     blocks: usize,
     bits: usize,
     block: usize,
+    coding: Coding,
 }
 
 impl Quantised<'_> {
@@ -157,11 +205,11 @@ impl Quantised<'_> {
 
     /// The weights of a row; `out` has as many places as there are columns.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
-        unpack(&self.packed[row * self.row_bytes..], self.bits, &mut out[..self.columns]);
-        let middle = (1 << (self.bits - 1)) as f32;
+        self.coding.unpack(&self.packed[row * self.row_bytes..], 0, self.bits, &mut out[..self.columns]);
+        let otherwise = self.coding.zero(self.bits);
         for (number, values) in out.chunks_mut(self.block).enumerate() {
             let at = row * self.blocks + number;
-            let zero = self.zeros.as_ref().map_or(middle, |zeros| zeros[at]);
+            let zero = self.zeros.as_ref().map_or(otherwise, |zeros| zeros[at]);
             values.iter_mut().for_each(|value| *value = (*value - zero) * self.scales[at]);
         }
     }
@@ -181,4 +229,31 @@ const OTHERS: [&str; 7] = [
 /// The first operator of a graph that multiplies with weights quantised in another way.
 pub fn other_kind<'a>(index: &Index<'a>) -> Option<&'a str> {
     index.graph.node.iter().map(|node| node.op_type.as_str()).find(|op| OTHERS.contains(op))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unpacked(coding: Coding, bytes: &[u8], first: usize, bits: usize, count: usize) -> Vec<f32> {
+        let mut out = vec![0.0; count];
+        coding.unpack(bytes, first, bits, &mut out);
+        out
+    }
+
+    #[test]
+    fn packed_numbers_are_read_from_the_low_bits_up() {
+        assert_eq!(unpacked(Coding::Bytes, &[0x1f, 0x80], 0, 4, 4), [15.0, 1.0, 0.0, 8.0]);
+        assert_eq!(unpacked(Coding::Bytes, &[0b11_10_01_00], 0, 2, 4), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(unpacked(Coding::Bytes, &[255, 7], 0, 8, 2), [255.0, 7.0]);
+    }
+
+    /// As onnx.proto packs INT4 and UINT4, and ONNX Runtime's `GatherBlockQuantized` reads them: without a zero point
+    /// theirs is 0, that of packed bytes 8.
+    #[test]
+    fn onnx_types_of_four_bits_have_their_own_zero_and_sign() {
+        assert_eq!(unpacked(Coding::Signed, &[0x8f, 0x70], 0, 4, 4), [-1.0, -8.0, 0.0, 7.0]);
+        assert_eq!(unpacked(Coding::Unsigned, &[0x8f, 0x70], 1, 4, 3), [8.0, 0.0, 7.0]);
+        assert_eq!([Coding::Bytes, Coding::Unsigned, Coding::Signed].map(|coding| coding.zero(4)), [8.0, 0.0, 0.0]);
+    }
 }

@@ -71,7 +71,10 @@ fn check_origin(path: &Path, part: &ShardTraces, wanted: &Wanted) -> Result<(), 
         compared("--seed", data.seed, wanted_data.seed, |seed| seed.to_string()),
         compared("--max-length", data.max_length, wanted_data.max_length, |length| length.to_string()),
         compared("--examples", data.examples, wanted_data.examples, |count| count.to_string()),
-        compared("a sample of digest", data, wanted_data, |data| data.sample.short()),
+        compared("a sample of digest", data.sample, wanted_data.sample, |digest| digest.short()),
+        compared("rows in --data", data.rows, wanted_data.rows, |count| count.to_string()),
+        compared("tokens in the sample", data.tokens, wanted_data.tokens, |count| count.to_string()),
+        compared("targets in the sample", data.targets, wanted_data.targets, |count| count.to_string()),
         compared("--latent-spaces", found.latent_spaces.as_deref(), wanted.latent_spaces, |names| {
             names.map_or_else(|| "not given".into(), |names| names.join(","))
         }),
@@ -96,10 +99,14 @@ fn check_alike(
     shard: Shard,
     origin: &Origin,
 ) -> Result<(), TracesError> {
+    let (own, onnx) = (&part.origin.onnx, &origin.onnx);
     let engine = |engine: &EngineUsed| format!("{} {} on {}", engine.name, engine.version, engine.provider);
     let things = [
         compared("a number of shards of", part.shard.of(), shard.of(), |of| of.to_string()),
-        compared("an export of digest", &part.origin.onnx, &origin.onnx, |onnx| onnx.digest.short()),
+        compared("an export of digest", own.digest, onnx.digest, |digest| digest.short()),
+        compared("an export by", own.producer.as_str(), onnx.producer.as_str(), str::to_owned),
+        compared("an export of opset", own.opset, onnx.opset, |opset| opset.to_string()),
+        compared("an export in", own.precision, onnx.precision, |precision| precision.to_string()),
         compared("the engine", &part.origin.engine, &origin.engine, engine),
         compared("a semantic basis of ridge", part.origin.ridge, origin.ridge, |ridge| ridge.to_string()),
     ];

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use frostline_runtime::Error;
@@ -11,11 +11,13 @@ use frostline_runtime::decoder::Decoder;
 use frostline_runtime::gradients::Gradients;
 use frostline_runtime::parameters::{Parameters, Precision};
 use frostline_runtime::scope::Scope;
-use frostline_runtime::train::Observer;
+use frostline_runtime::train::{Observer, Settings};
 use frostline_schemas::config;
 use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::digest::Digest;
 use frostline_schemas::examples::{Example, Target};
-use frostline_schemas::run::StepMetrics;
+use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::run::{RunRecord, Schedule, StepMetrics, TrainingSettings, VERSION};
 use frostline_schemas::weights::Weights;
 
 pub const FAMILIES: [&str; 11] =
@@ -131,4 +133,37 @@ pub fn relative_distance(a: &Tensor, b: &Tensor) -> f64 {
 pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// Training on two threads, at a learning rate that shows within a few steps.
+pub fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
+    let training = TrainingSettings {
+        batch_size,
+        accumulation,
+        learning_rate: 1e-2,
+        schedule: Schedule::Constant,
+        warmup_steps: 0,
+        max_length: 32,
+        seed: 3,
+        ..TrainingSettings::of_steps(steps)
+    };
+    Settings { threads: Some(2), ..Settings::new(training) }
+}
+
+/// What a run above a frost line says of itself.
+pub fn record(settings: &Settings, model: &Path, frost_line: usize) -> RunRecord {
+    let model_folder = ModelFolder::open(model).unwrap();
+    let config = &model_folder.config;
+    let scope = Scope::above(config, frost_line).unwrap().by(config, &settings.training.method).unwrap();
+    RunRecord {
+        version: VERSION,
+        plan: Digest::of(b"a plan"),
+        frost_line,
+        trained_parameters: scope.parameters(config),
+        model: model_folder.identity().unwrap(),
+        model_folder: model.into(),
+        data: Digest::of(b"data"),
+        examples: 3,
+        training: settings.training.clone(),
+    }
 }
