@@ -700,6 +700,24 @@ fn examples_have_frost_lines_of_their_own() {
     {
         train("each.json", &format!("other-{number}"), flags);
     }
+    train("each.json", "dry", &["--dry-run"]);
+
+    // Of one batch a step takes no more than one depth or two: not all seeds reach the deepest layer.
+    let refused = (0..12).filter(|seed| {
+        let (out, seed) = (format!("short-{seed}"), seed.to_string());
+        let plan = ["train", "--model", &llama, "--data", "train.jsonl", "--plan", "each.json", "--cache", "off"];
+        let short = ["--steps", "1", "--batch-size", "2", "--seed", &seed, "--out", &out];
+        let output = desk.run(&[&plan[..], &short].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        let shallow = output.status.code() == Some(2) && said.contains("in 1 steps no row goes below frost line");
+        assert!(shallow || output.status.success(), "{said}");
+        if !shallow {
+            let line = std::fs::read_to_string(desk.path(&format!("{out}/metrics.jsonl"))).unwrap();
+            assert_eq!(serde_json::from_str::<Json>(&line).unwrap()["frost_line"], lowest);
+        }
+        shallow
+    });
+    assert!((1..12).contains(&refused.count()));
     let shallow = train("one.json", "one", &[]);
     assert_eq!(shallow["mean_frost_line"], Json::Null);
 

@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
+use frostline_planner::engine::tract::Tract;
 use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
 use frostline_planner::same_model;
+use frostline_planner::surgery;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::Precision;
 
@@ -165,23 +167,40 @@ fn a_dropped_window_matters_to_longer_rows_alone() {
     }
 }
 
-#[test]
-fn fused_attention_of_other_settings_is_another_model() {
+/// llama as the builder exports it, with one setting of all its attention changed.
+fn with_attention(name: &str, i: i64, f: f32) -> (Model, LatentSpaces) {
     use frostline_planner::onnx::pb;
     use prost::Message;
 
     let path = folder("llama").join("genai-fp32.onnx");
-    let said = |name: &str, i: i64, f: f32| {
-        let mut proto = pb::ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
-        for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-            if node.op_type == "GroupQueryAttention" {
-                node.attribute.retain(|attribute| attribute.name != name);
-                let r#type = if f == 0.0 { 2 } else { 1 };
-                node.attribute.push(pb::AttributeProto { name: name.into(), i, f, r#type, ..Default::default() });
-            }
+    let mut proto = pb::ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+    for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
+        if node.op_type == "GroupQueryAttention" {
+            node.attribute.retain(|attribute| attribute.name != name);
+            let r#type = if f == 0.0 { 2 } else { 1 };
+            node.attribute.push(pb::AttributeProto { name: name.into(), i, f, r#type, ..Default::default() });
         }
-        let model = Model::parse(&path, &proto.encode_to_vec()).unwrap();
-        let spaces = LatentSpaces::find(&model, None).unwrap();
+    }
+    let model = Model::parse(&path, &proto.encode_to_vec()).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
+    (model, spaces)
+}
+
+#[test]
+fn fused_attention_that_is_not_written_out_is_named() {
+    for (name, value) in [("smooth_softmax", 1), ("rotary_interleaved", 1), ("num_heads", 3), ("num_heads", 0)] {
+        let (model, spaces) = with_attention(name, value, 0.0);
+        let error = Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids).err().unwrap().to_string();
+        assert!(error.contains("genai-fp32.onnx: node `"), "{error}");
+        assert!(error.contains(&format!("(GroupQueryAttention) has {name} {value}")), "{error}");
+        assert!(error.ends_with("export with PyTorch or Optimum"), "{error}");
+    }
+}
+
+#[test]
+fn fused_attention_of_other_settings_is_another_model() {
+    let said = |name: &str, i: i64, f: f32| {
+        let (model, spaces) = with_attention(name, i, f);
         same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 8).unwrap_err().to_string()
     };
     for (name, i, f, expected) in [

@@ -13,6 +13,7 @@ use frostline_planner::{
     Aggregate, EngineChoice, Error, Gain, Settings, Shard, ShardTraces, Silent, plan, plan_from_traces, trace_shard,
 };
 use frostline_schemas::device::Device;
+use frostline_schemas::digest::Digest;
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -310,6 +311,21 @@ fn deviations_that_are_none() {
         let said = Desk::new("llama").said_of_changed(|part| part.traces[3].1[2] = bad);
         assert!(said.contains("is not between 0 and 2") && said.contains("--shard 2/2"), "{said}");
     }
+}
+
+#[test]
+fn numbers_changed_in_the_file() {
+    let desk = Desk::new("llama");
+    let files = desk.shards(2);
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    let place = bytes.len() - 8;
+    bytes[place] ^= 1;
+    std::fs::write(&files[1], bytes).unwrap();
+    let said = refusal(desk.merged(&files), &files[1]);
+    assert!(
+        said.contains("its numbers have changed since it was written; compute it again with --shard 2/2"),
+        "{said}"
+    );
 }
 
 #[test]
