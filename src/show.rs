@@ -17,7 +17,8 @@ pub fn render(plan: &Plan) -> Result<String, fmt::Error> {
     }
     decision(&mut out, plan)?;
     cost(&mut out, plan)?;
-    Ok(out)
+    // Names come from files: what a terminal would obey is not passed on.
+    Ok(out.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
 }
 
 fn identity(out: &mut String, plan: &Plan) -> fmt::Result {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use frostline_schemas::plan::Plan;
 use serde_json::{Value as Json, json};
 
 const DONE: i32 = 0;
@@ -356,6 +357,19 @@ fn an_edited_plan_is_refused() {
     let said = desk.fails(&[&TRAIN[..], &[&case("llama"), "--out", "run", "--steps", "1"]].concat());
     assert!(said.contains("plan.json: changed since it was written"), "{said}");
     assert_eq!(desk.run(&["check", "plan.json", "--model", &case("llama")]).status.code(), Some(REFUSED));
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_not_shown() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let mut plan = Plan::read(&desk.path("plan.json")).unwrap();
+    plan.onnx.as_mut().unwrap().producer = "\u{1b}[2Jpytorch".into();
+    plan.engine.as_mut().unwrap().version = "1\u{1b}[31m".into();
+    plan.seal();
+    plan.write(&desk.path("plan.json")).unwrap();
+    let shown = desk.done(&["show", "plan.json"]);
+    assert!(shown.contains("\u{fffd}[31m") && !shown.contains('\u{1b}'), "{shown:?}");
 }
 
 #[test]

@@ -108,6 +108,11 @@ pub enum EngineChoice {
 }
 
 /// Makes a plan.
+///
+/// # Errors
+/// [`Error::Setting`] for settings that make no sense; else for the first of what is read that cannot be used: model
+/// folder, examples, export ([`Error::OtherModel`] where it is another model's), engine; [`Error::Budget`] where no frost
+/// line fits it.
 pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     if settings.strategy != Strategy::Salf {
@@ -135,6 +140,9 @@ pub struct Planned {
 }
 
 /// Computes the traces of one shard of the sample: what one machine of several does for a plan.
+///
+/// # Errors
+/// As for [`plan()`], and [`Error::Setting`] for a strategy that has no traces.
 pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
     check(settings)?;
     check_runs(settings)?;
@@ -144,6 +152,9 @@ pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -
 
 /// Makes the plan of all shards' traces, the very one that [`plan`] makes on one machine. No model is run: of the
 /// settings, `onnx` and `engine` are not looked at.
+///
+/// # Errors
+/// [`Error::Traces`] for files that are damaged, of something else, or not all shards; and as for [`plan()`].
 pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     check_runs(settings)?;

@@ -25,6 +25,9 @@ pub const VERSION: u64 = 1;
 /// The largest plan read, in bytes: some hundred times that of the largest model.
 const MAX_PLAN: u64 = 1 << 26;
 
+/// How far rounding may carry a deviation out of [0, 2].
+const SLACK: f64 = 1e-6;
+
 /// A freeze plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -385,7 +388,32 @@ impl Plan {
         if !in_order(&mut self.cost.frost_lines.iter().map(|cost| cost.frost_line), layers) {
             return Err(format!("`cost.frost_lines` must list 0 to {}", layers.saturating_sub(1)));
         }
-        Ok(())
+        self.check_numbers()
+    }
+
+    /// Numbers that no plan can have; the seal is no protection from who can make one.
+    fn check_numbers(&self) -> Result<(), String> {
+        let (layers, method, data) = (self.model.layers, &self.method, &self.data);
+        let deviates = |value: f64| (-SLACK..=2.0 + SLACK).contains(&value);
+        let ends: usize = self.spaces.iter().fold(0, |sum, space| sum.saturating_add(space.ends_here));
+        let possible = [
+            ("`budget` is above 0 and at most 1", method.budget.is_none_or(|budget| budget > 0.0 && budget <= 1.0)),
+            (
+                "`min_trainable_layers` is at least 1 and at most all",
+                method.min_trainable_layers.is_none_or(|least| (1..=layers).contains(&least)),
+            ),
+            ("`max_length` is at least 2", data.max_length >= 2),
+            ("`examples` is at least 1", data.examples >= 1),
+            ("`before_budget` is a frost line", self.decision.before_budget < layers),
+            ("`ridge` is at least 0", self.ridge.is_none_or(|ridge| ridge >= 0.0)),
+            ("a deviation is from 0 to 2", self.spaces.iter().all(|space| deviates(space.deviation))),
+            ("a spread is from 0 to 2", self.spaces.iter().all(|space| deviates(space.spread))),
+            ("each example ends in one space", self.spaces.is_empty() || ends == data.examples),
+        ];
+        match possible.iter().find(|(_, held)| !held) {
+            Some((rule, _)) => Err(format!("{rule}, but not here")),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the plan was made for this very model and names the tensors that its frost line calls for.

@@ -284,11 +284,36 @@ fn a_strategy_that_runs_nothing_has_measured_nothing() {
     contradictory(&|by_rule| {
         (by_rule.onnx, by_rule.engine, by_rule.ridge) = (plan().onnx, plan().engine, plan().ridge)
     });
+    contradictory(&|by_rule| by_rule.onnx = plan().onnx);
+    contradictory(&|by_rule| by_rule.engine = plan().engine);
+    contradictory(&|by_rule| by_rule.ridge = plan().ridge);
     contradictory(&|by_rule| by_rule.spaces = plan().spaces);
-    contradictory(&|by_rule| {
-        (by_rule.method.gain, by_rule.method.aggregate) = (plan().method.gain, plan().method.aggregate)
-    });
+    contradictory(&|by_rule| by_rule.method.gain = plan().method.gain);
+    contradictory(&|by_rule| by_rule.method.aggregate = plan().method.aggregate);
     contradictory(&|by_rule| by_rule.method.strategy = Strategy::Salf);
+}
+
+#[test]
+fn numbers_that_no_plan_can_have_are_refused() {
+    let impossible = |rule: &str, change: &dyn Fn(&mut Plan)| {
+        let mut plan = plan();
+        change(&mut plan);
+        plan.seal();
+        let error = parse(&plan.to_text().unwrap()).unwrap_err().to_string();
+        assert!(error.contains(&format!("contradicts itself: {rule}")), "{error}");
+    };
+    impossible("`budget`", &|plan| plan.method.budget = Some(-3.0));
+    impossible("`budget`", &|plan| plan.method.budget = Some(1.5));
+    impossible("`min_trainable_layers`", &|plan| plan.method.min_trainable_layers = Some(0));
+    impossible("`min_trainable_layers`", &|plan| plan.method.min_trainable_layers = Some(99));
+    impossible("`max_length`", &|plan| plan.data.max_length = 0);
+    impossible("`examples`", &|plan| plan.data.examples = 0);
+    impossible("`before_budget`", &|plan| plan.decision.before_budget = 99);
+    impossible("`ridge`", &|plan| plan.ridge = Some(-1.0));
+    impossible("a deviation", &|plan| plan.spaces[1].deviation = 1e308);
+    impossible("a deviation", &|plan| plan.spaces[1].deviation = -0.1);
+    impossible("a spread", &|plan| plan.spaces[1].spread = -0.1);
+    impossible("each example", &|plan| plan.spaces[1].ends_here = usize::MAX);
 }
 
 proptest! {
