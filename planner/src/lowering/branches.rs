@@ -7,8 +7,9 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 /// The input that chooses between the branches.
 const USE_CACHE: &str = "use_cache_branch";
 
-/// Puts the branch without a past in the place of each such `If`, and drops the input once nothing reads it any more. Names inside a branch are none of
-/// the graph outside, so they can stay; only the branch's outputs take the names of the `If`'s.
+/// Puts the branch without a past in the place of each such `If`, and drops the input once nothing reads it any more.
+/// Names inside a branch are none of the graph outside, so they can stay; only the branch's outputs take the names of the
+/// `If`'s.
 pub fn inline(mut graph: GraphProto) -> GraphProto {
     if !graph.input.iter().any(|input| input.name == USE_CACHE) {
         return graph;
