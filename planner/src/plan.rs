@@ -227,9 +227,7 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
     // in each.
     let tokens = task.sample.examples.iter().flat_map(|example| &example.tokens).map(|&token| i64::from(token));
     let (model, rows) = vocabulary::leave(model, &spaces.embedding, tokens);
-    // Of all shards together, so that each computes as one machine would.
-    let batches = task.groups.iter().map(|group| group.batches.len()).sum();
-    let load = || engine(settings, surgery::trace(model, &spaces), &spaces.embedding.ids, batches);
+    let load = || engine(settings, surgery::trace(model, &spaces), &spaces.embedding.ids);
     let (engine, basis) = rayon::join(load, || basis(settings, &task));
     let (mut engine, basis) = (engine?, basis?);
 
@@ -425,12 +423,10 @@ fn basis(settings: &Settings, task: &Task) -> Result<Basis> {
     basis
 }
 
-fn engine(settings: &Settings, traced: Model, ids: &str, batches: usize) -> Result<Box<dyn Engine + Send>> {
+fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine + Send>> {
     Ok(match &settings.engine {
         EngineChoice::Tract => Box::new(Tract::new(traced, ids)?),
-        EngineChoice::Ort { library, device } => {
-            Box::new(Ort::new(&traced, ids, library.as_deref(), *device, batches)?)
-        }
+        EngineChoice::Ort { library, device } => Box::new(Ort::new(&traced, ids, library.as_deref(), *device)?),
     })
 }
 

@@ -21,10 +21,6 @@ use crate::surgery::TRACES;
 const NAME: &str = "ort";
 /// Where ONNX Runtime looks for the data files of a model that it gets as bytes.
 const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
-const NO_PREPACKING: &str = "session.disable_prepacking";
-/// From so many batches on weights are packed when they are loaded. ONNX Runtime does it on one thread and in fresh
-/// memory, which takes as long as packing them anew, on all threads, for some 10 to 20 batches (benches/RESULTS.md).
-const PREPACKED_FROM: usize = 16;
 
 /// A session of ONNX Runtime.
 pub struct Ort {
@@ -38,25 +34,23 @@ pub struct Ort {
 
 impl Ort {
     /// Takes an edited graph; `ids` is the input that holds token ids. `library`: where the library is, else it is looked
-    /// for; `batches`: how many will be run, about. It gets as many threads as the rayon pool has that it is called in.
+    /// for. It gets as many threads as the rayon pool has that it is called in.
     ///
     /// # Errors
     /// [`Error::NoOrt`] where no library is found, [`Error::Input`] for an input that nobody can feed, and what ONNX
     /// Runtime says where it takes neither the graph nor the device.
-    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device, batches: usize) -> Result<Ort> {
+    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;
         let bytes = model.proto().encode_to_vec();
-        let prepacked = batches >= PREPACKED_FROM;
-        tracing::debug!(batches, prepacked, "loading");
         let refused = |error: ort::Error| refused(model.path(), error);
-        let session = builder(&library, device, &folder, prepacked)?.commit_from_memory(&bytes).map_err(refused)?;
+        let session = builder(&library, device, &folder)?.commit_from_memory(&bytes).map_err(refused)?;
         Ok(Ort { session, inputs, version: library.version, device, path: model.path().into() })
     }
 }
 
-fn builder(library: &Library, device: Device, folder: &Path, prepacked: bool) -> Result<SessionBuilder> {
+fn builder(library: &Library, device: Device, folder: &Path) -> Result<SessionBuilder> {
     let folder = folder.to_str().ok_or_else(|| failed(format!("{}: not a path in UTF-8", folder.display())))?;
     let provider = match device {
         Device::Cpu => ep::CPU::default().build(),
@@ -70,8 +64,6 @@ fn builder(library: &Library, device: Device, folder: &Path, prepacked: bool) ->
         .with_intra_threads(rayon::current_num_threads())
         .map_err(recoverable)?
         .with_config_entry(DATA_FOLDER, folder)
-        .map_err(recoverable)?
-        .with_config_entry(NO_PREPACKING, if prepacked { "0" } else { "1" })
         .map_err(recoverable)?
         .with_execution_providers([provider.error_on_failure()])
         .map_err(recoverable)

@@ -109,7 +109,7 @@ pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
 }
 
 pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
-    Box::new(Ort::new(&surgery::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu, 1000).unwrap())
+    Box::new(Ort::new(&surgery::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
 }
 
 /// The traces of a case's targets, through an engine.
