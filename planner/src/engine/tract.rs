@@ -7,13 +7,12 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, Once};
 
 use rayon::prelude::*;
 use tract_onnx::pb::{self, tensor_proto::DataType};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::TractErrorContext;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
@@ -113,7 +112,10 @@ impl Tract {
         let outside = GUARDED.replace(true);
         let done = catch_unwind(AssertUnwindSafe(work));
         GUARDED.set(outside);
-        let failed = |error: String| failed(self.model.path(), doing, error);
+        let failed = |error: String| {
+            let (path, reason) = (self.model.path().into(), format!("{doing}: {error}"));
+            Error::Graph { path, engine: NAME, reason, other: "ort" }
+        };
         match done {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(failed(format!("{error:#}"))),
@@ -172,14 +174,8 @@ fn hush() {
     });
 }
 
-fn failed(path: &Path, doing: &str, error: impl std::fmt::Display) -> Error {
-    Error::Graph { path: path.into(), engine: NAME, reason: format!("{doing}: {error}"), other: "ort" }
-}
-
-fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
+fn weight(model: &Model, proto: &pb::TensorProto) -> TractResult<Tensor> {
     let view = model.tensor(proto)?;
-    let failed = |reason: String| failed(model.path(), "loading", reason);
-    let unsupported = || failed(format!("tensor `{}` is {}", proto.name, type_name(proto.data_type)));
     let dtype = match view.dtype {
         DataType::Float => f32::datum_type(),
         DataType::Double => f64::datum_type(),
@@ -194,15 +190,15 @@ fn weight(model: &Model, proto: &pb::TensorProto) -> Result<Tensor> {
         DataType::Uint8 => u8::datum_type(),
         DataType::Bool => {
             let values: Vec<bool> = view.bytes.iter().map(|&byte| byte != 0).collect();
-            return Tensor::from_shape(&view.shape, &values).map_err(|error| failed(error.to_string()));
+            return Tensor::from_shape(&view.shape, &values);
         }
-        _ => return Err(unsupported()),
+        _ => bail!("tensor `{}` is {}, which tract does not know", proto.name, type_name(proto.data_type)),
     };
     // SAFETY: `Tensor::view` has checked that there are as many bytes as shape and type call for, and any bytes are
     // values of these types.
     let tensor = unsafe { Tensor::from_raw_dt(dtype, &view.shape, &view.bytes) };
     model.release(proto, view.bytes.len());
-    tensor.map_err(|error| failed(error.to_string()))
+    tensor
 }
 
 fn datum_type(dtype: DataType) -> DatumType {
