@@ -8,7 +8,7 @@ use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
 use crate::lowering;
-use crate::onnx::{Model, build, type_name};
+use crate::onnx::{MASK, Model, PLACES, build, type_name};
 use crate::surgery::POSITIONS;
 
 /// The sizes that an engine compiles a graph for.
@@ -124,8 +124,8 @@ fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<Input> {
     let name = input.name.as_str();
     let role = match name {
         POSITIONS => Some(Role::Positions),
-        "attention_mask" => Some(Role::Mask),
-        "position_ids" => Some(Role::Places),
+        MASK => Some(Role::Mask),
+        PLACES => Some(Role::Places),
         _ if name == ids => Some(Role::Tokens),
         _ => None,
     };

@@ -15,6 +15,7 @@ mod writer;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
 use self::writer::Writer;
+use crate::onnx::TOKENS;
 
 /// What a fused attention says of itself, which cannot be seen in the graph any more.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub fn lower(graph: GraphProto, opset: i64) -> (GraphProto, Vec<FusedAttention>)
     let nodes = std::mem::take(&mut graph.node);
     let types = writer::types(&graph);
     let caches = past::take(&mut graph);
-    let ids = graph.input.iter().find(|input| input.name == "input_ids").or(graph.input.first());
+    let ids = graph.input.iter().find(|input| input.name == TOKENS).or(graph.input.first());
     let ids = ids.map(|input| input.name.clone()).unwrap_or_default();
     let mut writer = Writer::new(graph, types, opset);
     past::write_empty(&mut writer, &caches, &ids);

@@ -31,6 +31,25 @@ pub struct Files {
     pub max_length: usize,
 }
 
+impl Files {
+    /// Whether a [`Job`] can be made of them; the weights' digest is not computed.
+    ///
+    /// # Errors
+    /// As for [`Job::open`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.read().map(drop)
+    }
+
+    /// The model, and the rows to train on and to evaluate on.
+    fn read(&self) -> Result<(ModelFolder, Examples, Option<Vec<Example>>), Error> {
+        let model = ModelFolder::open(&self.model)?;
+        let read = |path: &Path| model.read_examples(path, self.max_length);
+        let data = read(&self.data)?;
+        let held_out = self.eval.as_deref().map(read).transpose()?;
+        Ok((model, data, held_out.map(|read| read.examples)))
+    }
+}
+
 /// Files that were read, those for the evaluation included, so that a bad row does not cost a training.
 pub struct Job {
     model: ModelFolder,
@@ -57,11 +76,8 @@ impl Job {
     /// # Errors
     /// [`Error::Folder`] where the model's cannot be used, [`Error::Examples`] for rows that cannot.
     pub fn open(files: &Files) -> Result<Job, Error> {
-        let model = ModelFolder::open(&files.model)?;
-        let data = model.read_examples(&files.data, files.max_length)?;
-        let held_out = files.eval.as_deref().map(|path| model.read_examples(path, files.max_length)).transpose()?;
-        let identity = model.identity()?;
-        Ok(Job { model, identity, data, held_out: held_out.map(|read| read.examples) })
+        let (model, data, held_out) = files.read()?;
+        Ok(Job { identity: model.identity()?, model, data, held_out })
     }
 
     /// The model's description.

@@ -306,13 +306,20 @@ impl Trainer {
         self.settings.batch_size * self.settings.accumulation
     }
 
+    /// Rows of all steps, counted as often as they come.
+    fn visits(&self) -> u64 {
+        self.settings.steps.saturating_mul(self.rows_per_step() as u64)
+    }
+
     /// Refuses rows with depths of their own of which a run this short takes none that reaches the deepest layer to
     /// train: it would stay as it is.
     pub fn check_reach(&self, examples: &[Example]) -> Result<(), Error> {
+        if self.depths.is_empty() {
+            return Ok(());
+        }
         let planned = self.decoder.frost_line();
-        let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
-        let depths = self.rows(examples).take(visits.min(examples.len() as u64) as usize);
-        match depths.into_iter().filter_map(|row| self.depths.get(row)).min() {
+        let rows = self.rows(examples).take(self.visits().min(examples.len() as u64) as usize);
+        match rows.into_iter().filter_map(|row| self.depths.get(row)).min() {
             Some(&deepest) if deepest > planned => {
                 Err(Error::Unreached { steps: self.settings.steps, deepest, planned })
             }
@@ -365,7 +372,7 @@ impl Trainer {
         let Some(settings) = settings.filter(|_| self.decoder.frost_line() > 0) else {
             return Ok(Boundary::computed());
         };
-        let visits = self.settings.steps.saturating_mul(self.rows_per_step() as u64);
+        let visits = self.visits();
         let seen: Cow<[Example]> = if visits >= examples.len() as u64 {
             Cow::Borrowed(examples)
         } else {

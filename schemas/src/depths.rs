@@ -13,6 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::digest::{Digest, Hasher};
 use crate::examples::Example;
 use crate::files;
+use crate::plan::{PerExample, Plan};
 
 const DIGESTS: &str = "digests";
 const FROST_LINES: &str = "frost_lines";
@@ -97,6 +98,15 @@ impl Depths {
         Depths::parse(path, &map, stated, layers)
     }
 
+    /// Reads what lies beside a plan that has a frost line for each example; `path` is the plan's.
+    ///
+    /// # Errors
+    /// As for [`Depths::read`].
+    pub fn of_plan(plan: &Plan, path: &Path) -> Result<Option<Depths>, DepthsError> {
+        let read = |examples: PerExample| Depths::read(&beside(path), examples.digest, plan.model.layers);
+        plan.decision.per_example.map(read).transpose()
+    }
+
     /// Whether a file holds depths, of whatever plan.
     pub fn is_at(path: &Path) -> bool {
         let holds = |map: &[u8]| {
@@ -106,7 +116,7 @@ impl Depths {
                 names == [DIGESTS, FROST_LINES]
             })
         };
-        path.is_file() && files::map(path).is_ok_and(|map| holds(&map))
+        files::map(path).is_ok_and(|map| holds(&map))
     }
 
     /// The same from bytes; `path` is for messages.

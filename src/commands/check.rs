@@ -1,8 +1,6 @@
 //! `frostline check`.
 
-use std::path::Path;
-
-use frostline_schemas::depths::{self, Depths, DepthsError};
+use frostline_schemas::depths::Depths;
 use frostline_schemas::folder::ModelFolder;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
@@ -18,8 +16,8 @@ pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> 
     let checked =
         Plan::read(&arguments.plan).and_then(|plan| plan.check_model(&identity, &model.config).map(|()| plan));
     let (fits, reason) = match checked {
-        Ok(plan) => match depths_beside(&plan, &arguments.plan) {
-            Ok(()) => (true, format!("plan {} fits the model", plan.id)),
+        Ok(plan) => match Depths::of_plan(&plan, &arguments.plan) {
+            Ok(_) => (true, format!("plan {} fits the model", plan.id)),
             Err(error) => (false, error.to_string()),
         },
         Err(error @ (PlanError::Changed { .. } | PlanError::Inconsistent { .. } | PlanError::Misfit(_))) => {
@@ -33,10 +31,4 @@ pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> 
     // The exit status is the answer even where nobody reads the words.
     said.or_else(|error| if output::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
     Ok(fits)
-}
-
-/// Whether what the plan says of its examples lies beside it.
-fn depths_beside(plan: &Plan, path: &Path) -> Result<(), DepthsError> {
-    let Some(examples) = &plan.decision.per_example else { return Ok(()) };
-    Depths::read(&depths::beside(path), examples.digest, plan.model.layers).map(drop)
 }

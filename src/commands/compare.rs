@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use frostline_planner::Strategy;
-use frostline_runtime::job::{Files, Job};
+use frostline_runtime::job::Files;
 use frostline_runtime::train::Settings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
@@ -24,7 +24,7 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
         max_length: arguments.max_length,
     };
     // What is wrong with the rows is said before anything is planned.
-    drop(Job::open(&files)?);
+    files.check()?;
     let mut plans = Vec::new();
     for strategy in &arguments.strategies {
         let plan = frostline_planner::plan(&planning(arguments, strategy)?, &Drawn::new(output))?.plan;

@@ -12,7 +12,7 @@ use frostline_runtime::parameters::Precision;
 use frostline_runtime::rehearsal::Rehearsal;
 use frostline_runtime::train::{Observer, Settings, Start};
 use frostline_schemas::decoder::DecoderConfig;
-use frostline_schemas::depths::{self, Depths};
+use frostline_schemas::depths::Depths;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Lora, Method, Order, Schedule, StepMetrics, TrainingSettings};
 use serde_json::{Value as Json, json};
@@ -37,11 +37,8 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         eval: arguments.eval.clone(),
         max_length: arguments.max_length,
     })?;
-    let depths = plan.decision.per_example.map(|examples| {
-        let path = depths::beside(&arguments.plan);
-        Depths::read(&path, examples.digest, plan.model.layers).map(|depths| (Arc::new(depths), examples.others))
-    });
-    let depths = depths.transpose()?;
+    let depths = Depths::of_plan(&plan, &arguments.plan)?.map(Arc::new);
+    let depths = depths.zip(plan.decision.per_example.map(|examples| examples.others));
     if let Some((depths, others)) = &depths {
         job.check_depths(&plan, depths, *others)?;
     }

@@ -103,9 +103,7 @@ impl Tract {
         })
         .and_then(|(found, values)| Traces::new(NAME, shape, &found, values))
     }
-}
 
-impl Tract {
     /// Runs tract's code, whose panics on graphs that it does not know become errors.
     fn guard<T>(&self, doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
         hush();

@@ -6,7 +6,7 @@ use super::constants::{RESHAPING, weight};
 use super::head::Head;
 use crate::error::{Error, Result};
 use crate::onnx::quantised::QuantisedMatrix;
-use crate::onnx::{Index, Model};
+use crate::onnx::{Index, Model, TOKENS};
 
 /// The token embedding.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ const OF_IDS: [&str; 4] = ["Where", "Clip", "Slice", "Concat"];
 pub fn find(model: &Model, index: &Index, head: &Head) -> Result<Embedding> {
     let mut inputs: Vec<&str> = model.graph().input.iter().map(|input| input.name.as_str()).collect();
     inputs.retain(|name| index.constant(name).is_none());
-    inputs.sort_by_key(|name| *name != "input_ids");
+    inputs.sort_by_key(|name| *name != TOKENS);
     let found: Vec<Embedding> = inputs.iter().flat_map(|input| gathers(index, input)).collect();
     let fits = |embedding: &&Embedding| embedding.rows >= head.vocabulary;
     match found.iter().find(fits) {

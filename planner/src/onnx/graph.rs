@@ -10,8 +10,14 @@ pub fn doubled<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> 
     names.into_iter().find(|name| !seen.insert(*name))
 }
 
+/// The input of token ids, as exporters name it.
+pub const TOKENS: &str = "input_ids";
+/// The input that tells tokens from padding.
+pub const MASK: &str = "attention_mask";
+/// The input of the tokens' places in their rows.
+pub const PLACES: &str = "position_ids";
 /// Inputs that engines are fed.
-const FED: [&str; 3] = ["input_ids", "attention_mask", "position_ids"];
+const FED: [&str; 3] = [TOKENS, MASK, PLACES];
 
 /// Producers, consumers and constants of a graph, by tensor name.
 pub struct Index<'a> {

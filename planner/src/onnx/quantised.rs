@@ -150,21 +150,19 @@ impl<'a> QuantisedMatrix<'a> {
             tensor.read_f32(0, &mut zeros);
             return Ok(Some(zeros));
         }
-        let (row_bytes, expected) = match self.coding {
-            Coding::Bytes => {
-                let row_bytes = (blocks * self.bits).div_ceil(8);
-                (row_bytes, self.rows.saturating_mul(row_bytes))
-            }
-            Coding::Unsigned | Coding::Signed => (0, count.div_ceil(2)),
+        // Numbers from the beginning of one row to that of the next.
+        let stride = match self.coding {
+            Coding::Bytes => blocks.next_multiple_of(8 / self.bits),
+            Coding::Unsigned | Coding::Signed => blocks,
         };
+        let expected = self.rows.saturating_mul(stride).saturating_mul(self.bits).div_ceil(8);
         if tensor.bytes.len() != expected || Coding::of(proto) != Some(self.coding) {
             let (found, kind) = (tensor.bytes.len(), type_name(proto.data_type));
             let reason = format!("has {found} bytes of {kind}, {expected} of the packed weights' type are needed");
             return Err(Error::Tensor { path: model.path().into(), tensor: proto.name.clone(), reason });
         }
         for (row, zeros) in zeros.chunks_exact_mut(blocks.max(1)).enumerate() {
-            let first = if row_bytes == 0 { row * blocks } else { 0 };
-            self.coding.unpack(&tensor.bytes[row * row_bytes..], first, self.bits, zeros);
+            self.coding.unpack(&tensor.bytes, row * stride, self.bits, zeros);
         }
         Ok(Some(zeros))
     }
