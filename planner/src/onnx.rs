@@ -12,7 +12,7 @@ mod tensor;
 
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::digest::{Digest, Hasher};
+use frostline_schemas::digest::{Digest, Fingerprint, Hasher};
 use frostline_schemas::files;
 use prost::Message;
 use rayon::prelude::*;
@@ -68,7 +68,7 @@ impl Model {
         &self.path
     }
 
-    /// SHA-256 of the graph and all weights. What data files are called does not count.
+    /// Digest of the graph and all weights. What data files are called does not count.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -156,7 +156,7 @@ impl Model {
 }
 
 /// Of a file without external data the digest of its bytes; else of the graph without the names of its data files,
-/// followed by the digests of what they hold, tensor by tensor.
+/// followed by the fingerprints of what they hold, tensor by tensor.
 fn digest(path: &Path, bytes: &[u8], proto: &pb::ModelProto, external: &ExternalFiles) -> Result<Digest> {
     if external.is_empty() {
         return Ok(Digest::of(bytes));
@@ -167,15 +167,15 @@ fn digest(path: &Path, bytes: &[u8], proto: &pb::ModelProto, external: &External
         .par_iter()
         .map(|tensor| {
             let bytes = Tensor::view(path, tensor, external)?.bytes;
-            let digest = Digest::of(&bytes);
+            let content = Fingerprint::of(&bytes);
             external.release(path, tensor, bytes.len());
-            Ok(digest)
+            Ok(content)
         })
-        .collect::<Result<Vec<Digest>>>()?;
+        .collect::<Result<Vec<[u8; 32]>>>()?;
     let mut nameless = proto.clone();
     graph::tensors_mut(&mut nameless, &mut |tensor| tensor.external_data.clear());
     let mut hasher = Hasher::default();
     hasher.update_framed(&nameless.encode_to_vec());
-    contents.iter().for_each(|content| hasher.update(content.as_bytes()));
+    contents.iter().for_each(|content| hasher.update(content));
     Ok(hasher.finish())
 }

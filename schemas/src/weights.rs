@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use crate::decoder::{DecoderConfig, TensorSpec};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Fingerprint, Hasher};
 use crate::files;
 
 /// The file of a model that is not sharded.
@@ -244,17 +244,17 @@ impl Weights {
         Ok(())
     }
 
-    /// Digest of names, types, shapes and contents of all tensors. How they are spread over files, and what stands in
+    /// Digest of names, types, shapes and contents (their [`Fingerprint`]s) of all tensors. How they are spread over files, and what stands in
     /// the files' metadata, does not count.
     ///
     /// # Errors
     /// [`WeightsError::Read`] where a file cannot be read any more.
     pub fn digest(&self) -> Result<Digest, WeightsError> {
         let content = |place: &Place| {
-            let mut hasher = Hasher::default();
-            self.stream(place, |bytes| hasher.update(bytes)).map(|()| hasher.finish())
+            let mut contents = Fingerprint::default();
+            self.stream(place, |bytes| contents.update(bytes)).map(|()| contents.finish())
         };
-        let contents: Vec<Digest> =
+        let contents: Vec<[u8; 32]> =
             self.tensors.par_iter().map(|(_, place)| content(place)).collect::<Result<_, _>>()?;
         let mut hasher = Hasher::default();
         for ((name, place), content) in self.tensors.iter().zip(contents) {
@@ -262,7 +262,7 @@ impl Weights {
             hasher.update_framed(place.dtype.to_string().as_bytes());
             let shape: Vec<u8> = place.shape.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
             hasher.update_framed(&shape);
-            hasher.update(content.as_bytes());
+            hasher.update(&content);
         }
         Ok(hasher.finish())
     }
