@@ -1,21 +1,26 @@
 //! Edits a graph so that it computes transition traces instead of logits.
 //!
 //! Each latent space's rows at the target positions are gathered, stacked, and one copy of the final norm's own nodes is
-//! applied to all of them at once. So any norm works unchanged and only [spaces, positions, hidden] leaves the graph.
+//! applied to all of them at once. So any norm works unchanged and only [spaces, positions, hidden] leaves the graph. What
+//! follows the last layer's attention is copied, too, and applied to those rows alone ([`last_layer`]).
 //! Everything that the traces do not need is cut away: logits, LM head (unless tied), key-value outputs.
+
+mod last_layer;
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{self, GraphProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
+use tract_onnx::pb::{self, GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType};
 
 use crate::latent::LatentSpaces;
 use crate::onnx::build::{integer, node, vector};
-use crate::onnx::{Model, reads};
+use crate::onnx::{Index, Model, reads};
 
 /// The added input: [positions, 2] of i64, each a row of the batch and a place in it.
 pub const POSITIONS: &str = "frostline.positions";
 /// The only output: [L + 1, positions, hidden] of f32, each latent space's hidden states after the final norm.
 pub const TRACES: &str = "frostline.traces";
+/// The shape that gathered rows are given.
+const ROW_SHAPE: &str = "frostline.row_shape";
 
 /// Replaces a model's outputs by its transition traces.
 pub fn trace(model: Model, spaces: &LatentSpaces) -> Model {
@@ -24,14 +29,15 @@ pub fn trace(model: Model, spaces: &LatentSpaces) -> Model {
 }
 
 fn edit(mut graph: GraphProto, spaces: &LatentSpaces, opset: i64) -> GraphProto {
+    let hidden = spaces.head.hidden;
     let mut added = Vec::new();
-    let stacked = stack(spaces, &mut added, &mut graph.initializer);
+    let stacked = stack(&graph, spaces, &mut added);
     let normed = copy_norm(&graph, spaces, &stacked, &mut added);
     added.push(cast_to_f32(&normed));
     graph.node.extend(added);
+    graph.initializer.push(vector(ROW_SHAPE, &[1, -1, i64::try_from(hidden).unwrap_or(-1)]));
     graph.input.push(value_info(POSITIONS, DataType::Int64, &["positions", "2"]));
-    let hidden = spaces.head.hidden.to_string();
-    graph.output = vec![value_info(TRACES, DataType::Float, &["spaces", "positions", &hidden])];
+    graph.output = vec![value_info(TRACES, DataType::Float, &["spaces", "positions", &hidden.to_string()])];
     graph.value_info.clear();
     graph.quantization_annotation.clear();
     tracing::debug!(opset, nodes = graph.node.len(), "traces added");
@@ -39,22 +45,30 @@ fn edit(mut graph: GraphProto, spaces: &LatentSpaces, opset: i64) -> GraphProto 
 }
 
 /// Gathers the positions' rows of each space and stacks them; the tensor's name.
-fn stack(spaces: &LatentSpaces, nodes: &mut Vec<NodeProto>, constants: &mut Vec<TensorProto>) -> String {
-    let shape = "frostline.row_shape";
-    let hidden = i64::try_from(spaces.head.hidden).unwrap_or(-1);
-    constants.push(vector(shape, &[1, -1, hidden]));
-    let mut rows = Vec::new();
-    for (space, tensor) in spaces.spaces.iter().enumerate() {
-        let gathered = format!("frostline.gathered.{space}");
-        let reshaped = format!("frostline.rows.{space}");
-        nodes.push(node("GatherND", &[tensor, POSITIONS], &gathered, Vec::new()));
-        nodes.push(node("Reshape", &[&gathered, shape], &reshaped, Vec::new()));
-        rows.push(reshaped);
+fn stack(graph: &GraphProto, spaces: &LatentSpaces, nodes: &mut Vec<NodeProto>) -> String {
+    let tail = last_layer::tail(&Index::new(graph), spaces);
+    let earlier = spaces.spaces.iter().map(String::as_str).rev().skip(1).rev();
+    let mut rows: HashMap<&str, String> = HashMap::new();
+    for tensor in earlier.chain(tail.starts) {
+        rows.entry(tensor).or_insert_with(|| gather(tensor, nodes));
+    }
+    for id in tail.nodes {
+        nodes.push(copy(&graph.node[id], "frostline.last", &mut rows));
     }
     let stacked = "frostline.stacked".to_owned();
-    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let rows: Vec<&str> =
+        spaces.spaces.iter().filter_map(|space| rows.get(space.as_str())).map(String::as_str).collect();
     nodes.push(node("Concat", &rows, &stacked, vec![integer("axis", 0)]));
     stacked
+}
+
+/// Gathers the positions' rows of a tensor [batch, sequence, hidden] as [1, positions, hidden]; the name of these.
+fn gather(tensor: &str, nodes: &mut Vec<NodeProto>) -> String {
+    let gathered = format!("frostline.gathered/{tensor}");
+    let rows = format!("frostline.rows/{tensor}");
+    nodes.push(node("GatherND", &[tensor, POSITIONS], &gathered, Vec::new()));
+    nodes.push(node("Reshape", &[&gathered, ROW_SHAPE], &rows, Vec::new()));
+    rows
 }
 
 /// Copies the final norm's nodes to apply them to `stacked`; the name of the copy's output.
@@ -70,20 +84,25 @@ fn copy_norm(graph: &GraphProto, spaces: &LatentSpaces, stacked: &str, nodes: &m
             copies.extend(original.output.first().map(String::as_str).zip(input));
             continue;
         }
-        let mut copy = original.clone();
-        copy.name = format!("frostline.norm/{}", original.name);
-        for name in &mut copy.input {
-            if let Some(copied) = copies.get(name.as_str()) {
-                copied.clone_into(name);
-            }
-        }
-        for (name, original) in copy.output.iter_mut().zip(&original.output).filter(|(name, _)| !name.is_empty()) {
-            *name = format!("frostline.norm/{original}");
-            copies.insert(original, name.clone());
-        }
-        nodes.push(copy);
+        nodes.push(copy(original, "frostline.norm", &mut copies));
     }
     copies.get(spaces.head.input.as_str()).cloned().unwrap_or_else(|| stacked.to_owned())
+}
+
+/// Copies a node to apply it to `copies` of its inputs, which are told what it makes.
+fn copy<'a>(original: &'a NodeProto, prefix: &str, copies: &mut HashMap<&'a str, String>) -> NodeProto {
+    let mut copy = original.clone();
+    copy.name = format!("{prefix}/{}", original.name);
+    for name in &mut copy.input {
+        if let Some(copied) = copies.get(name.as_str()) {
+            copied.clone_into(name);
+        }
+    }
+    for (name, original) in copy.output.iter_mut().zip(&original.output).filter(|(name, _)| !name.is_empty()) {
+        *name = format!("{prefix}/{original}");
+        copies.insert(original, name.clone());
+    }
+    copy
 }
 
 fn cast_to_f32(normed: &str) -> NodeProto {

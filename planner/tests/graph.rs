@@ -57,6 +57,28 @@ fn what_only_the_logits_need_is_cut_away() {
     }
 }
 
+#[test]
+fn the_last_mlp_reads_target_positions_alone() {
+    for family in FAMILIES {
+        for export in EXPORTS {
+            let (model, spaces) = open(family, export);
+            let traced = surgery::trace(model, &spaces);
+            let products = traced.graph().node.iter().filter(|node| node.op_type == "MatMul");
+            let at_positions = products.filter(|node| node.name.starts_with("frostline.last/")).count();
+            // GPT-2's products are of matrices, so that tokens no longer lie by rows; GPT-NeoX adds attention and MLP up
+            // before the stream.
+            let expected = match (family, export) {
+                ("gpt2" | "gpt_neox", _) => 0,
+                // One product makes gate and values; where to part them, TorchScript works out from shapes.
+                ("phi3", "model.torchscript.onnx") => 0,
+                ("phi3", _) => 2,
+                _ => 3,
+            };
+            assert_eq!(at_positions, expected, "{family} {export}");
+        }
+    }
+}
+
 fn assert_no_dead_ends(model: &Model) {
     let graph = model.graph();
     Index::new(graph).check().unwrap();

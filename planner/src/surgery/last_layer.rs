@@ -1,0 +1,193 @@
+//! Finds what of the last layer can be computed at the target positions alone.
+//!
+//! Attention looks at every token of a row. What follows it, the MLP and its norms, makes of each token's hidden state
+//! that token's next one. Of the last latent space only the target positions are looked at, so their rows can be chosen
+//! before the MLP and not after it. An operator that is not known to keep tokens apart ends this: the rows are then
+//! chosen from what it makes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
+
+use crate::latent::LatentSpaces;
+use crate::onnx::Index;
+
+/// The nodes that make the last latent space of tensors whose rows can be chosen.
+#[derive(Debug, Default)]
+pub struct Tail<'a> {
+    /// Tensors [batch, sequence, hidden]; the last latent space itself where nothing can be computed after the choice.
+    pub starts: BTreeSet<&'a str>,
+    /// Places of nodes, in order.
+    pub nodes: Vec<usize>,
+}
+
+/// What is known of a tensor.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// The residual stream, [batch, sequence, hidden].
+    Stream,
+    /// [batch, sequence, anything], each token's numbers made of the stream's at that token.
+    Rows,
+    /// Depends on no input. `flat` where no dimension but the last is larger than 1, so that it is the same for each token.
+    Constant { rank: usize, flat: bool },
+}
+
+/// Operators that treat each number on its own.
+const ELEMENTWISE: [&str; 24] = [
+    "Abs",
+    "Add",
+    "BiasGelu",
+    "Cast",
+    "Clip",
+    "Div",
+    "Erf",
+    "Exp",
+    "FastGelu",
+    "Gelu",
+    "Identity",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pow",
+    "QuickGelu",
+    "Reciprocal",
+    "Relu",
+    "Sigmoid",
+    "Sqrt",
+    "Sub",
+    "Swish",
+    "Tanh",
+];
+
+/// The tail of the layer before the last latent space.
+pub fn tail<'a>(index: &Index<'a>, spaces: &'a LatentSpaces) -> Tail<'a> {
+    let [.., before, last] = spaces.spaces.as_slice() else { return Tail::default() };
+    let kinds = kinds(index, before);
+    let made = |name: &str| kinds.get(name) == Some(&Kind::Rows);
+    let mut wanted = BTreeSet::from([last.as_str()]);
+    let mut nodes = Vec::new();
+    for (id, node) in index.graph.node.iter().enumerate().rev() {
+        if node.output.iter().any(|name| wanted.contains(name.as_str()) && made(name)) {
+            let constant = |name: &str| matches!(kinds.get(name), Some(Kind::Constant { .. }));
+            wanted.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty() && !constant(name)));
+            nodes.push(id);
+        }
+    }
+    nodes.reverse();
+    wanted.retain(|name| !made(name));
+    Tail { starts: wanted, nodes }
+}
+
+fn kinds<'a>(index: &Index<'a>, stream: &'a str) -> HashMap<&'a str, Kind> {
+    let weights = index.graph.initializer.iter();
+    let mut kinds: HashMap<&str, Kind> = weights.map(|tensor| (tensor.name.as_str(), constant(tensor))).collect();
+    kinds.insert(stream, Kind::Stream);
+    for node in &index.graph.node {
+        let outputs = if node.op_type == "Split" { node.output.len() } else { 1 };
+        if let Some(kind) = kind(index, node, &kinds) {
+            for name in node.output.iter().take(outputs) {
+                kinds.entry(name).or_insert(kind);
+            }
+        }
+    }
+    kinds
+}
+
+fn constant(tensor: &TensorProto) -> Kind {
+    let outer = tensor.dims.split_last().map_or(&[][..], |(_, outer)| outer);
+    Kind::Constant { rank: tensor.dims.len(), flat: outer.iter().all(|&size| size == 1) }
+}
+
+/// What a node's first output is (a `Split`'s outputs all are), where it is known.
+fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<Kind> {
+    if !["", "ai.onnx", "com.microsoft"].contains(&node.domain.as_str()) {
+        return None;
+    }
+    let op = node.op_type.as_str();
+    if op == "Constant" {
+        return index.constant(node.output.first()?).map(constant);
+    }
+    let inputs = node.input.iter().filter(|name| !name.is_empty());
+    let inputs: Vec<Option<Kind>> = inputs.map(|name| kinds.get(name.as_str()).copied()).collect();
+    // What attention made is added to the stream, which keeps its shape.
+    if op == "Add" && node.input.iter().any(|name| is_stream(index, name, kinds)) && inputs.contains(&None) {
+        return Some(Kind::Stream);
+    }
+    let inputs = inputs.into_iter().collect::<Option<Vec<Kind>>>()?;
+    let (&first, others) = inputs.split_first()?;
+    let constants = others.iter().all(|kind| matches!(kind, Kind::Constant { .. }));
+    let keeps_tokens_apart = match (op, first) {
+        _ if ELEMENTWISE.contains(&op) => return elementwise(&inputs),
+        ("Transpose" | "DequantizeLinear", Kind::Constant { rank, .. }) => {
+            return Some(Kind::Constant { rank, flat: rank <= 1 });
+        }
+        (_, Kind::Constant { .. }) => false,
+        ("MatMul", _) => matches!(others, [Kind::Constant { rank: 2, .. }]),
+        ("MatMulNBits", _) => constants,
+        ("LayerNormalization" | "SimplifiedLayerNormalization" | "RMSNormalization", _) => {
+            others.iter().all(is_flat) && is_last(axis(node).unwrap_or(-1))
+        }
+        ("Split", _) => constants && axis(node).is_some_and(is_last),
+        ("Slice", _) => constants && node.input.get(3).is_some_and(|axes| are_last(&integers(index, axes))),
+        ("ReduceMean" | "ReduceSum" | "ReduceSumSquare" | "ReduceL2", _) => constants && reduces_last(index, node),
+        _ => false,
+    };
+    keeps_tokens_apart.then_some(Kind::Rows)
+}
+
+/// Whether a tensor is the stream, perhaps in another type.
+fn is_stream(index: &Index, tensor: &str, kinds: &HashMap<&str, Kind>) -> bool {
+    let known = |name: &str| kinds.get(name) == Some(&Kind::Stream);
+    let cast = |node: &NodeProto| node.op_type == "Cast" && node.input.first().is_some_and(|name| known(name));
+    known(tensor) || index.producer(tensor).is_some_and(|id| cast(index.node(id)))
+}
+
+fn elementwise(inputs: &[Kind]) -> Option<Kind> {
+    let constants = inputs.iter().filter_map(|kind| match kind {
+        Kind::Constant { rank, .. } => Some(*rank),
+        Kind::Stream | Kind::Rows => None,
+    });
+    let (number, rank) = (constants.clone().count(), constants.max().unwrap_or(0));
+    let flat = inputs.iter().all(|kind| !matches!(kind, Kind::Constant { .. }) || is_flat(kind));
+    if number == inputs.len() {
+        return Some(Kind::Constant { rank, flat });
+    }
+    (flat && rank <= 3).then_some(Kind::Rows)
+}
+
+fn is_flat(kind: &Kind) -> bool {
+    matches!(kind, Kind::Constant { flat: true, .. })
+}
+
+/// Whether an axis of [batch, sequence, anything] is the last.
+fn is_last(axis: i64) -> bool {
+    axis == -1 || axis == 2
+}
+
+fn are_last(axes: &[i64]) -> bool {
+    !axes.is_empty() && axes.iter().copied().all(is_last)
+}
+
+fn axis(node: &NodeProto) -> Option<i64> {
+    node.attribute.iter().find(|attribute| attribute.name == "axis").map(|attribute| attribute.i)
+}
+
+fn reduces_last(index: &Index, node: &NodeProto) -> bool {
+    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let axes = match (attribute("axes"), node.input.get(1)) {
+        (Some(axes), _) => axes.ints.clone(),
+        (None, Some(axes)) => integers(index, axes),
+        (None, None) => Vec::new(),
+    };
+    are_last(&axes) && attribute("keepdims").is_none_or(|keep| keep.i != 0)
+}
+
+/// The numbers of a constant of i64; none where it is something else.
+fn integers(index: &Index, tensor: &str) -> Vec<i64> {
+    let Some(tensor) = index.constant(tensor).filter(|tensor| tensor.data_type == DataType::Int64 as i32) else {
+        return Vec::new();
+    };
+    let raw = tensor.raw_data.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
+    raw.chain(tensor.int64_data.iter().copied()).collect()
+}
