@@ -46,7 +46,7 @@ fn edit(mut graph: GraphProto, spaces: &LatentSpaces, opset: i64) -> GraphProto 
 
 /// Gathers the positions' rows of each space and stacks them; the tensor's name.
 fn stack(graph: &GraphProto, spaces: &LatentSpaces, nodes: &mut Vec<NodeProto>) -> String {
-    let tail = last_layer::tail(&Index::new(graph), spaces);
+    let tail = last_layer::tail(&Index::new(graph), &spaces.spaces);
     let earlier = spaces.spaces.iter().map(String::as_str).rev().skip(1).rev();
     let mut rows: HashMap<&str, String> = HashMap::new();
     for tensor in earlier.chain(tail.starts) {

@@ -9,7 +9,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use crate::latent::LatentSpaces;
 use crate::onnx::Index;
 
 /// The nodes that make the last latent space of tensors whose rows can be chosen.
@@ -60,9 +59,9 @@ const ELEMENTWISE: [&str; 24] = [
     "Tanh",
 ];
 
-/// The tail of the layer before the last latent space.
-pub fn tail<'a>(index: &Index<'a>, spaces: &'a LatentSpaces) -> Tail<'a> {
-    let [.., before, last] = spaces.spaces.as_slice() else { return Tail::default() };
+/// The tail of the layer before the last of these latent spaces, of which there are at least two.
+pub fn tail<'a>(index: &Index<'a>, spaces: &'a [String]) -> Tail<'a> {
+    let [.., before, last] = spaces else { return Tail::default() };
     let kinds = kinds(index, before);
     let made = |name: &str| kinds.get(name) == Some(&Kind::Rows);
     let mut wanted = BTreeSet::from([last.as_str()]);
@@ -190,4 +189,55 @@ fn integers(index: &Index, tensor: &str) -> Vec<i64> {
     };
     let raw = tensor.raw_data.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
     raw.chain(tensor.int64_data.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::{AttributeProto, GraphProto};
+
+    use super::*;
+    use crate::onnx::build::{integer, integers as whole_numbers, node};
+
+    /// How many nodes are found where `op` makes of the stream after attention what is added to it.
+    fn copied(op: &str, operands: &[&str], attributes: Vec<AttributeProto>) -> usize {
+        let sizes: [(&str, &[i64]); 4] =
+            [("matrix", &[4, 4]), ("experts", &[3, 4, 4]), ("bias", &[4]), ("places", &[1, 7, 4])];
+        let weight =
+            |(name, dims): (&str, &[i64])| TensorProto { name: name.into(), dims: dims.to_vec(), ..Default::default() };
+        let inputs = [&["middle"], operands].concat();
+        let graph = GraphProto {
+            initializer: sizes.map(weight).to_vec(),
+            node: vec![
+                node("Add", &["before", "attention"], "middle", Vec::new()),
+                node(op, &inputs, "mlp", attributes),
+                node("Add", &["middle", "mlp"], "last", Vec::new()),
+            ],
+            ..Default::default()
+        };
+        let spaces = ["before".to_owned(), "last".to_owned()];
+        let tail = tail(&Index::new(&graph), &spaces);
+        let expected = if tail.nodes.is_empty() { "last" } else { "middle" };
+        assert_eq!(tail.starts, BTreeSet::from([expected]));
+        tail.nodes.len()
+    }
+
+    #[test]
+    fn what_keeps_tokens_apart_is_copied() {
+        assert_eq!(copied("MatMul", &["matrix"], Vec::new()), 2);
+        assert_eq!(copied("Mul", &["bias"], Vec::new()), 2);
+        assert_eq!(copied("Tanh", &[], Vec::new()), 2);
+        assert_eq!(copied("ReduceMean", &[], vec![whole_numbers("axes", &[-1])]), 2);
+        assert_eq!(copied("LayerNormalization", &["bias"], vec![integer("axis", 2)]), 2);
+    }
+
+    #[test]
+    fn what_mixes_tokens_or_is_not_known_ends_the_search() {
+        assert_eq!(copied("MatMul", &["experts"], Vec::new()), 0);
+        assert_eq!(copied("Mul", &["places"], Vec::new()), 0);
+        assert_eq!(copied("CumSum", &["bias"], Vec::new()), 0);
+        assert_eq!(copied("ReduceMean", &[], vec![whole_numbers("axes", &[1])]), 0);
+        assert_eq!(copied("ReduceMean", &[], vec![whole_numbers("axes", &[-1]), integer("keepdims", 0)]), 0);
+        assert_eq!(copied("LayerNormalization", &["bias"], vec![integer("axis", 1)]), 0);
+        assert_eq!(copied("Mul", &["attention"], Vec::new()), 0);
+    }
 }
