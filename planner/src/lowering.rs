@@ -12,10 +12,10 @@ mod past;
 mod product;
 mod writer;
 
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto};
 
 use self::writer::Writer;
-use crate::onnx::TOKENS;
+use crate::onnx::{TOKENS, attribute};
 
 /// What a fused attention says of itself, which cannot be seen in the graph any more.
 #[derive(Clone, Debug)]
@@ -85,10 +85,6 @@ fn input(node: &NodeProto, place: usize) -> Option<&str> {
 /// A node's output, if anybody asks for it.
 fn output(node: &NodeProto, place: usize) -> Option<&str> {
     node.output.get(place).map(String::as_str).filter(|name| !name.is_empty())
-}
-
-fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 fn integer(node: &NodeProto, name: &str, otherwise: i64) -> i64 {

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 pub use tract_onnx::pb;
 
 pub use self::external::ExternalFiles;
-pub use self::graph::{Index, MASK, PLACES, TOKENS, doubled, reads};
+pub use self::graph::{Index, MASK, PLACES, TOKENS, attribute, doubled, reads};
 pub use self::tensor::{Tensor, type_name};
 use crate::error::{Error, Result};
 use crate::lowering::{self, FusedAttention};

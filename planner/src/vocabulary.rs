@@ -9,7 +9,7 @@ use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
 use crate::engine::Batch;
 use crate::latent::Embedding;
-use crate::onnx::{Index, Model};
+use crate::onnx::{Index, Model, attribute};
 
 /// The embedding's new weight.
 const WEIGHT: &str = "frostline.embedding";
@@ -38,7 +38,7 @@ fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Optio
     let reads_shape = |node: &NodeProto| node.op_type == "Shape";
     let only_rows = |&id: &usize| id == embedding.node || reads_shape(index.node(id));
     let plain = node.op_type == "Gather" && node.input == [embedding.weight.as_str(), embedding.ids.as_str()];
-    let rows = node.attribute.iter().all(|attribute| attribute.name != "axis" || attribute.i == 0);
+    let rows = attribute(node, "axis").is_none_or(|axis| axis.i == 0);
     if !(plain && rows && index.consumers(&embedding.ids).iter().all(only_rows)) {
         return None;
     }

@@ -244,8 +244,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Digest of names, types, shapes and contents (their [`Fingerprint`]s) of all tensors. How they are spread over files, and what stands in
-    /// the files' metadata, does not count.
+    /// Digest of names, types, shapes and contents (their [`Fingerprint`]s) of all tensors. How they are spread over
+    /// files, and what stands in the files' metadata, does not count.
     ///
     /// # Errors
     /// [`WeightsError::Read`] where a file cannot be read any more.

@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use super::constants::weight;
 use crate::error::{Error, Result};
 use crate::onnx::quantised::{self, QuantisedMatrix};
-use crate::onnx::{Index, Model};
+use crate::onnx::{Index, Model, attribute};
 
 /// The LM head.
 #[derive(Clone, Debug)]
@@ -84,6 +84,6 @@ fn quantised_product<'a>(index: &Index<'a>, id: usize, node: &'a NodeProto) -> O
     Some(Head { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })
 }
 
-fn is_set(node: &NodeProto, attribute: &str) -> bool {
-    node.attribute.iter().any(|entry| entry.name == attribute && entry.i != 0)
+fn is_set(node: &NodeProto, name: &str) -> bool {
+    attribute(node, name).is_some_and(|attribute| attribute.i != 0)
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 
+use crate::onnx::attribute;
+
 /// The input that chooses between the branches.
 const USE_CACHE: &str = "use_cache_branch";
 
@@ -28,7 +30,7 @@ pub fn inline(mut graph: GraphProto) -> GraphProto {
 
 fn without_past(node: &NodeProto) -> Option<&GraphProto> {
     let on_past = node.op_type == "If" && node.input.first().is_some_and(|name| name == USE_CACHE);
-    let branch = node.attribute.iter().find(|attribute| attribute.name == "else_branch").filter(|_| on_past)?;
+    let branch = attribute(node, "else_branch").filter(|_| on_past)?;
     branch.g.as_ref().filter(|branch| branch.output.len() == node.output.len())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// The first name that is there twice.
 pub fn doubled<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -156,7 +156,12 @@ pub fn constant_value(node: &NodeProto) -> Option<&TensorProto> {
     if node.op_type != "Constant" {
         return None;
     }
-    node.attribute.iter().find(|attribute| attribute.name == "value")?.t.as_ref()
+    attribute(node, "value")?.t.as_ref()
+}
+
+/// A node's attribute of that name.
+pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 /// All names that a node reads, those inside its subgraphs included.

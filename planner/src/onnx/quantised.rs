@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use super::{Index, Model, type_name};
+use super::{Index, Model, attribute, type_name};
 use crate::error::{Error, Result};
 
 /// The largest block that is read, in weights; ONNX Runtime makes them of 16 to 256.
@@ -73,8 +73,7 @@ impl<'a> QuantisedMatrix<'a> {
     /// What a node multiplies with or takes rows from; `None` where that is no such matrix.
     pub fn of(index: &Index<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
         let size = |name: &str, otherwise: usize| {
-            let found = node.attribute.iter().find(|attribute| attribute.name == name);
-            found.map_or(Some(otherwise), |attribute| usize::try_from(attribute.i).ok())
+            attribute(node, name).map_or(Some(otherwise), |attribute| usize::try_from(attribute.i).ok())
         };
         let constant = |place: usize| unshaped(index, node.input.get(place).filter(|name| !name.is_empty())?);
         let (bits, block) = (size("bits", 4)?, size("block_size", 128)?);

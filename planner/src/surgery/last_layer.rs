@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use crate::onnx::Index;
+use crate::onnx::{Index, attribute};
 
 /// The nodes that make the last latent space of tensors whose rows can be chosen.
 #[derive(Debug, Default)]
@@ -29,6 +29,16 @@ enum Kind {
     Rows,
     /// Depends on no input. `flat` where no dimension but the last is larger than 1, so that it is the same for each token.
     Constant { rank: usize, flat: bool },
+}
+
+impl Kind {
+    fn is_constant(self) -> bool {
+        matches!(self, Kind::Constant { .. })
+    }
+
+    fn is_flat(self) -> bool {
+        matches!(self, Kind::Constant { flat: true, .. })
+    }
 }
 
 /// Operators that treat each number on its own.
@@ -68,7 +78,7 @@ pub fn tail<'a>(index: &Index<'a>, spaces: &'a [String]) -> Tail<'a> {
     let mut nodes = Vec::new();
     for (id, node) in index.graph.node.iter().enumerate().rev() {
         if node.output.iter().any(|name| wanted.contains(name.as_str()) && made(name)) {
-            let constant = |name: &str| matches!(kinds.get(name), Some(Kind::Constant { .. }));
+            let constant = |name: &str| kinds.get(name).is_some_and(|kind| kind.is_constant());
             wanted.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty() && !constant(name)));
             nodes.push(id);
         }
@@ -115,7 +125,7 @@ fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<
     }
     let inputs = inputs.into_iter().collect::<Option<Vec<Kind>>>()?;
     let (&first, others) = inputs.split_first()?;
-    let constants = others.iter().all(|kind| matches!(kind, Kind::Constant { .. }));
+    let constants = others.iter().all(|kind| kind.is_constant());
     let keeps_tokens_apart = match (op, first) {
         _ if ELEMENTWISE.contains(&op) => return elementwise(&inputs),
         ("Transpose" | "DequantizeLinear", Kind::Constant { rank, .. }) => {
@@ -125,9 +135,9 @@ fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<
         ("MatMul", _) => matches!(others, [Kind::Constant { rank: 2, .. }]),
         ("MatMulNBits", _) => constants,
         ("LayerNormalization" | "SimplifiedLayerNormalization" | "RMSNormalization", _) => {
-            others.iter().all(is_flat) && is_last(axis(node).unwrap_or(-1))
+            others.iter().all(|kind| kind.is_flat()) && is_last(axis(node, -1))
         }
-        ("Split", _) => constants && axis(node).is_some_and(is_last),
+        ("Split", _) => constants && is_last(axis(node, 0)),
         ("Slice", _) => constants && node.input.get(3).is_some_and(|axes| are_last(&integers(index, axes))),
         ("ReduceMean" | "ReduceSum" | "ReduceSumSquare" | "ReduceL2", _) => constants && reduces_last(index, node),
         _ => false,
@@ -142,21 +152,18 @@ fn is_stream(index: &Index, tensor: &str, kinds: &HashMap<&str, Kind>) -> bool {
     known(tensor) || index.producer(tensor).is_some_and(|id| cast(index.node(id)))
 }
 
+/// What operands broadcast to each other make.
 fn elementwise(inputs: &[Kind]) -> Option<Kind> {
-    let constants = inputs.iter().filter_map(|kind| match kind {
-        Kind::Constant { rank, .. } => Some(*rank),
-        Kind::Stream | Kind::Rows => None,
-    });
-    let (number, rank) = (constants.clone().count(), constants.max().unwrap_or(0));
-    let flat = inputs.iter().all(|kind| !matches!(kind, Kind::Constant { .. }) || is_flat(kind));
-    if number == inputs.len() {
+    let (mut rank, mut flat) = (0, true);
+    for kind in inputs {
+        if let Kind::Constant { rank: own, flat: is_flat } = *kind {
+            (rank, flat) = (rank.max(own), flat && is_flat);
+        }
+    }
+    if inputs.iter().all(|kind| kind.is_constant()) {
         return Some(Kind::Constant { rank, flat });
     }
     (flat && rank <= 3).then_some(Kind::Rows)
-}
-
-fn is_flat(kind: &Kind) -> bool {
-    matches!(kind, Kind::Constant { flat: true, .. })
 }
 
 /// Whether an axis of [batch, sequence, anything] is the last.
@@ -168,18 +175,17 @@ fn are_last(axes: &[i64]) -> bool {
     !axes.is_empty() && axes.iter().copied().all(is_last)
 }
 
-fn axis(node: &NodeProto) -> Option<i64> {
-    node.attribute.iter().find(|attribute| attribute.name == "axis").map(|attribute| attribute.i)
+fn axis(node: &NodeProto, otherwise: i64) -> i64 {
+    attribute(node, "axis").map_or(otherwise, |axis| axis.i)
 }
 
 fn reduces_last(index: &Index, node: &NodeProto) -> bool {
-    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
-    let axes = match (attribute("axes"), node.input.get(1)) {
+    let axes = match (attribute(node, "axes"), node.input.get(1)) {
         (Some(axes), _) => axes.ints.clone(),
         (None, Some(axes)) => integers(index, axes),
         (None, None) => Vec::new(),
     };
-    are_last(&axes) && attribute("keepdims").is_none_or(|keep| keep.i != 0)
+    are_last(&axes) && attribute(node, "keepdims").is_none_or(|keep| keep.i != 0)
 }
 
 /// The numbers of a constant of i64; none where it is something else.
