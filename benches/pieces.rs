@@ -8,19 +8,19 @@
 use candle_core::{Device, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use frostline_runtime::gradients::Gradients;
+use frostline_runtime::model::gradients::Gradients;
+use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::scope::Scope;
 use frostline_runtime::ops::product::{Into, Matrix};
 use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{Wanted, activation, attention, linear, loss, norm, rope};
-use frostline_runtime::optimizer::{AdamW, Step};
-use frostline_runtime::parameters::{Parameters, Precision};
-use frostline_runtime::scope::Scope;
-use frostline_schemas::decoder::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
-use frostline_schemas::folder::ModelFolder;
+use frostline_runtime::train::optimizer::{AdamW, Step};
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
 
 const FLOAT: u64 = 4;
 

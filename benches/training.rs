@@ -8,17 +8,17 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache::DEFAULT_LIMIT;
-use frostline_runtime::rehearsal::peak_bytes;
-use frostline_runtime::scope::Scope;
+use frostline_runtime::cache::source::{CacheSettings, Using};
+use frostline_runtime::model::scope::Scope;
+use frostline_runtime::train::dry_run::peak_bytes;
 use frostline_runtime::train::{Observer, Settings, train};
 use frostline_schemas::device::Device;
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
 
 #[derive(Parser)]
 struct Arguments {

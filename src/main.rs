@@ -2,12 +2,10 @@
 
 mod arguments;
 mod commands;
-#[cfg(all(feature = "plan", feature = "train"))]
-mod comparison;
 mod output;
 #[cfg(any(feature = "plan", feature = "train"))]
 mod progress;
-mod show;
+mod render;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -20,7 +18,7 @@ use output::Output;
 
 #[cfg(feature = "train")]
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::buffers::Reusing = frostline_runtime::buffers::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
 
 /// A check said no.
 const REFUSED: u8 = 1;

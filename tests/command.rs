@@ -467,7 +467,7 @@ fn a_build_without_cuda_does_not_fall_back_to_the_cpu() {
 /// States of one example at a frost line of `llama`, as training leaves them.
 fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
     use frostline_runtime::cache::{Cache, CacheKey, DEFAULT_LIMIT};
-    use frostline_schemas::{examples::Example, folder::ModelFolder};
+    use frostline_schemas::{data::Example, model::ModelFolder};
     let identity = ModelFolder::open(Path::new(&case("llama"))).unwrap().identity().unwrap();
     let key = CacheKey::new(&identity, frost_line, "f32");
     let examples = [Example::new(1, (0..tokens).collect(), Vec::new())];

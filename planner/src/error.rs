@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use frostline_schemas::examples::ExampleError;
-use frostline_schemas::folder::FolderError;
-use frostline_schemas::strategy::StrategyError;
-use frostline_schemas::weights::WeightsError;
+use frostline_schemas::data::ExampleError;
+use frostline_schemas::model::FolderError;
+use frostline_schemas::model::WeightsError;
+use frostline_schemas::select::StrategyError;
 
 use crate::traces::TracesError;
 

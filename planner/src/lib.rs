@@ -11,33 +11,25 @@
 //! each, and leave its [`traces`] for the plan to be made of. Strategies that look at no examples plan `by_rule`, one of
 //! them by the `spectrum` of the weights.
 
-pub mod basis;
-pub mod batches;
-mod by_rule;
-pub mod deviation;
+pub mod batch;
 pub mod engine;
 pub mod error;
-pub mod frost_line;
-pub mod gain;
-pub mod latent;
-pub mod layers;
-pub mod lowering;
+mod heuristics;
+pub mod inspect;
 pub mod onnx;
 pub mod plan;
 pub mod progress;
-pub mod same_model;
-pub mod shard;
-mod spectrum;
-pub mod surgery;
+pub mod rewrite;
+pub mod salf;
 pub mod traces;
-mod vocabulary;
+pub mod verify;
 
 pub use crate::error::{Error, Result};
-pub use crate::layers::Layers;
+pub use crate::inspect::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
-pub use frostline_schemas::strategy::Strategy;
+pub use frostline_schemas::select::Strategy;
 
 pub use crate::plan::{EngineChoice, Planned, Settings, plan, plan_from_traces, trace_shard};
 pub use crate::progress::{Progress, Silent, Step};
-pub use crate::shard::Shard;
 pub use crate::traces::ShardTraces;
+pub use crate::traces::shard::Shard;

@@ -5,13 +5,13 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Expected, case};
-use frostline_planner::basis::Basis;
-use frostline_planner::batches;
+use frostline_planner::batch;
 use frostline_planner::engine::tract::Tract;
-use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::{Model, pb};
-use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan, same_model, surgery};
-use frostline_schemas::folder::ModelFolder;
+use frostline_planner::rewrite::{latent::LatentSpaces, trace_outputs};
+use frostline_planner::salf::basis::Basis;
+use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan, verify};
+use frostline_schemas::model::ModelFolder;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -208,7 +208,7 @@ fn an_input_that_nobody_feeds() {
     })
     .unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
-    let text = message(Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids));
+    let text = message(Tract::new(trace_outputs::trace(model, &spaces), &spaces.embedding.ids));
     assert!(text.contains("input `past_key_values.0.key` (int64 [batch, sequence])"), "{text}");
 }
 
@@ -220,7 +220,7 @@ fn another_models_weights() {
             let folder = ModelFolder::open(&case(family)).unwrap();
             let model = Model::open(&path).unwrap();
             let spaces = LatentSpaces::find(&model, None).unwrap();
-            same_model::check(&model, &spaces, &folder, 1).unwrap();
+            verify::check(&model, &spaces, &folder, 1).unwrap();
             each_changed_weight_is_noticed(&path, &spaces, &folder);
         }
     }
@@ -233,7 +233,7 @@ fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &M
     let large = |tensor: &pb::TensorProto| tensor.data_type == 1 && tensor.raw_data.len() >= 32 * 4;
     for id in (0..graph.initializer.len()).filter(|&id| large(&graph.initializer[id])) {
         let model = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
-        let text = message(same_model::check(&model, spaces, folder, 1));
+        let text = message(verify::check(&model, spaces, folder, 1));
         assert!(text.contains("not the model in") && text.contains("equals tensor `"), "{text}");
     }
 }
@@ -254,7 +254,7 @@ fn layers_in_another_order() {
         let bytes = std::mem::take(&mut graph.initializer[a].raw_data);
         graph.initializer[a].raw_data = std::mem::replace(&mut graph.initializer[b].raw_data, bytes);
     });
-    let text = message(same_model::check(&model.unwrap(), &spaces, &folder, 1));
+    let text = message(verify::check(&model.unwrap(), &spaces, &folder, 1));
     assert!(text.contains("its layer 1 does not read tensor `"), "{text}");
 }
 
@@ -279,7 +279,7 @@ fn half_precision(dtype: i32) -> String {
     })
     .unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
-    message(same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 1))
+    message(verify::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 1))
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn another_models_sizes() {
     let mut spaces = LatentSpaces::find(&model, None).unwrap();
     spaces.spaces.pop();
     let folder = ModelFolder::open(&case("qwen2")).unwrap();
-    let text = message(same_model::check(&model, &spaces, &folder, 1));
+    let text = message(verify::check(&model, &spaces, &folder, 1));
     assert!(text.contains("it has 3 layers, config.json says 4"), "{text}");
 }
 
@@ -320,7 +320,7 @@ fn hidden_states_that_are_not_finite() {
     let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61, None).unwrap();
     let mut engine = common::tract(model, &spaces);
     let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
-    let groups = batches::groups(&examples, batches::Limits { tokens: 64, length: 64 });
+    let groups = batch::groups(&examples, batch::Limits { tokens: 64, length: 64 });
     let traces = frostline_planner::plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent);
     let text = message(traces);
     assert!(text.starts_with("rows.jsonl:1: latent space ") && text.contains("not finite"), "{text}");
@@ -389,7 +389,7 @@ proptest! {
             && let Ok(spaces) = LatentSpaces::find(&model, None)
         {
             let ids = spaces.embedding.ids.clone();
-            let _ = frostline_planner::engine::inputs(&surgery::trace(model, &spaces), &ids);
+            let _ = frostline_planner::engine::inputs(&trace_outputs::trace(model, &spaces), &ids);
         }
     }
     /// Nodes that read other tensors, or are other operators, in a file that is otherwise whole.
@@ -407,8 +407,8 @@ proptest! {
         });
         if let Ok(model) = model && let Ok(spaces) = LatentSpaces::find(&model, None) {
             let folder = ModelFolder::open(&case("llama")).unwrap();
-            let _ = same_model::check(&model, &spaces, &folder, 1);
-            let _ = surgery::trace(model, &spaces);
+            let _ = verify::check(&model, &spaces, &folder, 1);
+            let _ = trace_outputs::trace(model, &spaces);
         }
     }
 }

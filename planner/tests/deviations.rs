@@ -2,12 +2,12 @@
 
 mod common;
 
-use frostline_planner::basis::Basis;
-use frostline_planner::batches::{self, Limits};
-use frostline_planner::latent::LatentSpaces;
+use frostline_planner::batch::{self, Limits};
 use frostline_planner::onnx::Model;
-use frostline_planner::same_model;
-use frostline_schemas::folder::ModelFolder;
+use frostline_planner::rewrite::latent::LatentSpaces;
+use frostline_planner::salf::basis::Basis;
+use frostline_planner::verify;
+use frostline_schemas::model::ModelFolder;
 use frostline_schemas::plan::Precision;
 
 use common::{EXPORTS, Expected, FAMILIES, Opener, case, ort_is_here, traces, worst};
@@ -49,7 +49,7 @@ fn hidden_states_agree(family: &str, engine: Opener) {
         let spaces = LatentSpaces::find(&model, None).unwrap();
         let mut engine = engine(model, &spaces);
         let mut compared = 0;
-        for group in batches::groups(&examples, Limits { tokens: 64, length: 64 }) {
+        for group in batch::groups(&examples, Limits { tokens: 64, length: 64 }) {
             let mut check = |batch: usize, found: frostline_planner::engine::Traces| {
                 assert_eq!((found.spaces, found.hidden), (expected.normed.len(), hidden));
                 // Each example has one target; it is example `index`'s, at `positions[index]`.
@@ -123,7 +123,7 @@ fn agrees_in_half_precision(family: &str, engine: Opener) {
     let model = Model::open(&export).unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
     let folder = ModelFolder::open(&case(family)).unwrap();
-    assert_eq!(same_model::check(&model, &spaces, &folder, 4).unwrap(), Precision::F16);
+    assert_eq!(verify::check(&model, &spaces, &folder, 4).unwrap(), Precision::F16);
     let worst = worst(&expected, &traces(&case(family), &export, &expected, engine, 512));
     println!("{family} in f16: {worst:.1e}");
     assert!(worst < HALF_TOLERANCE, "{family}: off by {worst}");

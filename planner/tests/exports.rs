@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use frostline_planner::engine::tract::Tract;
 use frostline_planner::engine::{Batch, Engine, Shape};
-use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
-use frostline_planner::same_model;
-use frostline_planner::surgery;
-use frostline_schemas::folder::ModelFolder;
+use frostline_planner::rewrite::latent::LatentSpaces;
+use frostline_planner::rewrite::trace_outputs;
+use frostline_planner::verify;
+use frostline_schemas::model::ModelFolder;
 use frostline_schemas::plan::Precision;
 
 use common::{Expected, Opener, case, ort_is_here, traces, worst};
@@ -99,14 +99,14 @@ fn examined(family: &str, file: &Path, expected: &Expected) -> frostline_planner
     let model = Model::open(file)?;
     let spaces = LatentSpaces::find(&model, None)?;
     let longest = expected.examples().iter().map(|example| example.tokens.len()).max().unwrap();
-    same_model::check(&model, &spaces, &ModelFolder::open(&case(family)).unwrap(), longest)
+    verify::check(&model, &spaces, &ModelFolder::open(&case(family)).unwrap(), longest)
 }
 
 /// What tract says of an export that it cannot run.
 fn refusal_of_tract(file: &Path) -> String {
     let model = Model::open(file).unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
-    let mut engine = Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids).unwrap();
+    let mut engine = Tract::new(trace_outputs::trace(model, &spaces), &spaces.embedding.ids).unwrap();
     let shape = Shape { rows: 1, length: 2, positions: 1 };
     let batch = Batch { tokens: vec![1, 2], mask: vec![1, 1], positions: vec![0, 0] };
     engine.run(shape, &[batch], &mut |_, _| Ok(())).unwrap_err().to_string()
@@ -182,10 +182,10 @@ fn a_dropped_window_matters_to_longer_rows_alone() {
         let model = Model::open(&folder(family).join("genai-fp32.onnx")).unwrap();
         let spaces = LatentSpaces::find(&model, None).unwrap();
         let folder = ModelFolder::open(&case(family)).unwrap();
-        assert!(same_model::check(&model, &spaces, &folder, window).is_ok());
+        assert!(verify::check(&model, &spaces, &folder, window).is_ok());
         let named = LatentSpaces::find(&model, Some(&spaces.spaces)).unwrap();
         for spaces in [spaces, named] {
-            let error = same_model::check(&model, &spaces, &folder, window + 1).unwrap_err().to_string();
+            let error = verify::check(&model, &spaces, &folder, window + 1).unwrap_err().to_string();
             assert!(error.contains(&format!("--max-length {window})")), "{error}");
         }
     }
@@ -214,7 +214,7 @@ fn with_attention(name: &str, i: i64, f: f32) -> (Model, LatentSpaces) {
 fn fused_attention_that_is_not_written_out_is_named() {
     for (name, value) in [("smooth_softmax", 1), ("rotary_interleaved", 1), ("num_heads", 3), ("num_heads", 0)] {
         let (model, spaces) = with_attention(name, value, 0.0);
-        let error = Tract::new(surgery::trace(model, &spaces), &spaces.embedding.ids).err().unwrap().to_string();
+        let error = Tract::new(trace_outputs::trace(model, &spaces), &spaces.embedding.ids).err().unwrap().to_string();
         assert!(error.contains("genai-fp32.onnx: node `"), "{error}");
         assert!(error.contains(&format!("(GroupQueryAttention) has {name} {value}")), "{error}");
         assert!(error.ends_with("export with PyTorch or Optimum"), "{error}");
@@ -225,7 +225,7 @@ fn fused_attention_that_is_not_written_out_is_named() {
 fn fused_attention_of_other_settings_is_another_model() {
     let said = |name: &str, i: i64, f: f32| {
         let (model, spaces) = with_attention(name, i, f);
-        same_model::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 8).unwrap_err().to_string()
+        verify::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 8).unwrap_err().to_string()
     };
     for (name, i, f, expected) in [
         ("num_heads", 2, 0.0, "attention in its layer 1 has 2 heads, config.json says 4"),
@@ -267,7 +267,7 @@ fn broken_fused_operators_are_errors_not_panics() {
     let try_it = |proto: &pb::ModelProto| {
         let Ok(model) = Model::parse(Path::new("broken.onnx"), &proto.encode_to_vec()) else { return };
         if let Ok(spaces) = LatentSpaces::find(&model, None) {
-            let _ = same_model::check(&model, &spaces, &model_folder, 4);
+            let _ = verify::check(&model, &spaces, &model_folder, 4);
         }
     };
     let mut tried = 0;

@@ -5,10 +5,10 @@ mod common;
 use std::collections::HashSet;
 
 use common::{EXPORTS, FAMILIES, case};
-use frostline_planner::latent::LatentSpaces;
-use frostline_planner::layers;
+use frostline_planner::inspect;
 use frostline_planner::onnx::{Index, Model, reads};
-use frostline_planner::surgery::{self, POSITIONS, TRACES};
+use frostline_planner::rewrite::latent::LatentSpaces;
+use frostline_planner::rewrite::trace_outputs::{self, POSITIONS, TRACES};
 
 fn open(family: &str, export: &str) -> (Model, LatentSpaces) {
     let model = Model::open(&case(family).join(export)).unwrap();
@@ -20,7 +20,7 @@ fn open(family: &str, export: &str) -> (Model, LatentSpaces) {
 fn latent_spaces_of_every_export() {
     for family in FAMILIES {
         for export in EXPORTS {
-            let found = layers::describe(&case(family).join(export), None).unwrap();
+            let found = inspect::describe(&case(family).join(export), None).unwrap();
             assert_eq!(found.latent_spaces.len(), 5, "{family} {export}");
             assert_eq!((found.head.shape, found.embedding.shape), ([61, 32], [61, 32]));
             // Attention and MLP of GPT-NeoX lie side by side.
@@ -42,7 +42,7 @@ fn what_only_the_logits_need_is_cut_away() {
     for family in FAMILIES {
         for export in EXPORTS {
             let (model, spaces) = open(family, export);
-            let traced = surgery::trace(model, &spaces);
+            let traced = trace_outputs::trace(model, &spaces);
             let graph = traced.graph();
             let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
             assert_eq!(outputs, [TRACES]);
@@ -62,7 +62,7 @@ fn the_last_mlp_reads_target_positions_alone() {
     for family in FAMILIES {
         for export in EXPORTS {
             let (model, spaces) = open(family, export);
-            let traced = surgery::trace(model, &spaces);
+            let traced = trace_outputs::trace(model, &spaces);
             let products = traced.graph().node.iter().filter(|node| node.op_type == "MatMul");
             let at_positions = products.filter(|node| node.name.starts_with("frostline.last/")).count();
             // GPT-2's products are of matrices, so that tokens no longer lie by rows; GPT-NeoX adds attention and MLP up

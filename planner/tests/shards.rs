@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use common::{case, ort_is_here};
-use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
+use frostline_planner::rewrite::latent::LatentSpaces;
 use frostline_planner::traces::TracesError;
 use frostline_planner::{
     Aggregate, EngineChoice, Error, Gain, Settings, Shard, ShardTraces, Silent, plan, plan_from_traces, trace_shard,

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use frostline_schemas::examples::ExampleError;
-use frostline_schemas::folder::FolderError;
+use frostline_schemas::data::ExampleError;
+use frostline_schemas::model::FolderError;
+use frostline_schemas::model::{Dtype, WeightsError};
 use frostline_schemas::plan::PlanError;
-use frostline_schemas::weights::{Dtype, WeightsError};
 
-use crate::gradients::Unproved;
+use crate::model::gradients::Unproved;
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use frostline_runtime::Error;
 use frostline_runtime::cache::{Cache, CacheKey, Listed, clear, list};
-use frostline_schemas::decoder::Family;
+use frostline_schemas::data::Example;
 use frostline_schemas::digest::Digest;
-use frostline_schemas::examples::Example;
+use frostline_schemas::model::Family;
 
 const HIDDEN: usize = 6;
 const LIMIT: u64 = 1 << 20;

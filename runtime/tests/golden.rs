@@ -5,10 +5,10 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Case, golden, largest_difference, relative_distance};
-use frostline_runtime::batches::Batch;
-use frostline_runtime::gradients::{Gradients, prove};
-use frostline_runtime::parameters::Precision;
-use frostline_runtime::scope::Scope;
+use frostline_runtime::data::Batch;
+use frostline_runtime::model::gradients::{Gradients, prove};
+use frostline_runtime::model::parameters::Precision;
+use frostline_runtime::model::scope::Scope;
 
 /// PyTorch's own f32 results lie about 1e-5 from those in f64.
 const LOGITS: f32 = 2e-5;

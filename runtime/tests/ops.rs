@@ -5,7 +5,7 @@ use frostline_runtime::ops::product::{Into, Matrix};
 use frostline_runtime::ops::select::{self, Selection};
 use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{Wanted, activation, attention, embedding, linear, loss, norm, residual, rope};
-use frostline_schemas::decoder::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
+use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
 
 const ALL: Wanted = Wanted { input: true, weight: true, bias: true };
@@ -350,7 +350,7 @@ fn the_number_of_threads_changes_no_bit() {
                 let all = [linear.input, linear.weight, linear.bias, dhidden, dhead, saved.output, dq, dk, dv];
                 (loss, all.map(|tensor| values(&tensor)))
             };
-            frostline_runtime::device::on_threads(Some(threads), compute).unwrap()
+            frostline_runtime::system::device::on_threads(Some(threads), compute).unwrap()
         };
         let one = results(1);
         assert!([2, 3, 8].into_iter().all(|threads| results(threads) == one), "{rows} rows");

@@ -7,23 +7,23 @@ use std::path::Path;
 use candle_core::{Device as TensorDevice, Tensor};
 use common::{Case, Losses, folder, largest_difference, record, settings};
 use frostline_runtime::Error;
-use frostline_runtime::batches::Batch;
-use frostline_runtime::boundary::{CacheSettings, Using};
-use frostline_runtime::decoder::Decoder;
-use frostline_runtime::device::Device;
+use frostline_runtime::cache::source::{CacheSettings, Using};
+use frostline_runtime::data::Batch;
 use frostline_runtime::evaluate::evaluate;
-use frostline_runtime::gradients::prove;
-use frostline_runtime::merge::{Types, merge};
-use frostline_runtime::parameters::{Parameters, Precision};
-use frostline_runtime::run_folder::{Run, RunWriter};
-use frostline_runtime::scope::Scope;
+use frostline_runtime::model::decoder::Decoder;
+use frostline_runtime::model::gradients::prove;
+use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::scope::Scope;
+use frostline_runtime::run::folder::{Run, RunWriter};
+use frostline_runtime::run::merge::{Types, merge};
+use frostline_runtime::system::device::Device;
 use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
-use frostline_schemas::config;
+use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
-use frostline_schemas::examples::{Example, Target};
-use frostline_schemas::folder::{ModelFolder, ModelIdentity};
+use frostline_schemas::model;
+use frostline_schemas::model::{Dtype, Weights};
+use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::*;
-use frostline_schemas::weights::{Dtype, Weights};
 
 fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
@@ -52,7 +52,7 @@ fn logits(decoder: &Decoder, parameters: &Parameters) -> Tensor {
 }
 
 fn logits_of(model: &Path) -> Tensor {
-    let config = config::read(model).unwrap();
+    let config = model::read_config(model).unwrap();
     let scope = Scope::everything(&config);
     let weights = Weights::open(model).unwrap();
     let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu, Precision::F32).unwrap();

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use frostline_schemas::config;
-use frostline_schemas::cost::{CostTable, StepShape};
-use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::scope;
-use frostline_schemas::strategy::Strategy;
+use frostline_schemas::model;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::select::Strategy;
+use frostline_schemas::select::scope;
+use frostline_schemas::select::{CostTable, StepShape};
 
 /// The case `llama`: 4 layers, hidden 32, 4 heads of 8, 2 key/value heads, intermediate 64, vocabulary 61, untied.
 fn table() -> CostTable {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/llama");
     let step = StepShape { rows: 2, tokens_per_row: 10.0, targets_per_row: 3.0 };
-    CostTable::new(&config::read(&folder).unwrap(), step)
+    CostTable::new(&model::read_config(&folder).unwrap(), step)
 }
 
 /// Queries 32 × 32, keys and values 16 × 32 each, output 32 × 32, three MLP matrices of 64 × 32.
@@ -84,7 +84,7 @@ fn every_familys_matrices_are_counted_once() {
 #[test]
 fn a_frozen_layer_above_a_trained_one_costs_no_gradient_of_weights() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/llama");
-    let config = config::read(&folder).unwrap();
+    let config = model::read_config(&folder).unwrap();
     let step = StepShape { rows: 2, tokens_per_row: 10.0, targets_per_row: 3.0 };
     let of = |strategy: &str| {
         let tensors = strategy.parse::<Strategy>().unwrap().tensors(&config, 0).unwrap().unwrap();

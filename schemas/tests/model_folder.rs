@@ -4,14 +4,14 @@ mod spoil;
 
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::config::{self, ConfigError};
-use frostline_schemas::cost::{CostTable, StepShape};
-use frostline_schemas::decoder::{
+use frostline_schemas::digest::Digest;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::{self, ConfigError};
+use frostline_schemas::model::{
     Activation, DecoderConfig, Family, MlpProjectionSpec, NormSpec, ProjectionSpec, Residual, RopeScaling,
 };
-use frostline_schemas::digest::Digest;
-use frostline_schemas::folder::ModelFolder;
-use frostline_schemas::weights::{INDEX_FILE, SINGLE_FILE, Weights};
+use frostline_schemas::model::{INDEX_FILE, SINGLE_FILE, Weights};
+use frostline_schemas::select::{CostTable, StepShape};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -243,13 +243,13 @@ fn a_config_that_leaves_out_a_size_is_refused() {
 #[test]
 fn older_configs_say_the_same_as_newer_ones() {
     let folder = copy("gemma3");
-    let newer = config::read(folder.path()).unwrap();
+    let newer = model::read_config(folder.path()).unwrap();
     edit(&folder, "config.json", |config| {
         let rope = config.as_object_mut().unwrap().remove("rope_parameters").unwrap();
         config["rope_theta"] = rope["full_attention"]["rope_theta"].clone();
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"].clone();
     });
-    assert_eq!(config::read(folder.path()).unwrap(), newer);
+    assert_eq!(model::read_config(folder.path()).unwrap(), newer);
 }
 
 /// A case's config with fields set, or taken out where the value is null.
@@ -262,7 +262,7 @@ fn with(name: &str, fields: serde_json::Value) -> Result<DecoderConfig, ConfigEr
             value => json[field] = value.clone(),
         }
     }
-    config::parse(Path::new("config.json"), json.to_string().as_bytes())
+    model::parse_config(Path::new("config.json"), json.to_string().as_bytes())
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn with_null(name: &str, field: &str) -> DecoderConfig {
     let text = std::fs::read(case(name).join("config.json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     json[field] = json!(null);
-    config::parse(Path::new("config.json"), json.to_string().as_bytes()).unwrap()
+    model::parse_config(Path::new("config.json"), json.to_string().as_bytes()).unwrap()
 }
 
 #[test]
@@ -526,14 +526,14 @@ proptest! {
     #[test]
     fn no_changed_byte_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::byte_changes()) {
         let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
-        let _ = config::parse(Path::new("config.json"), &spoil::bytes(&text, &changes));
+        let _ = model::parse_config(Path::new("config.json"), &spoil::bytes(&text, &changes));
     }
 
     #[test]
     fn no_changed_value_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::value_changes()) {
         let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
         let json = spoil::values(serde_json::from_slice(&text).unwrap(), &changes);
-        if let Ok(config) = config::parse(Path::new("config.json"), json.to_string().as_bytes()) {
+        if let Ok(config) = model::parse_config(Path::new("config.json"), json.to_string().as_bytes()) {
             // What is read can be computed with: no size of it is 0, no sum of it overflows.
             prop_assert!(config.tensors().iter().all(|tensor| tensor.elements() > 0));
             prop_assert!(config.layers.iter().filter_map(|layer| layer.attention.rope).all(|rope| rope.width > 0));

@@ -5,16 +5,16 @@ mod spoil;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use frostline_schemas::cost::{CostTable, StepShape};
-use frostline_schemas::decoder::DecoderConfig;
 use frostline_schemas::digest::Digest;
-use frostline_schemas::folder::{ModelFolder, ModelIdentity};
+use frostline_schemas::model::DecoderConfig;
+use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
     Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError, Precision,
     SpaceMeasured, VERSION,
 };
-use frostline_schemas::strategy::Strategy;
-use frostline_schemas::{config, scope};
+use frostline_schemas::select::Strategy;
+use frostline_schemas::select::{CostTable, StepShape};
+use frostline_schemas::{model, select::scope};
 use proptest::prelude::{prop_assert, prop_assert_eq, prop_assume, proptest};
 
 fn case(name: &str) -> std::path::PathBuf {
@@ -22,7 +22,7 @@ fn case(name: &str) -> std::path::PathBuf {
 }
 
 fn plan() -> Plan {
-    let config = config::read(&case("llama")).unwrap();
+    let config = model::read_config(&case("llama")).unwrap();
     let layers = config.layers.len();
     let space = |space: usize| SpaceMeasured {
         space,
@@ -34,7 +34,7 @@ fn plan() -> Plan {
     let mut plan = Plan {
         version: VERSION,
         id: Digest::of(b""),
-        model: frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
+        model: frostline_schemas::model::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
         onnx: Some(OnnxIdentity {
             digest: Digest::of(b"onnx"),
             producer: "pytorch 2.15".into(),
@@ -135,7 +135,7 @@ fn the_id_depends_on_all_that_is_bound_and_decided() {
 
 #[test]
 fn a_plan_says_how_many_parameters_its_frost_line_leaves_to_train() {
-    let (config, plan) = (config::read(&case("llama")).unwrap(), plan());
+    let (config, plan) = (model::read_config(&case("llama")).unwrap(), plan());
     let wanted = config.tensors().into_iter().filter(|tensor| plan.tensors.contains(&tensor.name));
     assert_eq!(plan.trained_parameters(), wanted.map(|tensor| tensor.elements()).sum::<u64>());
 }
@@ -206,8 +206,8 @@ fn a_plan_that_leaves_nothing_to_train_is_refused() {
 
 #[test]
 fn a_plan_for_another_model_says_what_differs() {
-    let llama = frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap();
-    let qwen2 = frostline_schemas::folder::ModelFolder::open(&case("qwen2")).unwrap();
+    let llama = frostline_schemas::model::ModelFolder::open(&case("llama")).unwrap();
+    let qwen2 = frostline_schemas::model::ModelFolder::open(&case("qwen2")).unwrap();
     plan().check_model(&llama.identity().unwrap(), &llama.config).unwrap();
     let error = plan().check_model(&qwen2.identity().unwrap(), &qwen2.config).unwrap_err().to_string();
     assert!(error.contains("family: planned for llama, found qwen2") && error.contains("weights:"), "{error}");
@@ -215,7 +215,7 @@ fn a_plan_for_another_model_says_what_differs() {
 
 #[test]
 fn a_plan_that_does_not_name_what_its_frost_line_calls_for_is_refused() {
-    let llama = frostline_schemas::folder::ModelFolder::open(&case("llama")).unwrap();
+    let llama = frostline_schemas::model::ModelFolder::open(&case("llama")).unwrap();
     let mut short = plan();
     let left_out = short.tensors.pop().unwrap();
     short.seal();

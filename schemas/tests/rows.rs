@@ -5,8 +5,8 @@ mod spoil;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use frostline_schemas::examples::{self, Example, ExampleError, Examples, Reading, Target, sample};
-use frostline_schemas::tokens::Encoder;
+use frostline_schemas::data::Encoder;
+use frostline_schemas::data::{self, Example, ExampleError, Examples, Reading, Target, sample};
 use proptest::prelude::*;
 
 /// A model folder with a tokenizer of one token a word, `<s>` put before a whole text, and a chat template.
@@ -50,7 +50,7 @@ fn read_with(folder: &Path, rows: &str, max_length: usize) -> Result<Examples, E
 fn read_bytes(folder: &Path, rows: &[u8], max_length: usize) -> Result<Examples, ExampleError> {
     let data = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(data.path(), rows).unwrap();
-    examples::read(data.path(), &Reading { encoder: &Encoder::new(folder), vocabulary: 10, max_length })
+    data::read(data.path(), &Reading { encoder: &Encoder::new(folder), vocabulary: 10, max_length })
 }
 
 fn read(rows: &str) -> Result<Examples, ExampleError> {
@@ -180,7 +180,7 @@ fn an_empty_file_is_refused() {
 fn a_missing_file_is_named() {
     let encoder = Encoder::new(Path::new("."));
     let reading = Reading { encoder: &encoder, vocabulary: 10, max_length: 8 };
-    let message = examples::read(Path::new("no/such.jsonl"), &reading).unwrap_err().to_string();
+    let message = data::read(Path::new("no/such.jsonl"), &reading).unwrap_err().to_string();
     assert!(message.starts_with("no/such.jsonl: "), "{message}");
 }
 
@@ -279,7 +279,7 @@ proptest! {
     #[test]
     fn rows_of_tokens_survive(tokens in prop::collection::vec(0u32..10, 2..20), kept in prop::collection::vec(any::<bool>(), 20)) {
         let labels: Vec<i64> =
-            tokens.iter().zip(&kept).map(|(&t, &keep)| if keep { i64::from(t) } else { examples::IGNORED }).collect();
+            tokens.iter().zip(&kept).map(|(&t, &keep)| if keep { i64::from(t) } else { data::IGNORED }).collect();
         let row = serde_json::json!({"input_ids": tokens, "labels": labels}).to_string();
         let expected = tokens.iter().zip(&kept).skip(1).filter(|(_, keep)| **keep).count();
         let found = read_with(Path::new("."), &row, 512).map_or(0, |read| read.examples[0].targets.len());

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::arguments::{CacheCommand, CachePlace, CachePlaceArguments};
 use crate::output::Output;
-use crate::show::bytes;
+use crate::render::plan::bytes;
 
 pub fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()> {
     match command {
@@ -59,7 +59,7 @@ fn list(root: PathBuf, output: &Output) -> anyhow::Result<()> {
 /// What planning keeps: each file with its size.
 #[cfg(feature = "plan")]
 fn grams(root: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
-    frostline_planner::basis::gram::kept(root).with_context(|| root.display().to_string())
+    frostline_planner::salf::gram::kept(root).with_context(|| root.display().to_string())
 }
 
 /// Without the planner nothing is known of what it keeps.

@@ -1,7 +1,7 @@
 //! `frostline check`.
 
-use frostline_schemas::depths::Depths;
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::plan::Depths;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 

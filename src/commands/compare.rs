@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use frostline_planner::Strategy;
-use frostline_runtime::job::Files;
+use frostline_runtime::run::job::Files;
 use frostline_runtime::train::Settings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::plan::{Drawn, engine};
 use crate::arguments::CompareArguments;
-use crate::comparison;
 use crate::output::Output;
+use crate::render::comparison;
 
 pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
     let paths = plan_paths(arguments)?;

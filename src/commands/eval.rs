@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use frostline_runtime::decoder::Decoder;
-use frostline_runtime::device;
 use frostline_runtime::evaluate::{Evaluation, evaluate};
-use frostline_runtime::parameters::Parameters;
-use frostline_runtime::run_folder::Run;
-use frostline_schemas::examples::Example;
-use frostline_schemas::folder::ModelFolder;
+use frostline_runtime::model::decoder::Decoder;
+use frostline_runtime::model::parameters::Parameters;
+use frostline_runtime::run::folder::Run;
+use frostline_runtime::system::device;
+use frostline_schemas::data::Example;
+use frostline_schemas::model::ModelFolder;
 use serde_json::{Value as Json, json};
 
 use crate::arguments::EvalArguments;

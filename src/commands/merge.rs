@@ -1,8 +1,8 @@
 //! `frostline merge`.
 
-use frostline_runtime::merge::{Types, merge};
-use frostline_runtime::run_folder::Run;
-use frostline_schemas::weights::Dtype;
+use frostline_runtime::run::folder::Run;
+use frostline_runtime::run::merge::{Types, merge};
+use frostline_schemas::model::Dtype;
 use serde_json::json;
 
 use crate::arguments::{MergeArguments, TypeName};

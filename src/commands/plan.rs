@@ -8,15 +8,15 @@ use std::time::Instant;
 use frostline_planner::traces::TracesError;
 use frostline_planner::{EngineChoice, Planned, Progress, Settings, Shard, ShardTraces, Step};
 use frostline_schemas::cache_folder;
-use frostline_schemas::depths::{self, Depths};
 use frostline_schemas::device::Device;
+use frostline_schemas::plan::{self, Depths};
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
 use crate::arguments::{CachePlace, CachePlaceArguments, EngineArguments, EngineName, PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::show::count;
+use crate::render::plan::count;
 
 pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
     match (&arguments.shards, &arguments.out) {
@@ -32,7 +32,7 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 /// Makes a plan, by running the model or of shards' traces.
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
-    let beside = depths::beside(out);
+    let beside = plan::beside(out);
     if arguments.per_example && beside.exists() && !Depths::is_at(&beside) {
         anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
     }

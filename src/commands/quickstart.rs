@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use frostline_planner::{Silent, Strategy};
-use frostline_runtime::job::Files;
+use frostline_runtime::run::job::Files;
 use frostline_runtime::train::Settings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::plan::Drawn;
 use crate::arguments::QuickstartArguments;
-use crate::comparison::{self, Row};
 use crate::output::Output;
+use crate::render::comparison::{self, Row};
 
 /// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
 /// wherever it is installed.

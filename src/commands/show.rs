@@ -4,10 +4,10 @@ use frostline_schemas::plan::Plan;
 
 use crate::arguments::ShowArguments;
 use crate::output::Output;
-use crate::show;
+use crate::render;
 
 pub fn run(arguments: &ShowArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
-    let text = show::render(&plan)?;
+    let text = render::plan::render(&plan)?;
     output.result(&plan, || text)
 }

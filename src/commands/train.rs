@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use frostline_runtime::adapters;
-use frostline_runtime::batches::steps_of_epochs;
-use frostline_runtime::boundary::{CacheSettings, Using};
 use frostline_runtime::cache;
-use frostline_runtime::job::{Files, Finished, Job};
-use frostline_runtime::parameters::Precision;
-use frostline_runtime::rehearsal::Rehearsal;
+use frostline_runtime::cache::source::{CacheSettings, Using};
+use frostline_runtime::data::steps_of_epochs;
+use frostline_runtime::model::adapters;
+use frostline_runtime::model::parameters::Precision;
+use frostline_runtime::run::job::{Files, Finished, Job};
+use frostline_runtime::train::dry_run::Rehearsal;
 use frostline_runtime::train::{Observer, Settings, Start};
-use frostline_schemas::decoder::DecoderConfig;
-use frostline_schemas::depths::Depths;
+use frostline_schemas::model::DecoderConfig;
+use frostline_schemas::plan::Depths;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Lora, Method, Order, Schedule, StepMetrics, TrainingSettings};
 use serde_json::{Value as Json, json};
@@ -23,7 +23,8 @@ use crate::arguments::{
 };
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::show::{self, count};
+use crate::render;
+use crate::render::plan::count;
 
 /// Of adapters, where not given.
 const RANK: usize = 16;
@@ -133,7 +134,7 @@ fn rehearsal_text(rehearsal: &Rehearsal) -> String {
     let parameters = count(trained_parameters as f64);
     let (step, cached) = (rehearsal.step_seconds, rehearsal.cached_step_seconds());
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
-    let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), show::bytes);
+    let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), render::plan::bytes);
     format!(
         "would train {trained_tensors} tensors ({parameters} parameters) above frost line {frost_line} for {steps} steps\n\
          step         {step:.2} s; {cached:.2} s from a cache of the state at the frost line\n\
@@ -260,7 +261,7 @@ impl Observer for Watch {
 
     fn caching(&mut self, done: usize, all: usize, bytes: u64) -> Result<(), frostline_runtime::Error> {
         if done == 0 {
-            tracing::info!("caching the state at the frost line of {all} rows, {} on disk", show::bytes(bytes));
+            tracing::info!("caching the state at the frost line of {all} rows, {} on disk", render::plan::bytes(bytes));
         }
         self.bar.say("caching");
         self.bar.set(done as u64, all as u64, "rows".into());

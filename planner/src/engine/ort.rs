@@ -16,7 +16,7 @@ use super::ort_library::{self, Library};
 use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
 use crate::error::{Error, Result};
 use crate::onnx::Model;
-use crate::surgery::TRACES;
+use crate::rewrite::trace_outputs::TRACES;
 
 const NAME: &str = "ort";
 /// Where ONNX Runtime looks for the data files of a model that it gets as bytes.

@@ -18,7 +18,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
 use crate::error::{Error, Result};
 use crate::onnx::{Model, type_name};
-use crate::surgery::TRACES;
+use crate::rewrite::trace_outputs::TRACES;
 
 type Runnable = RunnableModel<TypedFact, Box<dyn TypedOp>>;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::folder::ModelIdentity;
+use frostline_schemas::model::ModelIdentity;
 use frostline_schemas::plan::{DataIdentity, EngineUsed};
 
 use super::{Origin, RELEASE, ShardTraces, TracesError, in_order};
-use crate::batches::Group;
-use crate::shard::Shard;
+use crate::batch::Group;
+use crate::traces::shard::Shard;
 
 /// Missing shards that a message names.
 const NAMED: usize = 8;

@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use frostline_planner::basis::Basis;
-use frostline_planner::batches::{self, Limits};
+use frostline_planner::batch::{self, Limits};
 use frostline_planner::engine::Engine;
 use frostline_planner::engine::ort::Ort;
 use frostline_planner::engine::ort_library;
 use frostline_planner::engine::tract::Tract;
-use frostline_planner::latent::LatentSpaces;
 use frostline_planner::onnx::Model;
-use frostline_planner::{Silent, plan, surgery, traces};
+use frostline_planner::rewrite::latent::LatentSpaces;
+use frostline_planner::rewrite::trace_outputs;
+use frostline_planner::salf::basis::Basis;
+use frostline_planner::{Silent, plan, traces};
+use frostline_schemas::data::{Example, Target};
 use frostline_schemas::device::Device;
-use frostline_schemas::examples::{Example, Target};
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::model::ModelFolder;
 use safetensors::SafeTensors;
 
 pub const FAMILIES: [&str; 11] =
@@ -105,11 +106,11 @@ pub fn ort_is_here() -> bool {
 }
 
 pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
-    Box::new(Tract::new(surgery::trace(model, spaces), &spaces.embedding.ids).unwrap())
+    Box::new(Tract::new(trace_outputs::trace(model, spaces), &spaces.embedding.ids).unwrap())
 }
 
 pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
-    Box::new(Ort::new(&surgery::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
+    Box::new(Ort::new(&trace_outputs::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
 }
 
 /// The traces of a case's targets, through an engine.
@@ -123,7 +124,7 @@ pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener,
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
     let mut engine = engine(model, &spaces);
     let limits = Limits { tokens, length: folder.config.max_positions };
-    let groups = batches::groups(&examples, limits);
+    let groups = batch::groups(&examples, limits);
     let data = Path::new("data.jsonl");
     let found = plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent).unwrap();
     traces::in_order(examples.len(), found)

@@ -1,8 +1,8 @@
 //! What decides on a state besides its tokens.
 
-use frostline_schemas::decoder::Family;
 use frostline_schemas::digest::{Digest, Hasher};
-use frostline_schemas::folder::ModelIdentity;
+use frostline_schemas::model::Family;
+use frostline_schemas::model::ModelIdentity;
 use serde::{Deserialize, Serialize};
 
 /// To be raised with every change to the segments' format or to the arithmetic below the frost line.

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fs::File;
 
+use frostline_schemas::data::Example;
 use frostline_schemas::digest::Digest;
-use frostline_schemas::examples::Example;
 
 use super::segment::{self, SegmentFile};
 use super::{Cache, digest, store};
@@ -110,7 +110,7 @@ impl<'a> StateWriter<'a> {
 
 #[cfg(test)]
 mod tests {
-    use frostline_schemas::decoder::Family;
+    use frostline_schemas::model::Family;
 
     use super::*;
     use crate::cache::{CacheKey, DEFAULT_LIMIT};

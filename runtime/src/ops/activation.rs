@@ -1,7 +1,7 @@
 //! Activations, alone and gated: `activation(gate) · up`.
 
 use candle_core::{Result, Tensor};
-use frostline_schemas::decoder::Activation;
+use frostline_schemas::model::Activation;
 
 #[cfg(feature = "cuda")]
 use super::cuda;

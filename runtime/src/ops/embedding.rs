@@ -1,4 +1,4 @@
-//! Rows of a table, by index: backward only, as forward is [`Parameters::rows`](crate::parameters::Parameters::rows).
+//! Rows of a table, by index: backward only, as forward is [`Parameters::rows`](crate::model::parameters::Parameters::rows).
 
 use candle_core::{Result, Tensor};
 

@@ -1,7 +1,7 @@
 //! `y = x Wᵀ + b`, over rows of x.
 
 use candle_core::{Error, Result, Tensor};
-use frostline_schemas::decoder::LinearLayout;
+use frostline_schemas::model::LinearLayout;
 
 use super::cpu::product::{Into, Matrix};
 use super::cpu::{self, product};

@@ -1,7 +1,7 @@
 //! Normalisation over the last dimension: RMS norm, RMS norm with a weight counted from one, LayerNorm.
 
 use candle_core::{D, DType, Result, Tensor};
-use frostline_schemas::decoder::NormKind;
+use frostline_schemas::model::NormKind;
 
 #[cfg(feature = "cuda")]
 use super::cuda;

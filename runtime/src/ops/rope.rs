@@ -1,7 +1,7 @@
 //! Rotary position embedding in the half-split form: dimension k turns with dimension k + planes.
 
 use candle_core::{D, DType, Device, Result, Tensor};
-use frostline_schemas::decoder::RopeSpec;
+use frostline_schemas::model::RopeSpec;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
@@ -74,7 +74,7 @@ fn composed(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<
 mod tests {
     use super::super::tests::{close, random};
     use super::*;
-    use frostline_schemas::decoder::RopeScaling;
+    use frostline_schemas::model::RopeScaling;
 
     #[test]
     fn both_spellings_agree() {

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use frostline_runtime::Error;
-use frostline_runtime::batches::Batch;
-use frostline_runtime::decoder::Decoder;
-use frostline_runtime::gradients::Gradients;
-use frostline_runtime::parameters::{Parameters, Precision};
-use frostline_runtime::scope::Scope;
+use frostline_runtime::data::Batch;
+use frostline_runtime::model::decoder::Decoder;
+use frostline_runtime::model::gradients::Gradients;
+use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::scope::Scope;
 use frostline_runtime::train::{Observer, Settings};
-use frostline_schemas::config;
-use frostline_schemas::decoder::DecoderConfig;
+use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
-use frostline_schemas::examples::{Example, Target};
-use frostline_schemas::folder::ModelFolder;
+use frostline_schemas::model;
+use frostline_schemas::model::DecoderConfig;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::Weights;
 use frostline_schemas::run::{RunRecord, Schedule, StepMetrics, TrainingSettings, VERSION};
-use frostline_schemas::weights::Weights;
 
 pub const FAMILIES: [&str; 11] =
     ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
@@ -48,7 +48,7 @@ impl Case {
 
     fn open_in(folder: PathBuf, name: &'static str) -> Case {
         let expected = candle_core::safetensors::load(folder.join("expected.safetensors"), &device()).unwrap();
-        Case { name, config: config::read(&folder).unwrap(), folder, expected }
+        Case { name, config: model::read_config(&folder).unwrap(), folder, expected }
     }
 
     pub fn all() -> Vec<Case> {
@@ -118,7 +118,7 @@ impl Observer for Losses {
 /// The device under test: `FROSTLINE_DEVICE`, or the CPU.
 pub fn device() -> Device {
     let name = std::env::var("FROSTLINE_DEVICE").unwrap_or_else(|_| "cpu".into());
-    frostline_runtime::device::open(name.parse().unwrap()).unwrap()
+    frostline_runtime::system::device::open(name.parse().unwrap()).unwrap()
 }
 
 /// ‖a − b‖ / ‖b‖.

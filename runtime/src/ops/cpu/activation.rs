@@ -1,7 +1,7 @@
 //! Activations, elementwise, alone and gated.
 
 use candle_core::{Result, Tensor};
-use frostline_schemas::decoder::Activation;
+use frostline_schemas::model::Activation;
 use rayon::prelude::*;
 
 use super::{CHUNK, exp, map, vectorised, with_slices};

@@ -1,7 +1,7 @@
 //! Norms over the rows of a matrix, forward and backward in one pass each.
 
 use candle_core::{Result, Tensor};
-use frostline_schemas::decoder::NormKind;
+use frostline_schemas::model::NormKind;
 use rayon::prelude::*;
 
 use super::{accumulate, add_up, sum2, vectorised, whole_rows, with_slices};

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use candle_core::{Error, Result, Tensor};
-use frostline_schemas::weights::TensorView;
+use frostline_schemas::model::TensorView;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -397,7 +397,7 @@ mod tests {
         let wide: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
         let wide = Tensor::from_vec(wide, (rows, columns), &candle_core::Device::Cpu).unwrap();
         let shape = [rows, columns];
-        let view = TensorView { dtype: frostline_schemas::weights::Dtype::BF16, shape: &shape, bytes: &bytes };
+        let view = TensorView { dtype: frostline_schemas::model::Dtype::BF16, shape: &shape, bytes: &bytes };
         let x = values(m * rows.max(columns), 4);
         let results = |w: Matrix| {
             let (mut y, mut z) = (vec![1.0; m * rows], vec![1.0; m * columns]);

@@ -1,7 +1,7 @@
 //! Activations, elementwise, alone and gated. Operands have one shape and type.
 
 use candle_core::{DType, Error, Result, Shape, Tensor};
-use frostline_schemas::decoder::Activation;
+use frostline_schemas::model::Activation;
 
 use super::{Grid, run};
 

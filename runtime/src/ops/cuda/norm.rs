@@ -1,7 +1,7 @@
 //! Norms over the rows of a matrix: a block of threads for each row.
 
 use candle_core::{D, DType, Result, Shape, Tensor};
-use frostline_schemas::decoder::NormKind;
+use frostline_schemas::model::NormKind;
 
 use super::{Grid, run, takes};
 use crate::ops::{Gradients, Wanted};

@@ -1,0 +1,172 @@
+//! Sorts examples into batches of few shapes, always the same for the same examples.
+//!
+//! An engine compiles a graph for each shape, so rows of neighbouring lengths are padded to one, as many as cost less
+//! padding than another shape would; and all batches of a shape have the same number of rows and positions: rows are
+//! filled up with a repeated row, positions with the first place of the first row.
+
+use std::collections::BTreeMap;
+
+use frostline_schemas::data::Example;
+
+use crate::engine::{Batch, Shape};
+
+/// What another shape costs, in tokens: tract compiles for about as long as it runs so many.
+const SHAPE: usize = 512;
+/// Lengths are looked at in steps of a 64th of the longest, so that choosing shapes costs nothing worth mentioning.
+const STEPS: usize = 64;
+
+/// How large batches may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tokens of a batch, padding included; a longer row is a batch of its own.
+    pub tokens: usize,
+    /// Places that the model can hold; no row is padded beyond.
+    pub length: usize,
+}
+
+/// Batches of one shape, and for each the examples in its rows (indices; filler rows at the end have none).
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub shape: Shape,
+    pub batches: Vec<Batch>,
+    pub examples: Vec<Vec<usize>>,
+}
+
+/// Sorts examples into groups, the shortest first.
+pub fn groups(examples: &[Example], limits: Limits) -> Vec<Group> {
+    let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+    let step = longest.div_ceil(STEPS).max(1);
+    let mut buckets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, example) in examples.iter().enumerate() {
+        buckets.entry(example.tokens.len().div_ceil(step) * step).or_default().push(index);
+    }
+    let counts: Vec<(usize, usize)> = buckets.iter().map(|(&length, members)| (length, members.len())).collect();
+    let mut groups = Vec::new();
+    let mut members = Vec::new();
+    let mut ends = shapes(&counts).into_iter().peekable();
+    for (length, bucket) in buckets {
+        members.extend(bucket);
+        if ends.next_if_eq(&length).is_some() {
+            let longest = members.iter().map(|&index: &usize| examples[index].tokens.len()).max().unwrap_or(0);
+            let length = length.min(limits.length.max(longest));
+            groups.push(group(examples, length, std::mem::take(&mut members), limits));
+        }
+    }
+    groups
+}
+
+/// The lengths to pad to: of all ways to cut the lengths (ascending, each with its number of rows) into runs the one
+/// with the least padding, a shape counted as [`SHAPE`] tokens of it.
+fn shapes(lengths: &[(usize, usize)]) -> Vec<usize> {
+    // The best way to pad the first so many lengths: its cost, and where its last run begins.
+    let mut best: Vec<(usize, usize)> = vec![(0, 0)];
+    for end in 1..=lengths.len() {
+        let mut rows = 0usize;
+        let mut choice = (usize::MAX, 0);
+        for begin in (0..end).rev() {
+            rows = rows.saturating_add(lengths[begin].1);
+            let cost = best[begin].0.saturating_add(SHAPE).saturating_add(rows.saturating_mul(lengths[end - 1].0));
+            if cost < choice.0 {
+                choice = (cost, begin);
+            }
+        }
+        best.push(choice);
+    }
+    let mut ends = Vec::new();
+    let mut end = lengths.len();
+    while end > 0 {
+        ends.push(lengths[end - 1].0);
+        end = best[end].1;
+    }
+    ends.reverse();
+    ends
+}
+
+fn group(examples: &[Example], length: usize, mut members: Vec<usize>, limits: Limits) -> Group {
+    members.sort_by_key(|&index| (examples[index].tokens.len(), index));
+    let most = (limits.tokens / length.max(1)).max(1);
+    let batches = members.len().div_ceil(most).max(1);
+    // As even as can be, so that few rows are filler.
+    let rows = members.len().div_ceil(batches).max(1);
+    let chunks: Vec<Vec<usize>> = members.chunks(rows).map(<[usize]>::to_vec).collect();
+    let targets = |chunk: &Vec<usize>| chunk.iter().map(|&index| examples[index].targets.len()).sum();
+    let positions = chunks.iter().map(targets).max().unwrap_or(0).max(1);
+    let shape = Shape { rows, length, positions };
+    let batches = chunks.iter().map(|chunk| batch(examples, chunk, shape)).collect();
+    Group { shape, batches, examples: chunks }
+}
+
+fn batch(examples: &[Example], chunk: &[usize], shape: Shape) -> Batch {
+    let mut batch = Batch {
+        tokens: Vec::with_capacity(shape.rows * shape.length),
+        mask: Vec::with_capacity(shape.rows * shape.length),
+        positions: Vec::with_capacity(shape.positions * 2),
+    };
+    let last = chunk.last().copied();
+    let rows = chunk.iter().copied().chain(std::iter::repeat_n(last, shape.rows - chunk.len()).flatten());
+    for (row, index) in rows.enumerate() {
+        let example = &examples[index];
+        let padding = shape.length - example.tokens.len();
+        batch.tokens.extend(example.tokens.iter().map(|&token| i64::from(token)));
+        batch.tokens.extend(std::iter::repeat_n(0, padding));
+        batch.mask.extend(std::iter::repeat_n(1, example.tokens.len()));
+        batch.mask.extend(std::iter::repeat_n(0, padding));
+        if row < chunk.len() {
+            let places = example.targets.iter().map(|target| i64::from(target.position));
+            batch.positions.extend(places.flat_map(|place| [row as i64, place]));
+        }
+    }
+    let filler = [0, 0];
+    while batch.positions.len() < shape.positions * 2 {
+        batch.positions.extend(filler);
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frostline_schemas::data::Target;
+
+    fn example(length: usize, positions: &[u32]) -> Example {
+        let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
+        Example::new(1, vec![7; length], targets)
+    }
+
+    #[test]
+    fn lengths_share_few_shapes() {
+        let examples = [example(5, &[3]), example(17, &[0, 15]), example(16, &[14]), example(9, &[2, 3])];
+        let groups = groups(&examples, Limits { tokens: 64, length: 100 });
+        let shapes: Vec<Shape> = groups.iter().map(|group| group.shape).collect();
+        assert_eq!(shapes, [Shape { rows: 2, length: 17, positions: 3 }]);
+        assert_eq!(groups[0].examples, [[0, 3], [2, 1]]);
+        assert_eq!(groups[0].batches[0].positions, [0, 3, 1, 2, 1, 3]);
+        assert_eq!(groups[0].batches[0].mask.iter().sum::<i64>(), 5 + 9);
+    }
+
+    #[test]
+    fn another_shape_is_worth_it_where_it_saves_more_padding() {
+        // To pad 130 rows to 40 is 3720 tokens, to pad the 100 shortest to 12 is 200.
+        assert_eq!(shapes(&[(10, 100), (12, 30), (40, 2)]), [12, 40]);
+        assert_eq!(shapes(&[(10, 4), (12, 3), (40, 2)]), [40]);
+        assert_eq!(shapes(&[]), [0; 0]);
+        assert_eq!(shapes(&[(7, usize::MAX), (9, 1)]).last(), Some(&9));
+    }
+
+    #[test]
+    fn the_last_batch_is_filled_up() {
+        let examples: Vec<Example> = (0..5).map(|_| example(16, &[1, 2])).collect();
+        let groups = groups(&examples, Limits { tokens: 32, length: 16 });
+        assert_eq!(groups[0].shape, Shape { rows: 2, length: 16, positions: 4 });
+        assert_eq!(groups[0].examples, [vec![0, 1], vec![2, 3], vec![4]]);
+        let last = &groups[0].batches[2];
+        assert_eq!(last.tokens.len(), 32);
+        assert_eq!(last.positions, [0, 1, 0, 2, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn padding_stays_within_the_model() {
+        let groups = groups(&[example(130, &[0])], Limits { tokens: 1, length: 131 });
+        assert_eq!(groups[0].shape.length, 131);
+    }
+}

@@ -1,0 +1,67 @@
+//! Leaves of a graph's token embedding the rows that a sample needs.
+//!
+//! In a small model of a large vocabulary the embedding is most of the weights, and a sample uses a few thousand rows of
+//! it. Its tokens are then numbered anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
+
+use crate::engine::Batch;
+use crate::onnx::{Index, Model, attribute};
+use crate::rewrite::latent::Embedding;
+
+/// The embedding's new weight.
+const WEIGHT: &str = "frostline.embedding";
+
+/// The row that each token has now.
+#[derive(Clone, Debug)]
+pub struct Rows(BTreeMap<i64, i64>);
+
+/// Puts in the place of the embedding's weight the rows of `tokens`; tokens that are not among them must not be fed any
+/// more. The model stays as it is where the weight is quantised or turned, or token ids are read for more than the rows.
+pub fn leave(model: Model, embedding: &Embedding, tokens: impl IntoIterator<Item = i64>) -> (Model, Option<Rows>) {
+    // Padding is token 0.
+    let tokens: BTreeSet<i64> = tokens.into_iter().chain([0]).collect();
+    let Some(weight) = chosen(&model, embedding, &tokens) else { return (model, None) };
+    let model = model.with_graph(|mut graph| {
+        graph.node[embedding.node].input[0] = WEIGHT.to_owned();
+        graph.initializer.push(weight);
+        graph
+    });
+    (model, Some(Rows(tokens.into_iter().zip(0..).collect())))
+}
+
+fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Option<TensorProto> {
+    let index = Index::new(model.graph());
+    let node = index.node(embedding.node);
+    let reads_shape = |node: &NodeProto| node.op_type == "Shape";
+    let only_rows = |&id: &usize| id == embedding.node || reads_shape(index.node(id));
+    let plain = node.op_type == "Gather" && node.input == [embedding.weight.as_str(), embedding.ids.as_str()];
+    let rows = attribute(node, "axis").is_none_or(|axis| axis.i == 0);
+    if !(plain && rows && index.consumers(&embedding.ids).iter().all(only_rows)) {
+        return None;
+    }
+    let proto = index.constant(&embedding.weight)?;
+    let tensor = model.tensor(proto).ok()?;
+    let row_bytes = tensor.bytes.len().checked_div(embedding.rows)?;
+    let width = i64::try_from(embedding.width).ok()?;
+    let whole = [DataType::Float, DataType::Float16].contains(&tensor.dtype);
+    let mut raw_data = Vec::new();
+    for &token in tokens {
+        let start = usize::try_from(token).ok().filter(|&row| whole && row < embedding.rows)? * row_bytes;
+        raw_data.extend_from_slice(tensor.bytes.get(start..start + row_bytes)?);
+    }
+    model.release(proto, tensor.bytes.len());
+    let dims = vec![tokens.len() as i64, width];
+    Some(TensorProto { name: WEIGHT.into(), data_type: proto.data_type, dims, raw_data, ..Default::default() })
+}
+
+impl Rows {
+    /// Numbers a batch's tokens anew.
+    pub fn renumber(&self, batch: &mut Batch) {
+        for token in &mut batch.tokens {
+            *token = self.0.get(token).copied().unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The decoder: embed → prefix → suffix → final norm and head at the targets → loss, and back to the frost line.
+
+use candle_core::Tensor;
+use frostline_schemas::data::Example;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::{DecoderConfig, LinearLayout};
+
+use crate::data::Batch;
+use crate::error::Error;
+use crate::model::gradients::Gradients;
+use crate::model::layer::{self, Context, Layer, Places};
+use crate::model::modules::Norm;
+use crate::model::parameters::{Parameters, Precision};
+use crate::model::scope::Scope;
+use crate::ops::cpu::product::Matrix;
+use crate::ops::{embedding, linear, loss, on_kernels, residual};
+use crate::system::device::{self, Device};
+
+/// A decoder of which the scope's tensors are trained.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    config: DecoderConfig,
+    scope: Scope,
+    layers: Vec<Layer>,
+    final_norm: Norm,
+    frost_line: usize,
+    recomputes: bool,
+}
+
+/// Hears of a step's loss and gradients as they come. An error stops the step.
+pub trait Listener {
+    /// The loss is known, Σ −ln p(target) in nats, and no gradient computed yet.
+    fn loss(&mut self, _loss: f64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A layer's gradients are there, and its tensors are not read any more in this pass.
+    fn layer_done(&mut self, _parameters: &mut Parameters, _gradients: &mut Gradients) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Hears nothing.
+impl Listener for () {}
+
+impl Decoder {
+    /// The decoder that `config` describes.
+    pub fn new(config: DecoderConfig, scope: Scope) -> Decoder {
+        Decoder {
+            layers: config.layers.iter().map(|spec| Layer::new(spec, &scope)).collect(),
+            final_norm: Norm::new(&config.final_norm, &scope),
+            frost_line: scope.frost_line(&config),
+            recomputes: false,
+            config,
+            scope,
+        }
+    }
+
+    /// A model of which nothing is trained, and its parameters, to be evaluated.
+    ///
+    /// # Errors
+    /// As for [`Parameters::new`] and [`device::open`].
+    pub fn frozen(
+        model: ModelFolder,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<(Decoder, Parameters), Error> {
+        Decoder::open(model, Scope::nothing(), device, precision)
+    }
+
+    /// A model of which the scope's tensors are trained, and its parameters.
+    ///
+    /// # Errors
+    /// As for [`Parameters::new`] and [`device::open`].
+    pub fn open(
+        model: ModelFolder,
+        scope: Scope,
+        device: Device,
+        precision: Option<Precision>,
+    ) -> Result<(Decoder, Parameters), Error> {
+        let ModelFolder { config, weights, mut encoder, .. } = model;
+        encoder.forget();
+        let precision = precision.unwrap_or(Precision::of(device));
+        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
+        Ok((Decoder::new(config, scope), parameters))
+    }
+
+    /// Keeps of each layer its input alone, and computes the rest again when its gradients are wanted: less memory, a
+    /// forward pass more.
+    pub fn recomputing(self, recomputes: bool) -> Decoder {
+        Decoder { recomputes, ..self }
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// What is trained.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Layers whose output never changes, counted from the input.
+    pub fn frost_line(&self) -> usize {
+        self.frost_line
+    }
+
+    /// Checks before anything is computed that every token is in the vocabulary and no row longer than the learned
+    /// positions.
+    ///
+    /// # Errors
+    /// [`Error::Token`], [`Error::TargetPlaces`] and [`Error::TooLong`] with the row's line.
+    pub fn check(&self, examples: &[Example]) -> Result<(), Error> {
+        let vocabulary = self.config.embedding.shape[0].min(self.config.head.shape[0]);
+        for Example { line, tokens, targets, .. } in examples {
+            let mut all = tokens.iter().chain(targets.iter().map(|target| &target.token));
+            if let Some(&token) = all.find(|&&token| token as usize >= vocabulary) {
+                return Err(Error::Token { line: *line, token, vocabulary });
+            }
+            let positions = || targets.iter().map(|target| target.position as usize);
+            if positions().any(|position| position >= tokens.len()) || !positions().is_sorted_by(|a, b| a < b) {
+                return Err(Error::TargetPlaces { line: *line });
+            }
+            self.check_length(*line, tokens.len())?;
+        }
+        Ok(())
+    }
+
+    /// Places that the model has learned; `None` where it knows places by rotation.
+    pub(crate) fn positions(&self) -> Option<usize> {
+        self.config.position_embedding.as_ref().map(|spec| spec.shape[0])
+    }
+
+    fn check_length(&self, line: u64, tokens: usize) -> Result<(), Error> {
+        match self.positions() {
+            Some(positions) if tokens > positions => Err(Error::TooLong { line, tokens, positions }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The state at the frost line, [places, hidden]: it depends on nothing that is trained, unless an embedding is.
+    ///
+    /// In f32 on the CPU, what it is for one row does not depend, bit for bit, on the rows beside it.
+    pub fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        self.latent_space(self.frost_line, parameters, batch, Places::All)
+    }
+
+    /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
+    ///
+    /// Returns Σ −ln p(target) in nats; the gradients are those of `scale` times it.
+    pub fn loss_and_gradients(
+        &self,
+        parameters: &mut Parameters,
+        batch: &Batch,
+        boundary: Tensor,
+        scale: f64,
+        gradients: &mut Gradients,
+        listener: &mut dyn Listener,
+    ) -> Result<f64, Error> {
+        let context = self.context(parameters, batch)?;
+        let frost_line = self.frost_line.max(batch.frost_line);
+        let (states, saved) = self.suffix(parameters, &context, boundary, frost_line)?;
+        let (loss, dnormed) = self.loss(parameters, batch, &states, scale, gradients)?;
+        listener.loss(loss)?;
+        let wants_states = frost_line < self.layers.len();
+        let normed = self.final_norm.backward(parameters, &states, &dnormed, wants_states, gradients)?;
+        drop(states);
+        if let Some(dy) = normed {
+            self.suffix_backward(parameters, &context, batch, saved, dy, (gradients, listener))?;
+        }
+        Ok(loss)
+    }
+
+    /// ln p of each target of the batch, in nats, in the batch's order.
+    pub fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
+        let states = self.states(parameters, batch, Places::Targets)?;
+        let normed = self.final_norm.forward(parameters, &states)?;
+        Ok(loss::log_probabilities(&normed, &parameters.matrix(&self.config.head)?, &batch.targets)?)
+    }
+
+    /// Logits at every place, [places, vocabulary]: for comparison with other implementations.
+    pub fn logits(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        let normed = self.final_norm.forward(parameters, &self.states(parameters, batch, Places::All)?)?;
+        Ok(linear::forward(&normed, &parameters.matrix(&self.config.head)?, None, LinearLayout::OutputsFirst)?)
+    }
+
+    /// The last latent space, before the final norm, at the places wanted, [places, hidden].
+    fn states(&self, parameters: &Parameters, batch: &Batch, places: Places) -> Result<Tensor, Error> {
+        self.latent_space(self.layers.len(), parameters, batch, places)
+    }
+
+    /// The latent space above the first `count` layers; `last` are the places at which the last of all layers is wanted.
+    fn latent_space(
+        &self,
+        count: usize,
+        parameters: &Parameters,
+        batch: &Batch,
+        last: Places,
+    ) -> Result<Tensor, Error> {
+        let context = self.context(parameters, batch)?;
+        let mut hidden = self.embed(parameters, batch)?;
+        for (layer, places) in self.layers.iter().zip(self.places(last)).take(count) {
+            hidden = layer.forward(parameters, &context, &hidden, places)?;
+        }
+        Ok(hidden)
+    }
+
+    /// The places at which each layer's output is wanted, given those of the last.
+    fn places(&self, last: Places) -> impl DoubleEndedIterator<Item = Places> + ExactSizeIterator {
+        let count = self.layers.len();
+        (0..count).map(move |layer| if layer + 1 == count { last } else { Places::All })
+    }
+
+    fn context(&self, parameters: &Parameters, batch: &Batch) -> Result<Context, Error> {
+        self.check_length(batch.longest, batch.sequences.longest())?;
+        Context::new(&self.config, batch, parameters.device())
+    }
+
+    /// Latent space 0, [places, hidden].
+    fn embed(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        let mut hidden = parameters.rows(&self.config.embedding, &batch.tokens)?;
+        if let Some(scale) = self.config.embedding_scale {
+            hidden = (hidden * scale)?;
+        }
+        if let Some(spec) = &self.config.position_embedding {
+            hidden = residual::add(hidden, &parameters.rows(spec, batch.sequences.positions())?)?;
+        }
+        Ok(hidden)
+    }
+
+    fn trains_embeddings(&self) -> bool {
+        self.scope.holds(&self.config.embedding) || self.scope.holds_any(&self.config.position_embedding)
+    }
+
+    /// Gradients of the embeddings from that of latent space 0.
+    fn embed_backward(
+        &self,
+        parameters: &Parameters,
+        batch: &Batch,
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<(), Error> {
+        let table = &self.config.embedding;
+        if self.scope.holds(table) {
+            let tokens = Tensor::from_slice(&batch.tokens, batch.tokens.len(), parameters.device())?;
+            let dy = match self.config.embedding_scale {
+                Some(scale) => (dy * scale)?,
+                None => dy.clone(),
+            };
+            gradients.add(&table.name, embedding::backward(&dy, &tokens, table.shape[0])?)?;
+        }
+        if let Some(spec) = self.config.position_embedding.as_ref().filter(|spec| self.scope.holds(spec)) {
+            let positions = batch.sequences.positions();
+            let positions = Tensor::from_slice(positions, positions.len(), parameters.device())?;
+            gradients.add(&spec.name, embedding::backward(dy, &positions, spec.shape[0])?)?;
+        }
+        Ok(())
+    }
+
+    /// The layers above the decoder's own frost line; what each above the batch's keeps, and the last latent space at
+    /// targets, [targets, hidden].
+    fn suffix(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        mut hidden: Tensor,
+        frost_line: usize,
+    ) -> Result<(Tensor, Vec<layer::Saved>), Error> {
+        if self.frost_line == self.layers.len() {
+            return Ok((context.select(&hidden, Places::Targets)?, Vec::new()));
+        }
+        let mut all = Vec::new();
+        let layers = self.layers.iter().zip(self.places(Places::Targets)).enumerate();
+        for (number, (layer, places)) in layers.skip(self.frost_line) {
+            if number < frost_line {
+                hidden = layer.forward(parameters, context, &hidden, places)?;
+            } else if self.recomputes {
+                all.push(layer::Saved::Input(hidden.clone()));
+                hidden = layer.forward(parameters, context, &hidden, places)?;
+            } else {
+                let (y, saved) = layer.forward_saved(parameters, context, &hidden, places)?;
+                hidden = y;
+                all.push(saved);
+            }
+        }
+        Ok((hidden, all))
+    }
+
+    /// Head and loss; the gradient of the normed states, [targets, hidden].
+    fn loss(
+        &self,
+        parameters: &Parameters,
+        batch: &Batch,
+        states: &Tensor,
+        scale: f64,
+        gradients: &mut Gradients,
+    ) -> Result<(f64, Tensor), Error> {
+        let normed = self.final_norm.forward(parameters, states)?;
+        let targets = batch.one_target_a_place().ok_or(Error::Internal("one target at each place"))?;
+        let spec = &self.config.head;
+        let head = parameters.matrix(spec)?;
+        let outcome = match &head {
+            _ if !self.scope.holds(spec) => loss::cross_entropy(&normed, &head, &targets, scale, None)?,
+            Matrix::Tensor(tensor) if !on_kernels(&normed) => {
+                gradients.add(&spec.name, loss::head_gradient_composed(&normed, tensor, &targets, scale)?)?;
+                loss::cross_entropy(&normed, &head, &targets, scale, None)?
+            }
+            _ => gradients.in_place(&spec.name, &spec.shape, |gradient, into| {
+                Ok(loss::cross_entropy(&normed, &head, &targets, scale, Some((gradient, into)))?)
+            })?,
+        };
+        Ok((outcome.loss, outcome.hidden))
+    }
+
+    /// Back through the layers above the frost line, each layer's saved tensors freed as it is done.
+    fn suffix_backward(
+        &self,
+        parameters: &mut Parameters,
+        context: &Context,
+        batch: &Batch,
+        mut saved: Vec<layer::Saved>,
+        mut dy: Tensor,
+        (gradients, listener): (&mut Gradients, &mut dyn Listener),
+    ) -> Result<(), Error> {
+        let frost_line = self.layers.len() - saved.len();
+        let wants_embedding = frost_line == 0 && self.trains_embeddings();
+        let layers = self.layers.iter().zip(self.places(Places::Targets)).skip(frost_line);
+        for (k, (layer, places)) in layers.enumerate().rev() {
+            let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
+            let wants = (places, k > 0 || wants_embedding);
+            let dx = layer.backward(parameters, context, saved, dy, wants, gradients)?;
+            listener.layer_done(parameters, gradients)?;
+            match dx {
+                Some(dx) => dy = dx,
+                None => return Ok(()),
+            }
+        }
+        self.embed_backward(parameters, batch, &dy, gradients)
+    }
+}

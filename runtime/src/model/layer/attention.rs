@@ -1,0 +1,255 @@
+//! The attention half of a layer: projections, norms of queries and keys, rotary embedding, attention, output.
+
+use candle_core::Tensor;
+use frostline_schemas::model::{AttentionSpec, ProjectionSpec, RopeSpec};
+
+use super::{Context, Inner, Passed, Places};
+use crate::error::Error;
+use crate::model::gradients::Gradients;
+use crate::model::modules::{Linear, Norm};
+use crate::model::parameters::Parameters;
+use crate::model::scope::Scope;
+use crate::ops::{attention, rope};
+
+/// Attention as one layer has it: an operation, its modules and what of them is trained.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    shape: attention::Shape,
+    rope: Option<RopeSpec>,
+    projection: Projection,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    output: Linear,
+}
+
+/// Queries, keys and values from three matrices, or from one.
+#[derive(Clone, Debug)]
+struct Projection {
+    linears: Vec<Linear>,
+    /// Whether the one's outputs are head after head, rather than all queries, then all keys, then all values.
+    interleaved: bool,
+}
+
+/// What the projections gave, [queries or places, their heads, head_dim], and what the softmax keeps.
+#[derive(Debug)]
+pub struct Saved {
+    projected: [Tensor; 3],
+    attention: attention::Saved,
+}
+
+impl Attention {
+    /// An attention of which the scope's tensors are trained.
+    pub fn new(spec: &AttentionSpec, scope: &Scope) -> Attention {
+        let linear = |spec| Linear::new(spec, scope);
+        Attention {
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            shape: attention::Shape { scale: spec.scale, window: spec.window },
+            rope: spec.rope,
+            projection: Projection {
+                linears: spec.projection.linears().into_iter().map(linear).collect(),
+                interleaved: matches!(spec.projection, ProjectionSpec::Interleaved(_)),
+            },
+            query_norm: spec.query_norm.as_ref().map(|norm| Norm::new(norm, scope)),
+            key_norm: spec.key_norm.as_ref().map(|norm| Norm::new(norm, scope)),
+            output: linear(&spec.output),
+        }
+    }
+
+    /// Whether anything before the softmax is trained.
+    fn is_trained_below(&self) -> bool {
+        let norms = self.query_norm.iter().chain(&self.key_norm);
+        self.projection.linears.iter().any(Linear::is_trained) || norms.into_iter().any(Norm::is_trained)
+    }
+
+    /// Queries where they are wanted, keys and values at all places, [rows, their heads, head_dim] each.
+    fn project(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        x: &Tensor,
+        places: Places,
+    ) -> Result<[Tensor; 3], Error> {
+        let [q, k, v] = match self.projection.linears.as_slice() {
+            [all] => {
+                let [q, k, v] = self.split(&all.forward(parameters, x)?)?;
+                [context.select(&q, places)?, k, v]
+            }
+            [q, k, v] => {
+                let wanted = context.select(x, places)?;
+                [q.forward(parameters, &wanted)?, k.forward(parameters, x)?, v.forward(parameters, x)?]
+            }
+            _ => return Err(Error::Internal("three projections")),
+        };
+        let heads = |x: Tensor, heads: usize| x.reshape((x.dim(0)?, heads, self.head_dim));
+        Ok([heads(q, self.heads)?, heads(k, self.kv_heads)?, heads(v, self.kv_heads)?])
+    }
+
+    /// Queries, keys and values out of what one matrix gives.
+    fn split(&self, all: &Tensor) -> Result<[Tensor; 3], Error> {
+        if self.projection.interleaved {
+            let heads = all.reshape((all.dim(0)?, self.heads, 3 * self.head_dim))?;
+            let part = |k: usize| heads.narrow(2, k * self.head_dim, self.head_dim)?.flatten_from(1)?.contiguous();
+            return Ok([part(0)?, part(1)?, part(2)?]);
+        }
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let part = |start: usize, width: usize| all.narrow(1, start, width)?.contiguous();
+        Ok([part(0, queries)?, part(queries, keys)?, part(queries + keys, keys)?])
+    }
+
+    /// Undoes [`split`](Attention::split).
+    fn join(&self, parts: [&Tensor; 3]) -> Result<Tensor, Error> {
+        if !self.projection.interleaved {
+            return Ok(Tensor::cat(&parts, 1)?);
+        }
+        let mut heads = Vec::new();
+        for part in parts {
+            heads.push(part.reshape((part.dim(0)?, self.heads, self.head_dim))?);
+        }
+        Ok(Tensor::cat(&heads, 2)?.flatten_from(1)?)
+    }
+
+    /// Queries and keys as the scores see them: normed and turned.
+    fn prepare(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        [q, k]: [&Tensor; 2],
+        places: Places,
+    ) -> Result<[Tensor; 2], Error> {
+        let normed = |norm: &Option<Norm>, x: &Tensor| -> Result<Tensor, Error> {
+            let Some(norm) = norm else { return Ok(x.clone()) };
+            Ok(norm.forward(parameters, &by_width(x, norm)?)?.reshape(x.shape())?)
+        };
+        let (q, k) = (normed(&self.query_norm, q)?, normed(&self.key_norm, k)?);
+        let Some(table) = self.table(context) else { return Ok([q, k]) };
+        let (queries, all) = (context.sequences(places), context.sequences(Places::All));
+        Ok([rope::forward(&q, table, queries.query_positions())?, rope::forward(&k, table, all.positions())?])
+    }
+
+    /// The gradients of queries and keys as the projections gave them.
+    fn prepare_backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        [q, k]: [&Tensor; 2],
+        [mut dq, mut dk]: [Tensor; 2],
+        places: Places,
+        gradients: &mut Gradients,
+    ) -> Result<[Tensor; 2], Error> {
+        if let Some(table) = self.table(context) {
+            dq = rope::backward(&dq, table, context.sequences(places).query_positions())?;
+            dk = rope::backward(&dk, table, context.sequences(Places::All).positions())?;
+        }
+        let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| -> Result<Tensor, Error> {
+            let Some(norm) = norm else { return Ok(dy) };
+            let (x, wide) = (by_width(x, norm)?, by_width(&dy, norm)?);
+            let dx = norm.backward(parameters, &x, &wide, true, gradients)?;
+            Ok(dx.ok_or(Error::Internal("a norm's input"))?.reshape(dy.shape())?)
+        };
+        Ok([through(&self.query_norm, q, dq)?, through(&self.key_norm, k, dk)?])
+    }
+
+    fn table<'a>(&self, context: &'a Context) -> Option<&'a rope::Table> {
+        self.rope.as_ref().and_then(|spec| context.table(spec))
+    }
+
+    /// Back through the projections.
+    fn project_backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        passed: &Passed,
+        projected: [Tensor; 3],
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error> {
+        let mut parts = Vec::new();
+        for part in projected {
+            parts.push(part.flatten_from(1)?);
+        }
+        if let ([all], [q, k, v]) = (self.projection.linears.as_slice(), parts.as_slice()) {
+            let q = match passed.places {
+                Places::All => q.clone(),
+                Places::Targets => {
+                    let zeros = Tensor::zeros((k.dim(0)?, q.dim(1)?), q.dtype(), q.device())?;
+                    context.select_backward(q, passed.places, zeros)?
+                }
+            };
+            let dy = self.join([&q, k, v])?;
+            all.collect(parameters, passed.x, &dy, gradients)?;
+            return passed.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
+        }
+        let [q, k, v] = self.projection.linears.as_slice() else {
+            return Err(Error::Internal("three projections"));
+        };
+        q.collect(parameters, &context.select(passed.x, passed.places)?, &parts[0], gradients)?;
+        k.collect(parameters, passed.x, &parts[1], gradients)?;
+        v.collect(parameters, passed.x, &parts[2], gradients)?;
+        if !passed.wants_input {
+            return Ok(None);
+        }
+        let sum = k.input_gradient(parameters, &parts[1], None)?;
+        let sum = v.input_gradient(parameters, &parts[2], Some(sum))?;
+        match passed.places {
+            Places::All => q.input_gradient(parameters, &parts[0], Some(sum)).map(Some),
+            places => {
+                let wanted = q.input_gradient(parameters, &parts[0], None)?;
+                context.select_backward(&wanted, places, sum).map(Some)
+            }
+        }
+    }
+}
+
+/// [rows, heads, head_dim] as a norm of each head, or one of all heads together, sees it.
+fn by_width(x: &Tensor, norm: &Norm) -> Result<Tensor, Error> {
+    Ok(x.reshape(((), norm.width()))?)
+}
+
+impl Inner for Attention {
+    type Saved = Saved;
+
+    fn is_trained(&self) -> bool {
+        self.output.is_trained() || self.is_trained_below()
+    }
+
+    fn forward_saved(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        x: &Tensor,
+        places: Places,
+    ) -> Result<(Tensor, Saved), Error> {
+        let projected = self.project(parameters, context, x, places)?;
+        let [q, k] = self.prepare(parameters, context, [&projected[0], &projected[1]], places)?;
+        let attention = attention::forward(&q, &k, &projected[2], self.shape, context.sequences(places))?;
+        let y = self.output.forward(parameters, &attention.output)?;
+        Ok((y, Saved { projected, attention }))
+    }
+
+    fn backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        saved: Saved,
+        passed: Passed,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error> {
+        self.output.collect(parameters, &saved.attention.output, passed.dy, gradients)?;
+        if !passed.wants_input && !self.is_trained_below() {
+            return Ok(None);
+        }
+        let places = passed.places;
+        let dy = self.output.input_gradient(parameters, passed.dy, None)?;
+        let Saved { projected: [q_raw, k_raw, v], attention } = saved;
+        let [q, k] = self.prepare(parameters, context, [&q_raw, &k_raw], places)?;
+        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.shape, context.sequences(places))?;
+        drop((q, k, v, attention, dy));
+        let raw = [&q_raw, &k_raw];
+        let [dq, dk] = self.prepare_backward(parameters, context, raw, [dq, dk], places, gradients)?;
+        self.project_backward(parameters, context, &passed, [dq, dk, dv], gradients)
+    }
+}

@@ -1,0 +1,180 @@
+//! A whole training: from files on disk to a run folder and an evaluation.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use frostline_schemas::data::{Example, Examples};
+use frostline_schemas::model::DecoderConfig;
+use frostline_schemas::model::{ModelFolder, ModelIdentity};
+use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::Plan;
+use frostline_schemas::run::{Method, RunRecord, VERSION};
+
+use crate::error::Error;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::model::scope::Scope;
+use crate::run::folder::RunWriter;
+use crate::system::device;
+use crate::train::dry_run::{Rehearsal, rehearse};
+use crate::train::{Observer, Settings, Trained, train};
+
+/// The files of a training.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Folder of config.json, safetensors and tokenizer.json.
+    pub model: PathBuf,
+    /// JSONL of examples to train on.
+    pub data: PathBuf,
+    /// JSONL of examples to evaluate the trained model on.
+    pub eval: Option<PathBuf>,
+    /// Tokens of an example; what goes beyond is cut off.
+    pub max_length: usize,
+}
+
+impl Files {
+    /// Whether a [`Job`] can be made of them; the weights' digest is not computed.
+    ///
+    /// # Errors
+    /// As for [`Job::open`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.read().map(drop)
+    }
+
+    /// The model, and the rows to train on and to evaluate on.
+    fn read(&self) -> Result<(ModelFolder, Examples, Option<Vec<Example>>), Error> {
+        let model = ModelFolder::open(&self.model)?;
+        let read = |path: &Path| model.read_examples(path, self.max_length);
+        let data = read(&self.data)?;
+        let held_out = self.eval.as_deref().map(read).transpose()?;
+        Ok((model, data, held_out.map(|read| read.examples)))
+    }
+}
+
+/// Files that were read, those for the evaluation included, so that a bad row does not cost a training.
+pub struct Job {
+    model: ModelFolder,
+    identity: ModelIdentity,
+    data: Examples,
+    held_out: Option<Vec<Example>>,
+}
+
+/// What a job leaves.
+pub struct Finished {
+    pub trained: Trained,
+    /// Layers frozen, counted from the input.
+    pub frost_line: usize,
+    pub trained_parameters: u64,
+    /// What training took, without the evaluation.
+    pub seconds: f64,
+    /// Of the trained model, where there was something to evaluate it on.
+    pub evaluation: Option<Evaluation>,
+}
+
+impl Job {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] where the model's cannot be used, [`Error::Examples`] for rows that cannot.
+    pub fn open(files: &Files) -> Result<Job, Error> {
+        let (model, data, held_out) = files.read()?;
+        Ok(Job { identity: model.identity()?, model, data, held_out })
+    }
+
+    /// The model's description.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.model.config
+    }
+
+    /// Examples to train on.
+    pub fn examples(&self) -> usize {
+        self.data.examples.len()
+    }
+
+    /// Says in the log how many rows have a frost line of their own, and what the others have.
+    ///
+    /// # Errors
+    /// [`Error::Shallow`] where no row reaches down to the plan's frost line, so that planned layers would never train.
+    pub fn check_depths(&self, plan: &Plan, depths: &Depths, others: usize) -> Result<(), Error> {
+        let own: Vec<usize> = self.data.examples.iter().filter_map(|row| depths.of(row)).collect();
+        let all = self.examples();
+        let rest = (own.len() < all).then_some(others);
+        let planned = plan.decision.frost_line;
+        match own.iter().copied().chain(rest).min() {
+            Some(deepest) if deepest > planned => return Err(Error::Shallow { own: own.len(), all, deepest, planned }),
+            _ => tracing::info!("{} of {all} rows have a frost line of their own, the others {others}", own.len()),
+        }
+        Ok(())
+    }
+
+    /// Says what training would cost: see [`rehearse`].
+    ///
+    /// # Errors
+    /// As for [`Job::run`].
+    pub fn rehearse(self, plan: &Plan, settings: &Settings) -> Result<Rehearsal, Error> {
+        let scope = self.scope(plan, &settings.training.method)?;
+        rehearse(self.model, scope, &self.data.examples, settings)
+    }
+
+    /// Trains by a plan and evaluates, and writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
+    pub fn run(self, plan: &Plan, settings: &Settings, observer: &mut dyn Observer) -> Result<Finished, Error> {
+        let scope = self.scope(plan, &settings.training.method)?;
+        self.finish(scope, settings, observer, |_, _| Ok(()))
+    }
+
+    /// The same with a run folder, which is whole before the evaluation begins.
+    ///
+    /// # Errors
+    /// Those of [`Job::run`]; [`Error::Exists`] where there is something already, and [`Error::File`] where the folder
+    /// cannot be written.
+    pub fn run_into(
+        self,
+        folder: &Path,
+        plan: &Plan,
+        settings: &Settings,
+        observer: &mut dyn Observer,
+    ) -> Result<Finished, Error> {
+        let scope = self.scope(plan, &settings.training.method)?;
+        let record = RunRecord {
+            version: VERSION,
+            plan: plan.id,
+            frost_line: plan.decision.frost_line,
+            trained_parameters: scope.parameters(&self.model.config),
+            model: self.identity.clone(),
+            model_folder: std::path::absolute(&self.model.path).map_err(Error::file(&self.model.path))?,
+            data: self.data.digest,
+            examples: self.data.examples.len(),
+            training: settings.training.clone(),
+        };
+        let mut both = (RunWriter::new(folder, record)?, observer);
+        self.finish(scope, settings, &mut both, |(writer, _), trained| writer.finish(trained))
+    }
+
+    fn scope(&self, plan: &Plan, method: &Method) -> Result<Scope, Error> {
+        Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)
+    }
+
+    fn finish<O: Observer + ?Sized>(
+        self,
+        scope: Scope,
+        settings: &Settings,
+        observer: &mut O,
+        keep: impl FnOnce(&mut O, &Trained) -> Result<(), Error>,
+    ) -> Result<Finished, Error> {
+        let config = &self.model.config;
+        let (frost_line, trained_parameters) = (scope.frost_line(config), scope.parameters(config));
+        let begun = Instant::now();
+        let trained = train(self.model, &self.identity, scope, &self.data.examples, settings, &mut &mut *observer)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        keep(observer, &trained)?;
+        let evaluation = self.held_out.map(|examples| {
+            let Trained { decoder, parameters, .. } = &trained;
+            let mut progress = |done, all| observer.evaluating(done, all);
+            let rows = settings.training.batch_size;
+            device::on_threads(settings.threads, || evaluate(decoder, parameters, &examples, rows, &mut progress))?
+        });
+        Ok(Finished { evaluation: evaluation.transpose()?, trained, frost_line, trained_parameters, seconds })
+    }
+}

@@ -1,0 +1,4 @@
+//! The machine: devices, threads, memory.
+
+pub mod allocator;
+pub mod device;

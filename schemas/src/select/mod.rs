@@ -1,0 +1,8 @@
+//! Which tensors are trained, by which strategy, and what a step then costs.
+
+mod cost;
+pub mod scope;
+mod strategy;
+
+pub use self::cost::{Cost, CostTable, ROWS_PER_STEP, StepShape};
+pub use self::strategy::{SPELLINGS, Strategy, StrategyError};
