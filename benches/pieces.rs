@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use frostline_runtime::model::gradients::Gradients;
-use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::ops::product::{Into, Matrix};
 use frostline_runtime::ops::sequences::{Sequences, Span};
@@ -206,7 +206,7 @@ fn optimizer(criterion: &mut Criterion) {
     let model = ModelFolder::open(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart").as_ref())
         .expect("the quickstart's model is there");
     let scope = Scope::everything(&model.config);
-    let mut parameters = Parameters::new(&model.config, model.weights, &scope, Device::Cpu, Precision::F32)
+    let mut parameters = Parameters::new(&model.config, model.weights, &scope, Device::Cpu, ComputePrecision::F32)
         .expect("the quickstart's model is whole");
     let mut gradients = Gradients::default();
     let mut elements = 0;

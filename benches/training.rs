@@ -12,7 +12,7 @@ use frostline_runtime::cache::DEFAULT_LIMIT;
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::train::dry_run::peak_bytes;
-use frostline_runtime::train::{Observer, Settings, train};
+use frostline_runtime::train::{Observer, TrainSettings, train};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
@@ -66,12 +66,12 @@ fn main() -> anyhow::Result<()> {
     let examples = model.read_examples(&arguments.data, 4096)?.examples;
     let scope = Scope::above(&model.config, arguments.frost_line)?;
     let identity = model.identity()?;
-    let settings = Settings {
+    let settings = TrainSettings {
         device: arguments.device,
         recompute: arguments.recompute,
         cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
         threads: Some(arguments.threads),
-        ..Settings::new(TrainingSettings {
+        ..TrainSettings::new(TrainingSettings {
             batch_size: arguments.batch_size,
             learning_rate: arguments.learning_rate,
             gradient_clip: None,

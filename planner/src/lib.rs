@@ -29,7 +29,7 @@ pub use crate::inspect::Layers;
 pub use frostline_schemas::plan::{Aggregate, Gain};
 pub use frostline_schemas::select::Strategy;
 
-pub use crate::plan::{EngineChoice, Planned, Settings, plan, plan_from_traces, trace_shard};
+pub use crate::plan::{EngineChoice, PlanSettings, Planned, plan, plan_from_traces, trace_shard};
 pub use crate::progress::{Progress, Silent, Step};
 pub use crate::traces::ShardTraces;
 pub use crate::traces::shard::Shard;

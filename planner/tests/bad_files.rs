@@ -10,7 +10,7 @@ use frostline_planner::engine::tract::Tract;
 use frostline_planner::onnx::{Model, pb};
 use frostline_planner::rewrite::{latent::LatentSpaces, trace_outputs};
 use frostline_planner::salf::basis::Basis;
-use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan, verify};
+use frostline_planner::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan, verify};
 use frostline_schemas::model::ModelFolder;
 use proptest::prelude::*;
 use prost::Message;
@@ -332,21 +332,21 @@ fn settings_outside_their_range() {
     std::fs::write(data.path(), r#"{"input_ids": [1, 2], "labels": [-100, 2]}"#).unwrap();
     let good = settings(data.path());
     for (bad, said) in [
-        (Settings { budget: Some(0.0), ..good.clone() }, "--budget 0"),
-        (Settings { budget: Some(f64::NAN), ..good.clone() }, "--budget NaN"),
-        (Settings { examples: 0, ..good.clone() }, "--examples 0"),
-        (Settings { min_trainable_layers: 0, ..good.clone() }, "--min-trainable-layers 0"),
-        (Settings { max_length: 1, ..good.clone() }, "--max-length 1"),
-        (Settings { min_trainable_layers: 5, ..good.clone() }, "--min-trainable-layers 5"),
-        (Settings { onnx: None, ..good }, "holds no model.onnx"),
+        (PlanSettings { budget: Some(0.0), ..good.clone() }, "--budget 0"),
+        (PlanSettings { budget: Some(f64::NAN), ..good.clone() }, "--budget NaN"),
+        (PlanSettings { examples: 0, ..good.clone() }, "--examples 0"),
+        (PlanSettings { min_trainable_layers: 0, ..good.clone() }, "--min-trainable-layers 0"),
+        (PlanSettings { max_length: 1, ..good.clone() }, "--max-length 1"),
+        (PlanSettings { min_trainable_layers: 5, ..good.clone() }, "--min-trainable-layers 5"),
+        (PlanSettings { onnx: None, ..good }, "holds no model.onnx"),
     ] {
         let text = message(plan(&bad, &Silent));
         assert!(text.contains(said), "{text}");
     }
 }
 
-fn settings(data: &Path) -> Settings {
-    Settings {
+fn settings(data: &Path) -> PlanSettings {
+    PlanSettings {
         model: case("llama"),
         onnx: Some(export("llama")),
         data: data.into(),

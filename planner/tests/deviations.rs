@@ -8,7 +8,7 @@ use frostline_planner::rewrite::latent::LatentSpaces;
 use frostline_planner::salf::basis::Basis;
 use frostline_planner::verify;
 use frostline_schemas::model::ModelFolder;
-use frostline_schemas::plan::Precision;
+use frostline_schemas::plan::ExportPrecision;
 
 use common::{EXPORTS, Expected, FAMILIES, Opener, case, ort_is_here, traces, worst};
 
@@ -123,7 +123,7 @@ fn agrees_in_half_precision(family: &str, engine: Opener) {
     let model = Model::open(&export).unwrap();
     let spaces = LatentSpaces::find(&model, None).unwrap();
     let folder = ModelFolder::open(&case(family)).unwrap();
-    assert_eq!(verify::check(&model, &spaces, &folder, 4).unwrap(), Precision::F16);
+    assert_eq!(verify::check(&model, &spaces, &folder, 4).unwrap(), ExportPrecision::F16);
     let worst = worst(&expected, &traces(&case(family), &export, &expected, engine, 512));
     println!("{family} in f16: {worst:.1e}");
     assert!(worst < HALF_TOLERANCE, "{family}: off by {worst}");

@@ -15,7 +15,7 @@ use frostline_planner::rewrite::latent::LatentSpaces;
 use frostline_planner::rewrite::trace_outputs;
 use frostline_planner::verify;
 use frostline_schemas::model::ModelFolder;
-use frostline_schemas::plan::Precision;
+use frostline_schemas::plan::ExportPrecision;
 
 use common::{Expected, Opener, case, ort_is_here, traces, worst};
 
@@ -51,21 +51,21 @@ const FAMILIES: [(&str, bool); 10] = [
 ];
 
 /// The exports of a family, each with its precision and what becomes of it, the same through both engines.
-fn exports(family: &str, built: bool) -> Vec<(&'static str, Precision, Cell)> {
+fn exports(family: &str, built: bool) -> Vec<(&'static str, ExportPrecision, Cell)> {
     let mut exports = vec![
-        ("optimum", Precision::F32, Agrees(FULL)),
-        ("optimum-past", Precision::F32, Agrees(FULL)),
-        ("optimized", Precision::F32, Agrees(FULL)),
-        ("optimized-float16", Precision::F16, Agrees(HALF)),
+        ("optimum", ExportPrecision::F32, Agrees(FULL)),
+        ("optimum-past", ExportPrecision::F32, Agrees(FULL)),
+        ("optimized", ExportPrecision::F32, Agrees(FULL)),
+        ("optimized-float16", ExportPrecision::F16, Agrees(HALF)),
     ];
     if ["llama", "gpt2"].contains(&family) {
-        exports.push(("optimum-merged", Precision::F32, Agrees(FULL)));
+        exports.push(("optimum-merged", ExportPrecision::F32, Agrees(FULL)));
     }
     if family == "llama" {
-        exports.push(("external", Precision::F32, Agrees(FULL)));
-        exports.push(("blocks", Precision::Int4, OrtAlone(0.25, "_Q4` is int4")));
-        exports.push(("blocks-zero-points", Precision::Int4, OrtAlone(0.25, "_Q4` is uint4")));
-        exports.push(("int8", Precision::F32, Refused("its weights are quantised for MatMulInteger; export")));
+        exports.push(("external", ExportPrecision::F32, Agrees(FULL)));
+        exports.push(("blocks", ExportPrecision::Int4, OrtAlone(0.25, "_Q4` is int4")));
+        exports.push(("blocks-zero-points", ExportPrecision::Int4, OrtAlone(0.25, "_Q4` is uint4")));
+        exports.push(("int8", ExportPrecision::F32, Refused("its weights are quantised for MatMulInteger; export")));
     }
     if built {
         let full = match family {
@@ -74,10 +74,10 @@ fn exports(family: &str, built: bool) -> Vec<(&'static str, Precision, Cell)> {
             _ => FULL,
         };
         for (name, precision, cell) in [
-            ("genai-fp32", Precision::F32, Agrees(full)),
-            ("genai-fp16", Precision::F16, Agrees(HALF)),
+            ("genai-fp32", ExportPrecision::F32, Agrees(full)),
+            ("genai-fp16", ExportPrecision::F16, Agrees(HALF)),
             // ONNX Runtime rounds what is multiplied with weights of 4 bits to 8 bits, tract does not.
-            ("genai-int4", Precision::Int4, Coarse(0.25, 0.05)),
+            ("genai-int4", ExportPrecision::Int4, Coarse(0.25, 0.05)),
         ] {
             let windowless = ["mistral", "phi3"].contains(&family);
             exports.push((
@@ -95,7 +95,7 @@ fn folder(family: &str) -> PathBuf {
 }
 
 /// As `frostline plan` does before it runs a model.
-fn examined(family: &str, file: &Path, expected: &Expected) -> frostline_planner::Result<Precision> {
+fn examined(family: &str, file: &Path, expected: &Expected) -> frostline_planner::Result<ExportPrecision> {
     let model = Model::open(file)?;
     let spaces = LatentSpaces::find(&model, None)?;
     let longest = expected.examples().iter().map(|example| example.tokens.len()).max().unwrap();

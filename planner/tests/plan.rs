@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use common::{Expected, case, ort_is_here};
-use frostline_planner::{Aggregate, EngineChoice, Error, Gain, Settings, Silent, plan};
+use frostline_planner::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{DecidedBy, Plan};
 
@@ -23,8 +23,8 @@ fn data(family: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn settings(family: &str, export: &str, data: &Path) -> Settings {
-    Settings {
+fn settings(family: &str, export: &str, data: &Path) -> PlanSettings {
+    PlanSettings {
         model: case(family),
         onnx: Some(case(family).join(export)),
         data: data.into(),
@@ -85,7 +85,7 @@ fn exports_and_engines_decide_alike() {
         assert_ne!(first.onnx.as_ref().unwrap().digest, other.onnx.as_ref().unwrap().digest);
         if ort_is_here() {
             let engine = EngineChoice::Ort { library: None, device: Device::Cpu };
-            let settings = Settings { engine, ..settings(family, "model.dynamo.onnx", data.path()) };
+            let settings = PlanSettings { engine, ..settings(family, "model.dynamo.onnx", data.path()) };
             let third = plan(&settings, &Silent).unwrap().plan;
             assert_eq!((first.id, third.engine.as_ref().unwrap().name.as_str()), (third.id, "ort"), "{family}");
         }
@@ -99,18 +99,18 @@ fn a_budget_decides_or_is_refused() {
     let free = plan(&settings, &Silent).unwrap().plan;
     let last = free.cost.frost_lines.last().unwrap();
     let share = last.flops as f64 / free.cost.frost_lines[0].flops as f64;
-    let tight = Settings { budget: Some(share), ..settings.clone() };
+    let tight = PlanSettings { budget: Some(share), ..settings.clone() };
     let bound = plan(&tight, &Silent).unwrap().plan;
     assert_eq!(bound.decision.frost_line, 3);
     assert_eq!(bound.decision.decided_by == DecidedBy::Budget, free.decision.frost_line < 3);
-    let impossible = Settings { budget: Some(0.01), ..settings };
+    let impossible = PlanSettings { budget: Some(0.01), ..settings };
     assert!(matches!(plan(&impossible, &Silent), Err(Error::Budget { .. })));
 }
 
 #[test]
 fn a_model_in_shards_with_external_data() {
     let data = data("llama");
-    let sharded = Settings { onnx: None, ..settings("llama-sharded", "", data.path()) };
+    let sharded = PlanSettings { onnx: None, ..settings("llama-sharded", "", data.path()) };
     let whole = plan(&settings("llama", "model.dynamo.onnx", data.path()), &Silent).unwrap().plan;
     assert_eq!(plan(&sharded, &Silent).unwrap().plan.id, whole.id);
 }

@@ -10,7 +10,7 @@ use frostline_planner::onnx::Model;
 use frostline_planner::rewrite::latent::LatentSpaces;
 use frostline_planner::traces::TracesError;
 use frostline_planner::{
-    Aggregate, EngineChoice, Error, Gain, Settings, Shard, ShardTraces, Silent, plan, plan_from_traces, trace_shard,
+    Aggregate, EngineChoice, Error, Gain, PlanSettings, Shard, ShardTraces, Silent, plan, plan_from_traces, trace_shard,
 };
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
@@ -20,7 +20,7 @@ use safetensors::tensor::{Dtype, TensorView};
 /// A folder with examples of many lengths, enough for several batches, and the traces of their shards.
 struct Desk {
     folder: tempfile::TempDir,
-    settings: Settings,
+    settings: PlanSettings,
 }
 
 impl Desk {
@@ -34,7 +34,7 @@ impl Desk {
             let labels: Vec<i64> = (0..tokens.len()).map(label).collect();
             writeln!(file, r#"{{"input_ids": {tokens:?}, "labels": {labels:?}}}"#).unwrap();
         }
-        let settings = Settings {
+        let settings = PlanSettings {
             model: case(family),
             onnx: Some(case(family).join("model.dynamo.onnx")),
             data,
@@ -60,7 +60,7 @@ impl Desk {
     }
 
     /// Computes one shard with these settings and writes its file.
-    fn shard_of(&self, settings: &Settings, number: usize, of: usize) -> PathBuf {
+    fn shard_of(&self, settings: &PlanSettings, number: usize, of: usize) -> PathBuf {
         let path = self.path(&format!("part-{number}-of-{of}.safetensors"));
         trace_shard(settings, Shard::new(number, of).unwrap(), &Silent).unwrap().write(&path).unwrap();
         path
@@ -74,7 +74,7 @@ impl Desk {
     fn merged(&self, files: &[PathBuf]) -> Result<String, Error> {
         let library = Some("no-library".into());
         let engine = EngineChoice::Ort { library, device: Device::Cpu };
-        let settings = Settings { onnx: Some("no.onnx".into()), engine, ..self.settings.clone() };
+        let settings = PlanSettings { onnx: Some("no.onnx".into()), engine, ..self.settings.clone() };
         Ok(plan_from_traces(&settings, files, &Silent)?.plan.to_text().unwrap())
     }
 
@@ -83,7 +83,7 @@ impl Desk {
     }
 
     /// What is said where shard 2 of 2 is computed with other settings than shard 1 and the plan.
-    fn said_of_other(&self, settings: Settings) -> String {
+    fn said_of_other(&self, settings: PlanSettings) -> String {
         let files = [self.shard_of(&self.settings, 1, 2), self.shard_of(&settings, 2, 2)];
         refusal(self.merged(&files), &files[1])
     }
@@ -147,7 +147,7 @@ fn a_shard_holds_some_examples_and_may_hold_none() {
 fn what_only_the_decision_needs_may_be_chosen_at_the_end() {
     let mut desk = Desk::new("llama");
     let files = desk.shards(2);
-    desk.settings = Settings {
+    desk.settings = PlanSettings {
         gain: Gain::Difference,
         aggregate: Aggregate::Quantile(1.0),
         min_trainable_layers: 2,
@@ -226,28 +226,28 @@ fn another_files_traces() {
     let data = desk.path("other.jsonl");
     let text = std::fs::read_to_string(&desk.settings.data).unwrap();
     std::fs::write(&data, text + "\n").unwrap();
-    let said = desk.said_of_other(Settings { data, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { data, ..desk.settings.clone() });
     assert!(said.contains("--data of digest ") && said.contains("--shard 2/2"), "{said}");
 }
 
 #[test]
 fn another_seed() {
     let desk = Desk::new("llama");
-    let said = desk.said_of_other(Settings { seed: 7, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { seed: 7, ..desk.settings.clone() });
     assert!(said.contains("--seed 7, the plan is to be made with 0; give both the same"), "{said}");
 }
 
 #[test]
 fn another_max_length() {
     let desk = Desk::new("llama");
-    let said = desk.said_of_other(Settings { max_length: 20, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { max_length: 20, ..desk.settings.clone() });
     assert!(said.contains("--max-length 20, "), "{said}");
 }
 
 #[test]
 fn another_number_of_examples() {
     let desk = Desk::new("llama");
-    let said = desk.said_of_other(Settings { examples: 139, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { examples: 139, ..desk.settings.clone() });
     assert!(said.contains("--examples 139, the plan is to be made with 140"), "{said}");
 }
 
@@ -265,7 +265,7 @@ fn latent_spaces_named_for_one_shard_alone() {
     let desk = Desk::new("llama");
     let model = Model::open(desk.settings.onnx.as_ref().unwrap()).unwrap();
     let named = LatentSpaces::find(&model, None).unwrap().spaces;
-    let said = desk.said_of_other(Settings { latent_spaces: Some(named.clone()), ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { latent_spaces: Some(named.clone()), ..desk.settings.clone() });
     assert!(said.contains(&format!("--latent-spaces {}, ", named.join(","))) && said.contains("not given"), "{said}");
 }
 
@@ -273,7 +273,7 @@ fn latent_spaces_named_for_one_shard_alone() {
 fn another_export() {
     let desk = Desk::new("llama");
     let onnx = Some(case("llama").join("model.torchscript.onnx"));
-    let said = desk.said_of_other(Settings { onnx, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { onnx, ..desk.settings.clone() });
     assert!(said.contains("an export of digest") && said.contains("part-1-of-2.safetensors with"), "{said}");
 }
 

@@ -77,7 +77,7 @@ pub enum Error {
         "line {line}: its prompt and the longest completion of the data are {tokens} tokens, more than the {positions} places that the model knows; shorten its prompt or leave the row out"
     )]
     RankingTooLong { line: u64, tokens: usize, positions: usize },
-    /// Settings that contradict each other or make no sense.
+    /// TrainSettings that contradict each other or make no sense.
     #[error("{field} is {value}: {reason}")]
     Setting { field: &'static str, value: String, reason: &'static str },
     /// Names that no linear layer above the frost line has.

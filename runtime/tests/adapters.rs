@@ -11,12 +11,12 @@ use frostline_runtime::Error;
 use frostline_runtime::model::adapters::{initialise, target_names};
 use frostline_runtime::model::decoder::Decoder;
 use frostline_runtime::model::gradients::prove;
-use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::run::folder::{Run, RunWriter};
 use frostline_runtime::run::merge::{Types, merge};
 use frostline_runtime::system::device::Device;
-use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
+use frostline_runtime::train::{self, Observer, Start, TrainSettings, Trained};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::LinearLayout;
 use frostline_schemas::model::ModelFolder;
@@ -29,16 +29,16 @@ fn names(config: &DecoderConfig) -> Vec<String> {
     config.tensors().into_iter().map(|spec| spec.name.clone()).collect()
 }
 
-fn lora(case: &Case, rank: usize, alpha: f64) -> Method {
-    Method::Lora(Lora { rank, alpha, targets: target_names(&case.config, &names(&case.config)) })
+fn lora(case: &Case, rank: usize, alpha: f64) -> TrainingMethod {
+    TrainingMethod::Lora(Lora { rank, alpha, targets: target_names(&case.config, &names(&case.config)) })
 }
 
-fn scope(case: &Case, method: &Method) -> Scope {
+fn scope(case: &Case, method: &TrainingMethod) -> Scope {
     Scope::above(&case.config, FROST_LINE).unwrap().by(&case.config, method).unwrap()
 }
 
 /// A case's model with the adapters of `tests/cases/lora`, and what PEFT says of it.
-fn peft(name: &'static str, precision: Precision) -> (Case, (Decoder, Parameters), HashMap<String, Tensor>) {
+fn peft(name: &'static str, precision: ComputePrecision) -> (Case, (Decoder, Parameters), HashMap<String, Tensor>) {
     let case = Case::open(name);
     let path = folder("lora").join(format!("{name}.safetensors"));
     let expected = candle_core::safetensors::load(path, &common::device()).unwrap();
@@ -69,12 +69,12 @@ fn scalar(x: &Tensor) -> f64 {
 #[test]
 fn loss_logits_and_gradients_are_those_of_peft() {
     for name in ["llama", "gpt2"] {
-        let (case, (decoder, parameters), expected) = peft(name, Precision::F32);
+        let (case, (decoder, parameters), expected) = peft(name, ComputePrecision::F32);
         let apart = difference(&case, (&decoder, &parameters), &expected["logits"]);
         assert!(apart < 2e-5, "{name}: {apart:e}");
         let scope = decoder.scope().clone();
         for recomputes in [false, true] {
-            let (_, (decoder, parameters), _) = peft(name, Precision::F32);
+            let (_, (decoder, parameters), _) = peft(name, ComputePrecision::F32);
             let (loss, gradients) = case.step_of((decoder.recomputing(recomputes), parameters));
             assert!((loss - scalar(&expected["loss"])).abs() < 1e-5, "{name}: {loss}");
             for (tensor, gradient) in gradients.iter() {
@@ -91,7 +91,7 @@ fn loss_logits_and_gradients_are_those_of_peft() {
 #[test]
 fn half_precision_is_near() {
     for name in ["llama", "gpt2"] {
-        let (case, model, expected) = peft(name, Precision::Bf16);
+        let (case, model, expected) = peft(name, ComputePrecision::Bf16);
         let (loss, gradients) = case.step_of(model);
         assert!((loss / scalar(&expected["loss"]) - 1.0).abs() < 1e-2, "{name}: {loss}");
         for (tensor, gradient) in gradients.iter() {
@@ -105,7 +105,7 @@ fn half_precision_is_near() {
 #[test]
 fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
     for name in ["llama", "gpt2"] {
-        let (case, (decoder, parameters), expected) = peft(name, Precision::F32);
+        let (case, (decoder, parameters), expected) = peft(name, ComputePrecision::F32);
         let out = tempfile::tempdir().unwrap();
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let settings = settings(lora(&case, 3, 5.0));
@@ -231,7 +231,7 @@ fn the_seed_decides_what_adapters_begin_with() {
 fn the_config_is_what_peft_reads() {
     let case = Case::open("gpt2");
     let out = tempfile::tempdir().unwrap();
-    let method = Method::Lora(Lora { rank: 2, alpha: 4.0, targets: vec!["c_attn".into()] });
+    let method = TrainingMethod::Lora(Lora { rank: 2, alpha: 4.0, targets: vec!["c_attn".into()] });
     run(&case, &settings(method), out.path(), &mut ());
     let text = std::fs::read(out.path().join(ADAPTER_CONFIG_FILE)).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -250,7 +250,7 @@ fn adapters_that_make_no_sense_are_errors() {
     let case = Case::open("llama");
     let error = |rank, alpha, targets: &[&str]| {
         let targets = targets.iter().map(|&name| name.to_owned()).collect();
-        let method = Method::Lora(Lora { rank, alpha, targets });
+        let method = TrainingMethod::Lora(Lora { rank, alpha, targets });
         Scope::above(&case.config, FROST_LINE).unwrap().by(&case.config, &method).unwrap_err().to_string()
     };
     let said = error(4, 8.0, &["q_proj", "c_attn", "norm"]);
@@ -305,7 +305,7 @@ fn open(run: &Run, model: &Path) -> (Decoder, Parameters) {
     run.decoder(ModelFolder::open(model).unwrap(), Device::Cpu, None).unwrap()
 }
 
-fn run(case: &Case, settings: &Settings, out: &Path, observer: &mut dyn Observer) -> Trained {
+fn run(case: &Case, settings: &TrainSettings, out: &Path, observer: &mut dyn Observer) -> Trained {
     let model = ModelFolder::open(&case.folder).unwrap();
     let identity = model.identity().unwrap();
     let scope = scope(case, &settings.training.method);
@@ -316,7 +316,7 @@ fn run(case: &Case, settings: &Settings, out: &Path, observer: &mut dyn Observer
     trained
 }
 
-fn settings(method: Method) -> Settings {
+fn settings(method: TrainingMethod) -> TrainSettings {
     let mut settings = common::settings(20, 3, 1);
     settings.training.method = method;
     settings.training.gradient_clip = None;

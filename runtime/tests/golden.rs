@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use common::{Case, golden, largest_difference, relative_distance};
 use frostline_runtime::data::Batch;
 use frostline_runtime::model::gradients::{Gradients, prove};
-use frostline_runtime::model::parameters::Precision;
+use frostline_runtime::model::parameters::ComputePrecision;
 use frostline_runtime::model::scope::Scope;
 
 /// PyTorch's own f32 results lie about 1e-5 from those in f64.
@@ -71,7 +71,7 @@ fn computing_again_changes_no_bit() {
 fn half_precision_is_near() {
     for case in Case::all() {
         let scope = Scope::above(&case.config, 1).unwrap();
-        let (loss, gradients) = case.step_of(case.model_in(scope, Precision::Bf16));
+        let (loss, gradients) = case.step_of(case.model_in(scope, ComputePrecision::Bf16));
         assert!((loss / case.loss() - 1.0).abs() < 1e-2, "{}: {loss} {}", case.name, case.loss());
         let (mut distance, mut all) = (0.0, 0.0);
         for (name, gradient) in gradients.iter() {

@@ -12,12 +12,12 @@ use frostline_runtime::data::Batch;
 use frostline_runtime::evaluate::evaluate;
 use frostline_runtime::model::decoder::Decoder;
 use frostline_runtime::model::gradients::prove;
-use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::run::folder::{Run, RunWriter};
 use frostline_runtime::run::merge::{Types, merge};
 use frostline_runtime::system::device::Device;
-use frostline_runtime::train::{self, Observer, Settings, Start, Trained};
+use frostline_runtime::train::{self, Observer, Start, TrainSettings, Trained};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
@@ -25,7 +25,12 @@ use frostline_schemas::model::{Dtype, Weights};
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::*;
 
-fn train(model: &Path, frost_line: usize, settings: &Settings, observer: &mut dyn Observer) -> Result<Trained, Error> {
+fn train(
+    model: &Path,
+    frost_line: usize,
+    settings: &TrainSettings,
+    observer: &mut dyn Observer,
+) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, frost_line).unwrap());
     train::train(model, &identity, scope, &Case::open("llama").examples(), settings, observer)
@@ -40,7 +45,7 @@ fn run(model: &Path, out: &Path) -> Trained {
     run_with(&settings(5, 2, 1), model, out)
 }
 
-fn run_with(settings: &Settings, model: &Path, out: &Path) -> Trained {
+fn run_with(settings: &TrainSettings, model: &Path, out: &Path) -> Trained {
     let mut writer = RunWriter::new(out, record(settings, model, 2)).unwrap();
     let trained = train(model, 2, settings, &mut writer).unwrap();
     writer.finish(&trained).unwrap();
@@ -55,7 +60,7 @@ fn logits_of(model: &Path) -> Tensor {
     let config = model::read_config(model).unwrap();
     let scope = Scope::everything(&config);
     let weights = Weights::open(model).unwrap();
-    let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu, Precision::F32).unwrap();
+    let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu, ComputePrecision::F32).unwrap();
     logits(&Decoder::new(config, scope), &parameters)
 }
 
@@ -85,7 +90,7 @@ fn the_same_seed_gives_the_same_bytes() {
 fn the_number_of_threads_changes_nothing() {
     let [one, two, five] = [1, 2, 5].map(|threads| {
         let out = tempfile::tempdir().unwrap();
-        run_with(&Settings { threads: Some(threads), ..settings(5, 3, 1) }, &folder("llama"), out.path());
+        run_with(&TrainSettings { threads: Some(threads), ..settings(5, 3, 1) }, &folder("llama"), out.path());
         (losses(out.path()), std::fs::read(out.path().join(TRAINED_FILE)).unwrap())
     });
     assert!(one == two && one == five);
@@ -115,7 +120,7 @@ impl Observer for Heard {
     }
 }
 
-fn heard(case: &Case, settings: &Settings) -> Heard {
+fn heard(case: &Case, settings: &TrainSettings) -> Heard {
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
     let mut heard = Heard::default();
@@ -131,9 +136,9 @@ fn a_cache_changes_no_bit_of_any_loss() {
         assert_eq!(uncached.cached, 0);
         // Cold and in batches of one, then warm with other settings.
         let cache = cached(root.path(), Using::Always);
-        let one = heard(&case, &Settings { cache: cache.clone(), ..settings(6, 1, 2) });
+        let one = heard(&case, &TrainSettings { cache: cache.clone(), ..settings(6, 1, 2) });
         assert!(one.cached == case.examples().len() && one.bytes > 0, "{}", case.name);
-        let warm = heard(&case, &Settings { cache, ..settings(6, 2, 1) });
+        let warm = heard(&case, &TrainSettings { cache, ..settings(6, 2, 1) });
         assert_eq!((warm.losses, warm.cached), (uncached.losses, 0), "{}", case.name);
     }
 }
@@ -142,7 +147,7 @@ fn a_cache_changes_no_bit_of_any_loss() {
 fn a_cache_is_used_where_it_pays() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
     let rows = case.examples().len();
-    let settings = |steps| Settings { cache: cached(root.path(), Using::WherePaying), ..settings(steps, rows, 1) };
+    let settings = |steps| TrainSettings { cache: cached(root.path(), Using::WherePaying), ..settings(steps, rows, 1) };
     // Each row once: nothing would be read again.
     assert_eq!(heard(&case, &settings(1)).cached, 0);
     assert_eq!(heard(&case, &settings(2)).cached, rows);
@@ -154,11 +159,11 @@ fn a_cache_without_room_is_no_reason_to_stop_unless_it_was_asked_for() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
     let cache = |using| Some(CacheSettings { limit: 100, ..cached(root.path(), using).unwrap() });
     let uncached = heard(&case, &settings(2, 2, 1));
-    let tight = heard(&case, &Settings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    let tight = heard(&case, &TrainSettings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
     assert_eq!(tight.losses, uncached.losses);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
-    let settings = Settings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let settings = TrainSettings { cache: cache(Using::Always), ..settings(2, 2, 1) };
     let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("--cache-limit") && message.contains("--cache off"), "{message}");
@@ -172,11 +177,11 @@ fn a_cache_that_cannot_be_written_is_no_reason_to_stop_unless_it_was_asked_for()
     std::fs::write(&file, b"").unwrap();
     let uncached = heard(&case, &settings(2, 2, 1)).losses;
     let cache = |using| cached(&file.join("cache"), using);
-    let unwritten = heard(&case, &Settings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    let unwritten = heard(&case, &TrainSettings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
     assert_eq!(unwritten.losses, uncached);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
-    let settings = Settings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let settings = TrainSettings { cache: cache(Using::Always), ..settings(2, 2, 1) };
     let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
     assert!(matches!(refused.err().unwrap(), Error::File { .. }));
 }
@@ -239,7 +244,7 @@ fn a_run_holds_the_trained_tensors_and_nothing_else() {
     let model = ModelFolder::open(&folder("llama")).unwrap();
     let scope = Scope::everything(&model.config);
     let mut parameters =
-        Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu, Precision::F32).unwrap();
+        Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu, ComputePrecision::F32).unwrap();
     run.apply(&identity(&folder("llama")), &mut parameters).unwrap();
     let reloaded = logits(&trained.decoder, &parameters);
     assert_eq!(largest_difference(&reloaded, &logits(&trained.decoder, &trained.parameters)), 0.0);
@@ -460,7 +465,7 @@ fn names_that_the_model_does_not_have_are_an_error() {
 
 #[test]
 fn settings_that_make_no_sense_are_errors() {
-    let error = |edit: &dyn Fn(&mut Settings)| {
+    let error = |edit: &dyn Fn(&mut TrainSettings)| {
         let mut settings = settings(1, 1, 1);
         edit(&mut settings);
         train(&folder("llama"), 0, &settings, &mut ()).err().unwrap().to_string()

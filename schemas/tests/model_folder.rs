@@ -104,7 +104,7 @@ fn a_base_models_shorter_names_are_found() {
     let shorter = replace_all(&bytes, b"\"transformer.", b"            \"");
     std::fs::write(&path, shorter).unwrap();
     let model = ModelFolder::open(folder.path()).unwrap();
-    assert_eq!(model.weights.spelling("transformer.wte.weight"), Some("wte.weight"));
+    assert_eq!(model.weights.on_disk_name("transformer.wte.weight"), Some("wte.weight"));
 }
 
 fn replace_all(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -9,8 +9,8 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, Gain, Method, OnnxIdentity, Plan, PlanError, Precision,
-    SpaceMeasured, VERSION,
+    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, ExportPrecision, Gain, OnnxIdentity, Plan, PlanError,
+    PlanMethod, SpaceMeasured, VERSION,
 };
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::{CostTable, StepShape};
@@ -39,7 +39,7 @@ fn plan() -> Plan {
             digest: Digest::of(b"onnx"),
             producer: "pytorch 2.15".into(),
             opset: 18,
-            precision: Precision::F32,
+            precision: ExportPrecision::F32,
         }),
         data: DataIdentity {
             file: Digest::of(b"data"),
@@ -51,7 +51,7 @@ fn plan() -> Plan {
             tokens: 80,
             targets: 8,
         },
-        method: Method {
+        method: PlanMethod {
             strategy: Strategy::Salf,
             gain: Some(Gain::PowerLaw),
             aggregate: Some(Aggregate::Median),
@@ -233,7 +233,7 @@ fn by_rule(strategy: &str) -> Plan {
     plan.decision =
         Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line, per_example: None };
     (plan.onnx, plan.engine, plan.ridge, plan.spaces) = (None, None, None, Vec::new());
-    plan.method = Method { strategy, gain: None, aggregate: None, min_trainable_layers: None, ..plan.method };
+    plan.method = PlanMethod { strategy, gain: None, aggregate: None, min_trainable_layers: None, ..plan.method };
     plan.seal();
     plan
 }

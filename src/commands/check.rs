@@ -1,7 +1,7 @@
 //! `frostline check`.
 
 use frostline_schemas::model::ModelFolder;
-use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
@@ -16,7 +16,7 @@ pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> 
     let checked =
         Plan::read(&arguments.plan).and_then(|plan| plan.check_model(&identity, &model.config).map(|()| plan));
     let (fits, reason) = match checked {
-        Ok(plan) => match Depths::of_plan(&plan, &arguments.plan) {
+        Ok(plan) => match ExampleFrostLines::of_plan(&plan, &arguments.plan) {
             Ok(_) => (true, format!("plan {} fits the model", plan.id)),
             Err(error) => (false, error.to_string()),
         },

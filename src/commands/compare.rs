@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use frostline_planner::Strategy;
 use frostline_runtime::run::job::Files;
-use frostline_runtime::train::Settings;
+use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
@@ -79,8 +79,8 @@ fn free(path: PathBuf) -> anyhow::Result<PathBuf> {
     super::plan::refuse_to_write_over(&path).map(|()| path)
 }
 
-fn planning(arguments: &CompareArguments, strategy: &Strategy) -> anyhow::Result<frostline_planner::Settings> {
-    Ok(frostline_planner::Settings {
+fn planning(arguments: &CompareArguments, strategy: &Strategy) -> anyhow::Result<frostline_planner::PlanSettings> {
+    Ok(frostline_planner::PlanSettings {
         onnx: arguments.engine.onnx.clone(),
         strategy: strategy.clone(),
         engine: engine(&arguments.engine, arguments.compute.device)?,
@@ -89,13 +89,13 @@ fn planning(arguments: &CompareArguments, strategy: &Strategy) -> anyhow::Result
         seed: arguments.seed,
         max_length: arguments.max_length,
         cache: super::plan::cache_root(&arguments.cache),
-        ..frostline_planner::Settings::new(arguments.model.clone(), arguments.data.clone())
+        ..frostline_planner::PlanSettings::new(arguments.model.clone(), arguments.data.clone())
     })
 }
 
 /// What `frostline train` does where nothing is said, without a cache of states: the strategies' steps shall cost what
 /// they cost.
-fn training(arguments: &CompareArguments) -> Settings {
+fn training(arguments: &CompareArguments) -> TrainSettings {
     let training = TrainingSettings {
         batch_size: arguments.batch_size,
         learning_rate: arguments.learning_rate,
@@ -103,5 +103,9 @@ fn training(arguments: &CompareArguments) -> Settings {
         seed: arguments.seed,
         ..TrainingSettings::of_steps(arguments.steps)
     };
-    Settings { device: arguments.compute.device, threads: arguments.compute.threads, ..Settings::new(training) }
+    TrainSettings {
+        device: arguments.compute.device,
+        threads: arguments.compute.threads,
+        ..TrainSettings::new(training)
+    }
 }

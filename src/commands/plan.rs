@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
-use frostline_planner::{EngineChoice, Planned, Progress, Settings, Shard, ShardTraces, Step};
+use frostline_planner::{EngineChoice, PlanSettings, Planned, Progress, Shard, ShardTraces, Step};
 use frostline_schemas::cache_folder;
 use frostline_schemas::device::Device;
-use frostline_schemas::plan::{self, Depths};
+use frostline_schemas::plan::{self, ExampleFrostLines};
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
     let beside = plan::beside(out);
-    if arguments.per_example && beside.exists() && !Depths::is_at(&beside) {
+    if arguments.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
         anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
     }
     let begun = Instant::now();
@@ -139,8 +139,8 @@ pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(arguments: &PlanArguments) -> anyhow::Result<Settings> {
-    Ok(Settings {
+fn settings(arguments: &PlanArguments) -> anyhow::Result<PlanSettings> {
+    Ok(PlanSettings {
         model: arguments.model.clone(),
         onnx: arguments.engine.onnx.clone(),
         data: arguments.data.clone(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use frostline_planner::{Silent, Strategy};
 use frostline_runtime::run::job::Files;
-use frostline_runtime::train::Settings;
+use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
@@ -71,17 +71,17 @@ fn unpack(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn plan_settings(folder: &Path, strategy: Strategy) -> frostline_planner::Settings {
-    frostline_planner::Settings {
+fn plan_settings(folder: &Path, strategy: Strategy) -> frostline_planner::PlanSettings {
+    frostline_planner::PlanSettings {
         strategy,
         examples: 128,
         max_length: MAX_LENGTH,
-        ..frostline_planner::Settings::new(folder.join("model"), folder.join("train.jsonl"))
+        ..frostline_planner::PlanSettings::new(folder.join("model"), folder.join("train.jsonl"))
     }
 }
 
-fn training() -> Settings {
-    Settings::new(TrainingSettings {
+fn training() -> TrainSettings {
+    TrainSettings::new(TrainingSettings {
         learning_rate: LEARNING_RATE,
         max_length: MAX_LENGTH,
         ..TrainingSettings::of_steps(STEPS)

@@ -7,14 +7,14 @@ use frostline_runtime::cache;
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::data::steps_of_epochs;
 use frostline_runtime::model::adapters;
-use frostline_runtime::model::parameters::Precision;
+use frostline_runtime::model::parameters::ComputePrecision;
 use frostline_runtime::run::job::{Files, Finished, Job};
 use frostline_runtime::train::dry_run::Rehearsal;
-use frostline_runtime::train::{Observer, Settings, Start};
+use frostline_runtime::train::{Observer, Start, TrainSettings};
 use frostline_schemas::model::DecoderConfig;
-use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{Lora, Method, Order, Schedule, StepMetrics, TrainingSettings};
+use frostline_schemas::run::{Lora, Order, Schedule, StepMetrics, TrainingMethod, TrainingSettings};
 use serde_json::{Value as Json, json};
 
 use super::eval;
@@ -38,13 +38,15 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         eval: arguments.eval.clone(),
         max_length: arguments.max_length,
     })?;
-    let depths = Depths::of_plan(&plan, &arguments.plan)?.map(Arc::new);
+    let depths = ExampleFrostLines::of_plan(&plan, &arguments.plan)?.map(Arc::new);
     let depths = depths.zip(plan.decision.per_example.map(|examples| examples.others));
     if let Some((depths, others)) = &depths {
         job.check_depths(&plan, depths, *others)?;
     }
-    let settings =
-        Settings { depths, ..settings(arguments, method(arguments, job.config(), &plan.tensors)?, job.examples())? };
+    let settings = TrainSettings {
+        depths,
+        ..settings(arguments, method(arguments, job.config(), &plan.tensors)?, job.examples())?
+    };
     if arguments.dry_run {
         let rehearsal = job.rehearse(&plan, &settings)?;
         return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
@@ -54,7 +56,7 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     report(arguments, output, &plan, &settings, &watch, &finished)
 }
 
-fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]) -> anyhow::Result<Method> {
+fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]) -> anyhow::Result<TrainingMethod> {
     let LoraArguments { rank, alpha, targets } = &arguments.lora;
     match arguments.method {
         MethodName::Full if rank.is_some() || alpha.is_some() || targets.is_some() => {
@@ -62,8 +64,8 @@ fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]
                 "--rank, --alpha and --targets say what adapters are like; add --method lora or leave them out"
             )
         }
-        MethodName::Full => Ok(Method::Full),
-        MethodName::Lora => Ok(Method::Lora(Lora {
+        MethodName::Full => Ok(TrainingMethod::Full),
+        MethodName::Lora => Ok(TrainingMethod::Lora(Lora {
             rank: rank.unwrap_or(RANK),
             alpha: alpha.unwrap_or(ALPHA),
             targets: match targets.as_deref() {
@@ -74,13 +76,13 @@ fn method(arguments: &TrainArguments, config: &DecoderConfig, planned: &[String]
     }
 }
 
-fn settings(arguments: &TrainArguments, method: Method, examples: usize) -> anyhow::Result<Settings> {
+fn settings(arguments: &TrainArguments, method: TrainingMethod, examples: usize) -> anyhow::Result<TrainSettings> {
     let rows_a_step = arguments.batch_size.saturating_mul(arguments.accumulation);
     let steps = match (arguments.length.steps, arguments.length.epochs) {
         (Some(steps), _) => steps,
         (None, epochs) => steps_of_epochs(epochs.unwrap_or(1.0), examples, rows_a_step),
     };
-    Ok(Settings {
+    Ok(TrainSettings {
         training: TrainingSettings {
             method,
             steps,
@@ -105,8 +107,8 @@ fn settings(arguments: &TrainArguments, method: Method, examples: usize) -> anyh
         },
         device: arguments.compute.device,
         precision: arguments.precision.map(|precision| match precision {
-            PrecisionName::F32 => Precision::F32,
-            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::F32 => ComputePrecision::F32,
+            PrecisionName::Bf16 => ComputePrecision::Bf16,
         }),
         recompute: arguments.recompute,
         cache: cache_settings(&arguments.cache),
@@ -164,7 +166,7 @@ fn report(
     arguments: &TrainArguments,
     output: &Output,
     plan: &Plan,
-    settings: &Settings,
+    settings: &TrainSettings,
     watch: &Watch,
     finished: &Finished,
 ) -> anyhow::Result<()> {

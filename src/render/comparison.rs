@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::anyhow;
 use frostline_runtime::evaluate::Evaluation;
 use frostline_runtime::run::job::{Files, Finished, Job};
-use frostline_runtime::train::Settings;
+use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use serde_json::{Value as Json, json};
 
@@ -31,13 +31,13 @@ pub struct Row {
 pub fn train_all(
     plans: &[(String, Plan)],
     files: &Files,
-    settings: &Settings,
+    settings: &TrainSettings,
     output: &Output,
 ) -> anyhow::Result<Vec<Row>> {
     plans.iter().map(|(name, plan)| train(name, plan, Job::open(files)?, settings, output)).collect()
 }
 
-fn train(name: &str, plan: &Plan, job: Job, settings: &Settings, output: &Output) -> anyhow::Result<Row> {
+fn train(name: &str, plan: &Plan, job: Job, settings: &TrainSettings, output: &Output) -> anyhow::Result<Row> {
     let mut watch = Watch::new(output);
     let Finished { frost_line, trained_parameters, seconds, evaluation, .. } = job.run(plan, settings, &mut watch)?;
     Ok(Row {

@@ -1,18 +1,18 @@
 //! Plans by strategies that look at no examples: from the model's config, or from its weights.
 
 use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::{DecidedBy, Decision, Method, Plan, VERSION};
+use frostline_schemas::plan::{DecidedBy, Decision, Plan, PlanMethod, VERSION};
 use frostline_schemas::select::CostTable;
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::scope;
 
 use super::spectrum;
 use crate::error::{Error, Result};
-use crate::plan::{Settings, Task};
+use crate::plan::{PlanSettings, Task};
 use crate::progress::Progress;
 
 /// Makes the plan of a task by its settings' strategy, which is not [`Strategy::Salf`].
-pub fn plan(settings: &Settings, task: Task, progress: &dyn Progress) -> Result<Plan> {
+pub fn plan(settings: &PlanSettings, task: Task, progress: &dyn Progress) -> Result<Plan> {
     let (strategy, config) = (&settings.strategy, &task.folder.config);
     let tensors = match (strategy.tensors(config, settings.seed), strategy) {
         (Some(tensors), _) => tensors?,
@@ -29,7 +29,7 @@ pub fn plan(settings: &Settings, task: Task, progress: &dyn Progress) -> Result<
         model: task.model,
         onnx: None,
         data: task.sample.identity,
-        method: Method {
+        method: PlanMethod {
             strategy: strategy.clone(),
             gain: None,
             aggregate: None,
@@ -55,7 +55,7 @@ pub fn plan(settings: &Settings, task: Task, progress: &dyn Progress) -> Result<
 }
 
 /// A rule chooses what it chooses; a budget can only refuse it.
-fn check_budget(settings: &Settings, cost: &CostTable, frost_line: usize) -> Result<()> {
+fn check_budget(settings: &PlanSettings, cost: &CostTable, frost_line: usize) -> Result<()> {
     let (Some(budget), Some(planned), Some(full)) = (settings.budget, cost.of_plan(frost_line), cost.at(0)) else {
         return Ok(());
     };

@@ -11,9 +11,9 @@ use frostline_schemas::data::{self, Example, Examples};
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, Decision, EngineUsed, Gain, Method, OnnxIdentity, PerExample, Plan, Precision,
+    Aggregate, DataIdentity, Decision, EngineUsed, ExportPrecision, Gain, OnnxIdentity, PerExample, Plan, PlanMethod,
     SpaceMeasured, VERSION,
 };
 use frostline_schemas::select::Strategy;
@@ -44,7 +44,7 @@ const TOKENS_PER_BATCH: usize = 512;
 
 /// What a plan is made from, and how.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PlanSettings {
     /// Folder of config.json, safetensors and tokenizer.json.
     pub model: PathBuf,
     /// The export; where `None`, `model.onnx` or `onnx/model.onnx` in the model folder.
@@ -77,10 +77,10 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
 }
 
-impl Settings {
+impl PlanSettings {
     /// The settings that are used where nothing else is asked for.
-    pub fn new(model: PathBuf, data: PathBuf) -> Settings {
-        Settings {
+    pub fn new(model: PathBuf, data: PathBuf) -> PlanSettings {
+        PlanSettings {
             model,
             onnx: None,
             data,
@@ -116,7 +116,7 @@ pub enum EngineChoice {
 /// [`Error::Setting`] for settings that make no sense; else for the first of what is read that cannot be used: model
 /// folder, examples, export ([`Error::OtherModel`] where it is another model's), engine; [`Error::Budget`] where no frost
 /// line fits it.
-pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Planned> {
+pub fn plan(settings: &PlanSettings, progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     if settings.strategy != Strategy::Salf {
         check_rule(settings)?;
@@ -139,14 +139,14 @@ pub fn plan(settings: &Settings, progress: &dyn Progress) -> Result<Planned> {
 pub struct Planned {
     pub plan: Plan,
     /// Where the settings ask for them, the examples' own frost lines.
-    pub depths: Option<Depths>,
+    pub depths: Option<ExampleFrostLines>,
 }
 
 /// Computes the traces of one shard of the sample: what one machine of several does for a plan.
 ///
 /// # Errors
 /// As for [`plan()`], and [`Error::Setting`] for a strategy that has no traces.
-pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
+pub fn trace_shard(settings: &PlanSettings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
     check(settings)?;
     check_runs(settings)?;
     load_engine(settings)?;
@@ -158,7 +158,7 @@ pub fn trace_shard(settings: &Settings, shard: Shard, progress: &dyn Progress) -
 ///
 /// # Errors
 /// [`Error::Traces`] for files that are damaged, of something else, or not all shards; and as for [`plan()`].
-pub fn plan_from_traces(settings: &Settings, files: &[PathBuf], progress: &dyn Progress) -> Result<Planned> {
+pub fn plan_from_traces(settings: &PlanSettings, files: &[PathBuf], progress: &dyn Progress) -> Result<Planned> {
     check(settings)?;
     check_runs(settings)?;
     on_threads(settings.threads, progress, |progress| {
@@ -180,7 +180,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn read(settings: &Settings, mut folder: ModelFolder) -> Result<Task> {
+    fn read(settings: &PlanSettings, mut folder: ModelFolder) -> Result<Task> {
         let sample = sample(settings, &folder)?;
         folder.encoder.forget();
         let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
@@ -202,7 +202,7 @@ impl Task {
     }
 
     /// What traces must be of to make a plan of this task.
-    fn wanted<'a>(&'a self, settings: &'a Settings) -> Wanted<'a> {
+    fn wanted<'a>(&'a self, settings: &'a PlanSettings) -> Wanted<'a> {
         Wanted {
             model: &self.model,
             data: &self.sample.identity,
@@ -213,7 +213,7 @@ impl Task {
 }
 
 /// Runs a shard's examples, on the threads of the rayon pool that it is called in.
-fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result<(Task, ShardTraces)> {
+fn compute(settings: &PlanSettings, shard: Shard, progress: &dyn Progress) -> Result<(Task, ShardTraces)> {
     progress.begin(Step::Reading, 0);
     let folder = ModelFolder::open(&settings.model)?;
     let onnx = onnx_path(settings)?;
@@ -252,14 +252,14 @@ fn compute(settings: &Settings, shard: Shard, progress: &dyn Progress) -> Result
 }
 
 /// Opens an export and finds its latent spaces.
-fn examine(settings: &Settings, path: &Path) -> Result<(Model, LatentSpaces)> {
+fn examine(settings: &PlanSettings, path: &Path) -> Result<(Model, LatentSpaces)> {
     let model = Model::open(path)?;
     let spaces = LatentSpaces::find(&model, settings.latent_spaces.as_deref())?;
     Ok((model, spaces))
 }
 
 /// Makes the plan of all examples' traces.
-fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Planned> {
+fn decide(settings: &PlanSettings, task: Task, origin: Origin, traces: &[Vec<f64>]) -> Result<Planned> {
     let cost = CostTable::new(&task.folder.config, task.step());
     let measured = Measured::new(traces, settings);
     let mut decision = measured.decide(settings, &cost)?;
@@ -268,7 +268,7 @@ fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) 
             frost_line::per_example(&measured.ends, settings.budget, &cost, settings.min_trainable_layers);
         let others = decision.frost_line;
         decision.frost_line = frost_lines.iter().copied().min().unwrap_or(others).min(others);
-        let depths = Depths::new(task.sample.examples.iter().zip(frost_lines));
+        let depths = ExampleFrostLines::new(task.sample.examples.iter().zip(frost_lines));
         decision.per_example = Some(PerExample { digest: depths.digest(), others });
         depths
     });
@@ -293,14 +293,14 @@ fn decide(settings: &Settings, task: Task, origin: Origin, traces: &[Vec<f64>]) 
 }
 
 /// Looks for the engine's library before anything large is read; the engine then finds it loaded.
-fn load_engine(settings: &Settings) -> Result<()> {
+fn load_engine(settings: &PlanSettings) -> Result<()> {
     if let EngineChoice::Ort { library, .. } = &settings.engine {
         ort_library::load(library.as_deref())?;
     }
     Ok(())
 }
 
-fn check(settings: &Settings) -> Result<()> {
+fn check(settings: &PlanSettings) -> Result<()> {
     let bad = |text: String| Err(Error::Setting(text));
     match settings.budget {
         Some(budget) if !(budget > 0.0 && budget <= 1.0) => {
@@ -324,7 +324,7 @@ fn check(settings: &Settings) -> Result<()> {
 }
 
 /// What only SALF heeds must not be asked of a rule.
-fn check_rule(settings: &Settings) -> Result<()> {
+fn check_rule(settings: &PlanSettings) -> Result<()> {
     let given = [
         ("--per-example", settings.per_example),
         ("--min-trainable-layers", settings.min_trainable_layers != 1),
@@ -342,14 +342,14 @@ fn check_rule(settings: &Settings) -> Result<()> {
 }
 
 /// Only a run of the model can be shared among machines.
-fn check_runs(settings: &Settings) -> Result<()> {
+fn check_runs(settings: &PlanSettings) -> Result<()> {
     match &settings.strategy {
         Strategy::Salf => Ok(()),
         other => Err(Error::Setting(format!("--strategy {other} has no traces; plan with it on one machine"))),
     }
 }
 
-fn check_layers(settings: &Settings, layers: usize) -> Result<()> {
+fn check_layers(settings: &PlanSettings, layers: usize) -> Result<()> {
     match settings.min_trainable_layers {
         wanted if wanted > layers => {
             Err(Error::Setting(format!("--min-trainable-layers {wanted}: the model has only {layers} layers")))
@@ -358,7 +358,7 @@ fn check_layers(settings: &Settings, layers: usize) -> Result<()> {
     }
 }
 
-fn onnx_path(settings: &Settings) -> Result<PathBuf> {
+fn onnx_path(settings: &PlanSettings) -> Result<PathBuf> {
     if let Some(path) = &settings.onnx {
         return Ok(path.clone());
     }
@@ -372,14 +372,14 @@ fn onnx_path(settings: &Settings) -> Result<PathBuf> {
 /// The longest name of a producer that a plan keeps, in bytes.
 const MAX_PRODUCER: usize = 200;
 
-fn onnx_identity(model: &Model, precision: Precision) -> OnnxIdentity {
+fn onnx_identity(model: &Model, precision: ExportPrecision) -> OnnxIdentity {
     let mut producer = model.producer();
     producer.truncate(producer.floor_char_boundary(MAX_PRODUCER));
     OnnxIdentity { digest: model.digest(), producer, opset: model.opset(), precision }
 }
 
-fn method(settings: &Settings) -> Method {
-    Method {
+fn method(settings: &PlanSettings) -> PlanMethod {
+    PlanMethod {
         strategy: Strategy::Salf,
         gain: Some(settings.gain),
         aggregate: Some(settings.aggregate),
@@ -395,7 +395,7 @@ pub(crate) struct Sample {
     pub identity: DataIdentity,
 }
 
-fn sample(settings: &Settings, folder: &ModelFolder) -> Result<Sample> {
+fn sample(settings: &PlanSettings, folder: &ModelFolder) -> Result<Sample> {
     let Examples { examples: all, rows, digest, max_length, .. } =
         folder.read_examples(&settings.data, settings.max_length)?;
     let chosen = data::sample(all.len(), settings.examples, settings.seed);
@@ -404,7 +404,7 @@ fn sample(settings: &Settings, folder: &ModelFolder) -> Result<Sample> {
     Ok(Sample { examples, identity })
 }
 
-fn identity(settings: &Settings, max_length: usize, examples: &[Example], rows: u64, file: Digest) -> DataIdentity {
+fn identity(settings: &PlanSettings, max_length: usize, examples: &[Example], rows: u64, file: Digest) -> DataIdentity {
     DataIdentity {
         file,
         rows,
@@ -417,7 +417,7 @@ fn identity(settings: &Settings, max_length: usize, examples: &[Example], rows: 
     }
 }
 
-fn basis(settings: &Settings, task: &Task) -> Result<Basis> {
+fn basis(settings: &PlanSettings, task: &Task) -> Result<Basis> {
     let (weights, head) = (&task.folder.weights, &task.folder.config.head.name);
     let tokens = task.sample.examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
     let keep = settings.cache.as_deref().map(|root| Keep::new(root, &task.model.weights, head));
@@ -426,7 +426,7 @@ fn basis(settings: &Settings, task: &Task) -> Result<Basis> {
     basis
 }
 
-fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engine + Send>> {
+fn engine(settings: &PlanSettings, traced: Model, ids: &str) -> Result<Box<dyn Engine + Send>> {
     Ok(match &settings.engine {
         EngineChoice::Tract => Box::new(Tract::new(traced, ids)?),
         EngineChoice::Ort { library, device } => Box::new(Ort::new(&traced, ids, library.as_deref(), *device)?),
@@ -436,7 +436,7 @@ fn engine(settings: &Settings, traced: Model, ids: &str) -> Result<Box<dyn Engin
 /// Runs batches; each of their examples' trace, and what ran them.
 fn run(
     engine: &mut dyn Engine,
-    settings: &Settings,
+    settings: &PlanSettings,
     examples: &[Example],
     groups: &[Group],
     basis: &Basis,
@@ -487,7 +487,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(traces: &[Vec<f64>], settings: &Settings) -> Measured {
+    fn new(traces: &[Vec<f64>], settings: &PlanSettings) -> Measured {
         let end =
             |trace: &Vec<f64>| gain::end_of_freezing(&gain::gains(trace, settings.gain), settings.min_trainable_layers);
         let trace = deviation::mean_and_spread(traces);
@@ -495,7 +495,7 @@ impl Measured {
         Measured { gains: gain::gains(&means, settings.gain), ends: traces.iter().map(end).collect(), trace }
     }
 
-    fn decide(&self, settings: &Settings, cost: &CostTable) -> Result<Decision> {
+    fn decide(&self, settings: &PlanSettings, cost: &CostTable) -> Result<Decision> {
         let mean = gain::end_of_freezing(&self.gains, settings.min_trainable_layers);
         let wanted = frost_line::aggregate(&self.ends, mean, settings.aggregate);
         frost_line::within_budget(wanted, settings.budget, cost, settings.min_trainable_layers)

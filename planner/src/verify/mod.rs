@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{AttentionSpec, DecoderConfig, LayerSpec};
-use frostline_schemas::plan::Precision;
+use frostline_schemas::plan::ExportPrecision;
 use half::f16;
 use rayon::prelude::*;
 
@@ -36,7 +36,7 @@ type Sizes = (usize, usize);
 
 /// Refuses an ONNX file that is not the model in `folder`, or not for rows of up to `longest` tokens; says in what it
 /// keeps the weights.
-pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder, longest: usize) -> Result<Precision> {
+pub fn check(model: &Model, spaces: &LatentSpaces, folder: &ModelFolder, longest: usize) -> Result<ExportPrecision> {
     let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
     check_sizes(spaces, &folder.config).map_err(refuse)?;
     let index = Index::new(model.graph());
@@ -139,7 +139,7 @@ fn own_layer((number, layer): (usize, &LayerSpec)) -> impl Iterator<Item = (&str
 
 /// The constants of an ONNX file that may be weights.
 struct Export<'a> {
-    precision: Precision,
+    precision: ExportPrecision,
     /// Whether it holds weights in f16.
     half: bool,
     /// Name, sizes and hash.
@@ -203,18 +203,18 @@ fn holds_half(model: &Model) -> Result<bool> {
 }
 
 /// The coarsest in which any weight is kept; a warning where that is not f32.
-fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> Precision {
+fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> ExportPrecision {
     let precision = match matrices.iter().map(|matrix| matrix.bits).min() {
-        Some(8) => Precision::Int8,
-        Some(4) => Precision::Int4,
-        Some(_) => Precision::Int2,
-        None if half => Precision::F16,
-        None => Precision::F32,
+        Some(8) => ExportPrecision::Int8,
+        Some(4) => ExportPrecision::Int4,
+        Some(_) => ExportPrecision::Int2,
+        None if half => ExportPrecision::F16,
+        None => ExportPrecision::F32,
     };
     let path = model.path().display();
     match precision {
-        Precision::F32 => {}
-        Precision::F16 => {
+        ExportPrecision::F32 => {}
+        ExportPrecision::F16 => {
             tracing::warn!("{path}: the weights are in f16, so deviations carry its rounding; the plan says so");
         }
         _ => tracing::warn!(

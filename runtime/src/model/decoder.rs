@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::layer::{self, Context, Layer, Places};
 use crate::model::modules::Norm;
-use crate::model::parameters::{Parameters, Precision};
+use crate::model::parameters::{ComputePrecision, Parameters};
 use crate::model::scope::Scope;
 use crate::ops::cpu::product::Matrix;
 use crate::ops::{embedding, linear, loss, on_kernels, residual};
@@ -63,7 +63,7 @@ impl Decoder {
     pub fn frozen(
         model: ModelFolder,
         device: Device,
-        precision: Option<Precision>,
+        precision: Option<ComputePrecision>,
     ) -> Result<(Decoder, Parameters), Error> {
         Decoder::open(model, Scope::nothing(), device, precision)
     }
@@ -76,11 +76,11 @@ impl Decoder {
         model: ModelFolder,
         scope: Scope,
         device: Device,
-        precision: Option<Precision>,
+        precision: Option<ComputePrecision>,
     ) -> Result<(Decoder, Parameters), Error> {
         let ModelFolder { config, weights, mut encoder, .. } = model;
         encoder.forget();
-        let precision = precision.unwrap_or(Precision::of(device));
+        let precision = precision.unwrap_or(ComputePrecision::of(device));
         let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
         Ok((Decoder::new(config, scope), parameters))
     }

@@ -16,25 +16,25 @@ use crate::ops::{cpu, on_kernels};
 /// In which precision to compute. Trained tensors, their gradients and the optimiser's moments, losses and norms are in
 /// f32 either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub enum ComputePrecision {
     F32,
     /// Products and what lies between them in bf16.
     Bf16,
 }
 
-impl Precision {
+impl ComputePrecision {
     /// What is usual on a device: f32 on the CPU, bf16 on a GPU.
-    pub fn of(device: crate::system::device::Device) -> Precision {
+    pub fn of(device: crate::system::device::Device) -> ComputePrecision {
         match device {
-            crate::system::device::Device::Cpu => Precision::F32,
-            crate::system::device::Device::Cuda(_) => Precision::Bf16,
+            crate::system::device::Device::Cpu => ComputePrecision::F32,
+            crate::system::device::Device::Cuda(_) => ComputePrecision::Bf16,
         }
     }
 
     fn dtype(self) -> DType {
         match self {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
+            ComputePrecision::F32 => DType::F32,
+            ComputePrecision::Bf16 => DType::BF16,
         }
     }
 }
@@ -47,7 +47,7 @@ impl Precision {
 pub struct Parameters {
     weights: Weights,
     device: Device,
-    precision: Precision,
+    precision: ComputePrecision,
     slots: BTreeMap<String, Slot>,
 }
 
@@ -70,7 +70,7 @@ impl Parameters {
         weights: Weights,
         scope: &Scope,
         device: Device,
-        precision: Precision,
+        precision: ComputePrecision,
     ) -> Result<Parameters, Error> {
         weights.check(config)?;
         let slot = |spec: &TensorSpec| {
@@ -103,7 +103,7 @@ impl Parameters {
     /// A weight in its config's shape, in the precision of products.
     pub fn matrix(&self, spec: &TensorSpec) -> Result<Matrix<'_>, Error> {
         let slot = self.slot(&spec.name)?;
-        if !slot.trained && self.device.is_cpu() && self.precision == Precision::F32 {
+        if !slot.trained && self.device.is_cpu() && self.precision == ComputePrecision::F32 {
             return Ok(Matrix::Mapped(self.weights.require(&spec.name)?));
         }
         let value = self.value(slot)?;

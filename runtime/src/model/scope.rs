@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use frostline_schemas::model::ModelIdentity;
 use frostline_schemas::model::{DecoderConfig, LayerSpec, TensorSpec};
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::Method;
+use frostline_schemas::run::TrainingMethod;
 
 use crate::error::Error;
 use crate::model::adapters::{self, Adapter};
@@ -72,8 +72,8 @@ impl Scope {
     ///
     /// # Errors
     /// As for [`adapters::beside`].
-    pub fn by(self, config: &DecoderConfig, method: &Method) -> Result<Scope, Error> {
-        let Method::Lora(lora) = method else { return Ok(self) };
+    pub fn by(self, config: &DecoderConfig, method: &TrainingMethod) -> Result<Scope, Error> {
+        let TrainingMethod::Lora(lora) = method else { return Ok(self) };
         let adapters = adapters::beside(config, &self, lora)?;
         let names = adapters.values().flat_map(Adapter::tensors).map(|spec| spec.name.clone()).collect();
         Ok(Scope { names, adapters })

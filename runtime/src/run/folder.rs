@@ -18,7 +18,8 @@ use frostline_schemas::model::{DecoderConfig, TensorSpec};
 use frostline_schemas::model::{Dtype, TensorView};
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::{
-    ADAPTER_CONFIG_FILE, BASE_KEY, METRICS_FILE, Method, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, VERSION,
+    ADAPTER_CONFIG_FILE, BASE_KEY, METRICS_FILE, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, TrainingMethod,
+    VERSION,
 };
 use safetensors::SafeTensors;
 
@@ -26,7 +27,7 @@ use crate::error::Error;
 use crate::model::adapters::Adapter;
 use crate::model::adapters::peft;
 use crate::model::decoder::Decoder;
-use crate::model::parameters::{Parameters, Precision};
+use crate::model::parameters::{ComputePrecision, Parameters};
 use crate::model::scope::Scope;
 use crate::ops::cpu;
 use crate::run::tensor_file::{self, Entry};
@@ -62,7 +63,7 @@ impl RunWriter {
         if let Some(metrics) = &self.metrics {
             metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
         }
-        if let Method::Lora(lora) = &self.record.training.method {
+        if let TrainingMethod::Lora(lora) = &self.record.training.method {
             let config = peft::config(trained.decoder.scope(), lora, &self.record.model_folder);
             write_json(&self.folder.join(ADAPTER_CONFIG_FILE), &config)?;
         }
@@ -197,7 +198,7 @@ impl Run {
     pub fn changed<'a>(&'a self, model: &'a ModelFolder) -> Result<Changed<'a>, Error> {
         self.check_model(&model.identity()?)?;
         let scope = self.adapters(&model.config)?;
-        if let Method::Full = self.record.training.method {
+        if let TrainingMethod::Full = self.record.training.method {
             return Ok(Box::new(self.names().map(|name| Ok((name.to_owned(), self.tensor(name)?)))));
         }
         let adapters: Vec<Adapter> = scope.adapters().cloned().collect();
@@ -214,7 +215,7 @@ impl Run {
     /// The scope of the run's adapters; nothing where it has none.
     fn adapters(&self, config: &DecoderConfig) -> Result<Scope, Error> {
         let method = &self.record.training.method;
-        if let Method::Full = method {
+        if let TrainingMethod::Full = method {
             return Ok(Scope::nothing());
         }
         // Plans may have gaps, so it is the file that says which of the layers have adapters.
@@ -239,7 +240,7 @@ impl Run {
         &self,
         model: ModelFolder,
         device: Device,
-        precision: Option<Precision>,
+        precision: Option<ComputePrecision>,
     ) -> Result<(Decoder, Parameters), Error> {
         let identity = model.identity()?;
         self.check_model(&identity)?;

@@ -6,9 +6,9 @@ use std::time::Instant;
 use frostline_schemas::data::{Example, Examples};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::Plan;
-use frostline_schemas::run::{Method, RunRecord, VERSION};
+use frostline_schemas::run::{RunRecord, TrainingMethod, VERSION};
 
 use crate::error::Error;
 use crate::evaluate::{Evaluation, evaluate};
@@ -16,7 +16,7 @@ use crate::model::scope::Scope;
 use crate::run::folder::RunWriter;
 use crate::system::device;
 use crate::train::dry_run::{Rehearsal, rehearse};
-use crate::train::{Observer, Settings, Trained, train};
+use crate::train::{Observer, TrainSettings, Trained, train};
 
 /// The files of a training.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Shallow`] where no row reaches down to the plan's frost line, so that planned layers would never train.
-    pub fn check_depths(&self, plan: &Plan, depths: &Depths, others: usize) -> Result<(), Error> {
+    pub fn check_depths(&self, plan: &Plan, depths: &ExampleFrostLines, others: usize) -> Result<(), Error> {
         let own: Vec<usize> = self.data.examples.iter().filter_map(|row| depths.of(row)).collect();
         let all = self.examples();
         let rest = (own.len() < all).then_some(others);
@@ -110,7 +110,7 @@ impl Job {
     ///
     /// # Errors
     /// As for [`Job::run`].
-    pub fn rehearse(self, plan: &Plan, settings: &Settings) -> Result<Rehearsal, Error> {
+    pub fn rehearse(self, plan: &Plan, settings: &TrainSettings) -> Result<Rehearsal, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
         rehearse(self.model, scope, &self.data.examples, settings)
     }
@@ -119,7 +119,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
-    pub fn run(self, plan: &Plan, settings: &Settings, observer: &mut dyn Observer) -> Result<Finished, Error> {
+    pub fn run(self, plan: &Plan, settings: &TrainSettings, observer: &mut dyn Observer) -> Result<Finished, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
         self.finish(scope, settings, observer, |_, _| Ok(()))
     }
@@ -133,7 +133,7 @@ impl Job {
         self,
         folder: &Path,
         plan: &Plan,
-        settings: &Settings,
+        settings: &TrainSettings,
         observer: &mut dyn Observer,
     ) -> Result<Finished, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
@@ -152,14 +152,14 @@ impl Job {
         self.finish(scope, settings, &mut both, |(writer, _), trained| writer.finish(trained))
     }
 
-    fn scope(&self, plan: &Plan, method: &Method) -> Result<Scope, Error> {
+    fn scope(&self, plan: &Plan, method: &TrainingMethod) -> Result<Scope, Error> {
         Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)
     }
 
     fn finish<O: Observer + ?Sized>(
         self,
         scope: Scope,
-        settings: &Settings,
+        settings: &TrainSettings,
         observer: &mut O,
         keep: impl FnOnce(&mut O, &Trained) -> Result<(), Error>,
     ) -> Result<Finished, Error> {

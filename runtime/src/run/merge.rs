@@ -104,7 +104,7 @@ impl<'a> Merged<'a> {
         for changed in run.changed(model)? {
             let (name, tensor) = changed?;
             let unknown = || Error::UnknownTensors { names: vec![name.clone()] };
-            let spelling = weights.spelling(&name).ok_or_else(unknown)?;
+            let spelling = weights.on_disk_name(&name).ok_or_else(unknown)?;
             let before = weights.require(spelling)?;
             if before.shape != tensor.dims() {
                 let (found, expected) = (tensor.dims().to_vec(), before.shape.to_vec());

@@ -8,7 +8,7 @@ use frostline_schemas::model::ModelFolder;
 use crate::error::Error;
 use crate::model::scope::Scope;
 use crate::system::device;
-use crate::train::{Prepared, Settings, Start, Trainer, prepare};
+use crate::train::{Prepared, Start, TrainSettings, Trainer, prepare};
 
 /// Steps that are timed, after one of the largest batch.
 const TIMED: u64 = 2;
@@ -42,7 +42,7 @@ pub fn rehearse(
     model: ModelFolder,
     scope: Scope,
     examples: &[Example],
-    settings: &Settings,
+    settings: &TrainSettings,
 ) -> Result<Rehearsal, Error> {
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
     device::on_threads(settings.threads, || {

@@ -12,7 +12,7 @@ use frostline_schemas::data::Example;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::plan::Depths;
+use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 use self::optimizer::{AdamW, clip_factor};
@@ -22,33 +22,33 @@ use crate::error::Error;
 use crate::model::adapters;
 use crate::model::decoder::{Decoder, Listener};
 use crate::model::gradients::{self, Gradients, Squares};
-use crate::model::parameters::{Parameters, Precision};
+use crate::model::parameters::{ComputePrecision, Parameters};
 use crate::model::scope::Scope;
 use crate::system::allocator::Keeping;
 use crate::system::device::{self, Device};
 
 /// How and where to train.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TrainSettings {
     pub training: TrainingSettings,
     pub device: Device,
     /// What is usual on the device where `None`.
-    pub precision: Option<Precision>,
+    pub precision: Option<ComputePrecision>,
     /// Whether to keep of each layer its input alone, and compute the rest again.
     pub recompute: bool,
     /// Whether states at the frost line are kept on disk.
     pub cache: Option<CacheSettings>,
     /// Frost lines of examples, and that of all others: batches are of like depth then, and each goes only as deep as
     /// its rows need. `None`: all go as deep as the scope.
-    pub depths: Option<(Arc<Depths>, usize)>,
+    pub depths: Option<(Arc<ExampleFrostLines>, usize)>,
     /// Threads for the arithmetic; all that the machine has where `None`.
     pub threads: Option<usize>,
 }
 
-impl Settings {
+impl TrainSettings {
     /// On the CPU, on all its cores, without a cache.
-    pub fn new(training: TrainingSettings) -> Settings {
-        Settings {
+    pub fn new(training: TrainingSettings) -> TrainSettings {
+        TrainSettings {
             training,
             device: Device::Cpu,
             precision: None,
@@ -157,7 +157,7 @@ pub fn train(
     identity: &ModelIdentity,
     scope: Scope,
     examples: &[Example],
-    settings: &Settings,
+    settings: &TrainSettings,
     observer: &mut dyn Observer,
 ) -> Result<Trained, Error> {
     let (decoder, parameters) = prepare(model, scope, examples, settings)?;
@@ -180,7 +180,7 @@ pub(crate) fn prepare(
     model: ModelFolder,
     scope: Scope,
     examples: &[Example],
-    settings: &Settings,
+    settings: &TrainSettings,
 ) -> Result<(Decoder, Parameters), Error> {
     check(&settings.training, examples)?;
     if settings.depths.is_some() && settings.training.order == Order::File {
@@ -284,8 +284,8 @@ pub(crate) struct Trainer {
 }
 
 impl Trainer {
-    pub fn new(decoder: Decoder, parameters: Parameters, settings: &Settings, examples: &[Example]) -> Trainer {
-        let depth = |(depths, others): &(Arc<Depths>, usize)| -> Vec<usize> {
+    pub fn new(decoder: Decoder, parameters: Parameters, settings: &TrainSettings, examples: &[Example]) -> Trainer {
+        let depth = |(depths, others): &(Arc<ExampleFrostLines>, usize)| -> Vec<usize> {
             examples.iter().map(|example| depths.of(example).unwrap_or(*others)).collect()
         };
         Trainer {

@@ -18,11 +18,11 @@ pub fn learning_rate(settings: &TrainingSettings, step: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use frostline_schemas::run::{Method, Order};
+    use frostline_schemas::run::{Order, TrainingMethod};
 
     fn settings(schedule: Schedule, warmup_steps: u64) -> TrainingSettings {
         TrainingSettings {
-            method: Method::Full,
+            method: TrainingMethod::Full,
             steps: 100,
             batch_size: 1,
             accumulation: 1,

@@ -9,9 +9,9 @@ use frostline_runtime::Error;
 use frostline_runtime::data::Batch;
 use frostline_runtime::model::decoder::Decoder;
 use frostline_runtime::model::gradients::Gradients;
-use frostline_runtime::model::parameters::{Parameters, Precision};
+use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::train::{Observer, Settings};
+use frostline_runtime::train::{Observer, TrainSettings};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
@@ -79,10 +79,10 @@ impl Case {
     }
 
     pub fn model(&self, scope: Scope) -> (Decoder, Parameters) {
-        self.model_in(scope, Precision::F32)
+        self.model_in(scope, ComputePrecision::F32)
     }
 
-    pub fn model_in(&self, scope: Scope, precision: Precision) -> (Decoder, Parameters) {
+    pub fn model_in(&self, scope: Scope, precision: ComputePrecision) -> (Decoder, Parameters) {
         let weights = Weights::open(&self.folder).unwrap();
         let parameters = Parameters::new(&self.config, weights, &scope, device(), precision).unwrap();
         (Decoder::new(self.config.clone(), scope), parameters)
@@ -136,7 +136,7 @@ pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 /// Training on two threads, at a learning rate that shows within a few steps.
-pub fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings {
+pub fn settings(steps: u64, batch_size: usize, accumulation: usize) -> TrainSettings {
     let training = TrainingSettings {
         batch_size,
         accumulation,
@@ -147,11 +147,11 @@ pub fn settings(steps: u64, batch_size: usize, accumulation: usize) -> Settings 
         seed: 3,
         ..TrainingSettings::of_steps(steps)
     };
-    Settings { threads: Some(2), ..Settings::new(training) }
+    TrainSettings { threads: Some(2), ..TrainSettings::new(training) }
 }
 
 /// What a run above a frost line says of itself.
-pub fn record(settings: &Settings, model: &Path, frost_line: usize) -> RunRecord {
+pub fn record(settings: &TrainSettings, model: &Path, frost_line: usize) -> RunRecord {
     let model_folder = ModelFolder::open(model).unwrap();
     let config = &model_folder.config;
     let scope = Scope::above(config, frost_line).unwrap().by(config, &settings.training.method).unwrap();

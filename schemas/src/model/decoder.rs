@@ -85,6 +85,10 @@ pub struct DecoderConfig {
     pub final_norm: NormSpec,
     /// The LM head, [vocabulary, hidden]: the same tensor as `embedding` where the two are tied.
     pub head: TensorSpec,
+    /// What the head's product is multiplied by before anything else, if anything.
+    pub logit_scale: Option<f64>,
+    /// Logits `z` (scaled) become `cap · tanh(z / cap)`, where there is a cap.
+    pub logit_softcap: Option<f64>,
 }
 
 /// A tensor's name in the safetensors files, and the shape it must have there.
@@ -106,6 +110,8 @@ pub struct LayerSpec {
     /// Applied to what the MLP adds to the residual stream, before it is added.
     pub mlp_out_norm: Option<NormSpec>,
     pub residual: Residual,
+    /// What each branch's output is multiplied by before it is added to the residual stream, if anything.
+    pub residual_scale: Option<f64>,
 }
 
 /// How a layer's two branches stand to each other.
@@ -126,6 +132,8 @@ pub struct AttentionSpec {
     pub head_dim: usize,
     /// What the scores are multiplied by before the softmax.
     pub scale: f64,
+    /// Scores `s` (scaled) become `cap · tanh(s / cap)` before the mask and the softmax, where there is a cap.
+    pub softcap: Option<f64>,
     /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
     pub window: Option<usize>,
     /// None where positions are a learned embedding, or the layer does without.

@@ -164,21 +164,21 @@ impl Weights {
     /// How the files spell the name of a tensor that a [`DecoderConfig`] names.
     ///
     /// Checkpoints of a bare base model (GPT-2's on the hub is one) leave out the first part, `transformer.`.
-    pub fn spelling<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+    pub fn on_disk_name<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let without_base = name.split_once('.').map(|(_, rest)| rest);
         [Some(name), without_base].into_iter().flatten().find(|name| self.tensors.contains_key(*name))
     }
 
     /// A tensor by the name that a [`DecoderConfig`] or the file gives it.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        let place = self.tensors.get(self.spelling(name)?)?;
+        let place = self.tensors.get(self.on_disk_name(name)?)?;
         let bytes = &self.shards[place.shard].map[place.bytes.clone()];
         Some(TensorView { dtype: place.dtype, shape: &place.shape, bytes })
     }
 
     /// Lets go of the memory in which a tensor stands, once it has been read.
     pub fn release(&self, name: &str) {
-        if let Some(place) = self.spelling(name).and_then(|name| self.tensors.get(name)) {
+        if let Some(place) = self.on_disk_name(name).and_then(|name| self.tensors.get(name)) {
             files::release(&self.shards[place.shard].map, place.bytes.clone());
         }
     }
@@ -227,7 +227,7 @@ impl Weights {
 
     fn place(&self, name: &str) -> Result<&Place, WeightsError> {
         let missing = || WeightsError::Missing { folder: self.folder.clone(), name: name.into() };
-        self.spelling(name).and_then(|name| self.tensors.get(name)).ok_or_else(missing)
+        self.on_disk_name(name).and_then(|name| self.tensors.get(name)).ok_or_else(missing)
     }
 
     /// Hands a tensor's bytes on, piece by piece.

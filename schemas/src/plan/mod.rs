@@ -22,7 +22,7 @@ use crate::select::Strategy;
 use crate::select::scope;
 use crate::select::{Cost, CostTable};
 
-pub use self::per_example::{Depths, DepthsError, beside};
+pub use self::per_example::{ExampleFrostLines, ExampleFrostLinesError, beside};
 
 /// The version of the plan file that is written, and the newest that is read.
 pub const VERSION: u64 = 1;
@@ -48,7 +48,7 @@ pub struct Plan {
     /// The examples that were run.
     pub data: DataIdentity,
     /// How the decision is made.
-    pub method: Method,
+    pub method: PlanMethod,
     /// What ran the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineUsed>,
@@ -79,14 +79,14 @@ pub struct OnnxIdentity {
     /// Version of the default operator set.
     pub opset: i64,
     /// What the weights were rounded to when they were exported; left out where it is f32.
-    #[serde(default, skip_serializing_if = "Precision::is_f32")]
-    pub precision: Precision,
+    #[serde(default, skip_serializing_if = "ExportPrecision::is_f32")]
+    pub precision: ExportPrecision,
 }
 
 /// In what the weights of an export are kept, and so in what it computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Precision {
+pub enum ExportPrecision {
     #[default]
     F32,
     F16,
@@ -96,21 +96,21 @@ pub enum Precision {
     Int2,
 }
 
-impl fmt::Display for Precision {
+impl fmt::Display for ExportPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Int8 => "int8",
-            Precision::Int4 => "int4",
-            Precision::Int2 => "int2",
+            ExportPrecision::F32 => "f32",
+            ExportPrecision::F16 => "f16",
+            ExportPrecision::Int8 => "int8",
+            ExportPrecision::Int4 => "int4",
+            ExportPrecision::Int2 => "int2",
         })
     }
 }
 
-impl Precision {
+impl ExportPrecision {
     fn is_f32(&self) -> bool {
-        *self == Precision::F32
+        *self == ExportPrecision::F32
     }
 }
 
@@ -139,7 +139,7 @@ pub struct DataIdentity {
 /// How a frost line is decided, with every setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Method {
+pub struct PlanMethod {
     pub strategy: Strategy,
     /// Where the strategy measures gains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +205,7 @@ pub struct Decision {
     pub per_example: Option<PerExample>,
 }
 
-/// Frost lines of examples, which lie [beside](crate::plan) the plan.
+/// Frost lines of examples, which lie beside the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PerExample {

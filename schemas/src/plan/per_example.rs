@@ -22,11 +22,11 @@ const WIDTH: usize = 32;
 
 /// The frost line of each example, by the example's digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Depths(BTreeMap<[u8; WIDTH], usize>);
+pub struct ExampleFrostLines(BTreeMap<[u8; WIDTH], usize>);
 
 /// A file of depths that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DepthsError {
+pub enum ExampleFrostLinesError {
     /// The file is missing, unreadable or cannot be written.
     #[error("{}: {source}; it belongs to the plan and lies beside it (frostline plan --per-example writes both)", path.display())]
     File { path: PathBuf, source: io::Error },
@@ -43,15 +43,15 @@ pub fn beside(plan: &Path) -> PathBuf {
     plan.with_extension("examples.safetensors")
 }
 
-impl Depths {
+impl ExampleFrostLines {
     /// Of examples with their frost lines; of two alike the deeper one counts.
-    pub fn new<'a>(examples: impl IntoIterator<Item = (&'a Example, usize)>) -> Depths {
+    pub fn new<'a>(examples: impl IntoIterator<Item = (&'a Example, usize)>) -> ExampleFrostLines {
         let mut depths = BTreeMap::new();
         for (example, frost_line) in examples {
             let deepest = depths.entry(*example.digest().as_bytes()).or_insert(frost_line);
             *deepest = frost_line.min(*deepest);
         }
-        Depths(depths)
+        ExampleFrostLines(depths)
     }
 
     /// The frost line of an example, if it has one of its own.
@@ -72,9 +72,9 @@ impl Depths {
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
-    /// [`DepthsError`] where it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), DepthsError> {
-        let failed = |source| DepthsError::File { path: path.into(), source };
+    /// [`ExampleFrostLinesError`] where it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ExampleFrostLinesError> {
+        let failed = |source| ExampleFrostLinesError::File { path: path.into(), source };
         files::write_bytes(path, &self.to_bytes().map_err(failed)?).map_err(failed)
     }
 
@@ -92,18 +92,18 @@ impl Depths {
     /// Reads a file, and checks that it is the one of this digest and that every frost line leaves one of `layers`.
     ///
     /// # Errors
-    /// [`DepthsError`] for a file that is missing, damaged, or another plan's.
-    pub fn read(path: &Path, stated: Digest, layers: usize) -> Result<Depths, DepthsError> {
-        let map = files::map(path).map_err(|source| DepthsError::File { path: path.into(), source })?;
-        Depths::parse(path, &map, stated, layers)
+    /// [`ExampleFrostLinesError`] for a file that is missing, damaged, or another plan's.
+    pub fn read(path: &Path, stated: Digest, layers: usize) -> Result<ExampleFrostLines, ExampleFrostLinesError> {
+        let map = files::map(path).map_err(|source| ExampleFrostLinesError::File { path: path.into(), source })?;
+        ExampleFrostLines::parse(path, &map, stated, layers)
     }
 
     /// Reads what lies beside a plan that has a frost line for each example; `path` is the plan's.
     ///
     /// # Errors
-    /// As for [`Depths::read`].
-    pub fn of_plan(plan: &Plan, path: &Path) -> Result<Option<Depths>, DepthsError> {
-        let read = |examples: PerExample| Depths::read(&beside(path), examples.digest, plan.model.layers);
+    /// As for [`ExampleFrostLines::read`].
+    pub fn of_plan(plan: &Plan, path: &Path) -> Result<Option<ExampleFrostLines>, ExampleFrostLinesError> {
+        let read = |examples: PerExample| ExampleFrostLines::read(&beside(path), examples.digest, plan.model.layers);
         plan.decision.per_example.map(read).transpose()
     }
 
@@ -122,9 +122,14 @@ impl Depths {
     /// The same from bytes; `path` is for messages.
     ///
     /// # Errors
-    /// As for [`Depths::read`].
-    pub fn parse(path: &Path, bytes: &[u8], stated: Digest, layers: usize) -> Result<Depths, DepthsError> {
-        let bad = |reason: String| DepthsError::Content { path: path.into(), reason };
+    /// As for [`ExampleFrostLines::read`].
+    pub fn parse(
+        path: &Path,
+        bytes: &[u8],
+        stated: Digest,
+        layers: usize,
+    ) -> Result<ExampleFrostLines, ExampleFrostLinesError> {
+        let bad = |reason: String| ExampleFrostLinesError::Content { path: path.into(), reason };
         let file = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
         let tensor = |name: &str| file.tensor(name).map_err(|_| bad(format!("it has no tensor `{name}`")));
         let (digests, frost_lines) = (tensor(DIGESTS)?, tensor(FROST_LINES)?);
@@ -144,10 +149,10 @@ impl Depths {
         if let Some(line) = depths.values().find(|&&line| line >= layers) {
             return Err(bad(format!("frost line {line} leaves none of {layers} layers to train")));
         }
-        let depths = Depths(depths);
+        let depths = ExampleFrostLines(depths);
         match depths.digest() {
             found if found == stated => Ok(depths),
-            found => Err(DepthsError::Changed { path: path.into(), stated, found }),
+            found => Err(ExampleFrostLinesError::Changed { path: path.into(), stated, found }),
         }
     }
 }
@@ -160,13 +165,13 @@ mod tests {
         Example::new(1, vec![token, 2], Vec::new())
     }
 
-    fn depths() -> Depths {
+    fn depths() -> ExampleFrostLines {
         let examples = [example(5), example(6), example(5)];
-        Depths::new(examples.iter().zip([3, 1, 2]))
+        ExampleFrostLines::new(examples.iter().zip([3, 1, 2]))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Depths, DepthsError> {
-        Depths::parse(Path::new("plan.examples.safetensors"), bytes, depths().digest(), 4)
+    fn parse(bytes: &[u8]) -> Result<ExampleFrostLines, ExampleFrostLinesError> {
+        ExampleFrostLines::parse(Path::new("plan.examples.safetensors"), bytes, depths().digest(), 4)
     }
 
     #[test]
@@ -175,7 +180,7 @@ mod tests {
         let path = beside(&folder.path().join("plan.json"));
         assert!(path.ends_with("plan.examples.safetensors"));
         depths().write(&path).unwrap();
-        let read = Depths::read(&path, depths().digest(), 4).unwrap();
+        let read = ExampleFrostLines::read(&path, depths().digest(), 4).unwrap();
         assert_eq!(read, depths());
         // Of two examples alike the deeper counts.
         assert_eq!([5, 6, 7].map(|token| read.of(&example(token))), [Some(2), Some(1), None]);
@@ -183,19 +188,20 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_says_where_it_comes_from() {
-        let said = Depths::read(Path::new("/nonexistent/plan.examples.safetensors"), depths().digest(), 4).unwrap_err();
+        let said = ExampleFrostLines::read(Path::new("/nonexistent/plan.examples.safetensors"), depths().digest(), 4)
+            .unwrap_err();
         assert!(said.to_string().contains("--per-example"), "{said}");
     }
 
     #[test]
     fn another_files_frost_lines_are_refused() {
-        let other = Depths::new([(&example(5), 2)]);
-        assert!(matches!(parse(&other.to_bytes().unwrap()), Err(DepthsError::Changed { .. })));
+        let other = ExampleFrostLines::new([(&example(5), 2)]);
+        assert!(matches!(parse(&other.to_bytes().unwrap()), Err(ExampleFrostLinesError::Changed { .. })));
     }
 
     #[test]
     fn a_frost_line_beyond_the_layers_is_refused() {
-        let deep = Depths::new([(&example(5), 4)]);
+        let deep = ExampleFrostLines::new([(&example(5), 4)]);
         let said = parse(&deep.to_bytes().unwrap()).unwrap_err().to_string();
         assert!(said.contains("frost line 4 leaves none of 4 layers"), "{said}");
     }

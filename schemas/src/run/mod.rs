@@ -48,7 +48,7 @@ pub struct RunRecord {
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
     #[serde(default)]
-    pub method: Method,
+    pub method: TrainingMethod,
     /// Optimiser steps in all.
     pub steps: u64,
     /// Rows of a micro-batch.
@@ -74,7 +74,7 @@ impl TrainingSettings {
     /// What is done for so many steps where nothing else is asked for.
     pub fn of_steps(steps: u64) -> TrainingSettings {
         TrainingSettings {
-            method: Method::Full,
+            method: TrainingMethod::Full,
             steps,
             batch_size: 16,
             accumulation: 1,
@@ -93,7 +93,7 @@ impl TrainingSettings {
 /// What of the planned layers is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Method {
+pub enum TrainingMethod {
     /// The planned tensors themselves.
     #[default]
     Full,
@@ -112,12 +112,12 @@ pub struct Lora {
     pub targets: Vec<String>,
 }
 
-impl Method {
+impl TrainingMethod {
     /// The file that holds what was trained.
     pub fn file(&self) -> &'static str {
         match self {
-            Method::Full => TRAINED_FILE,
-            Method::Lora(_) => ADAPTER_FILE,
+            TrainingMethod::Full => TRAINED_FILE,
+            TrainingMethod::Lora(_) => ADAPTER_FILE,
         }
     }
 }

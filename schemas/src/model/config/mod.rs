@@ -171,6 +171,8 @@ impl Reader<'_> {
         let learned = dialect.positions == Positions::Learned;
         let layers = (0..sizes.layers).map(|i| self.layer(dialect, &sizes, i)).collect::<Result<_, _>>()?;
         Ok(DecoderConfig {
+            logit_scale: None,
+            logit_softcap: None,
             family: dialect.family,
             hidden: sizes.hidden,
             vocabulary: sizes.vocabulary,
@@ -264,6 +266,7 @@ impl Reader<'_> {
         let norm_at = |part: &str| norm(dialect, sizes, &format!("{}.{index}.{part}", names.layers), sizes.hidden);
         let parallel = dialect.parallel_residual && self.raw.use_parallel_residual.unwrap_or(true);
         Ok(LayerSpec {
+            residual_scale: None,
             attention_norm: names.attention_norm.map(norm_at),
             attention: self.attention(dialect, sizes, index)?,
             attention_out_norm: names.attention_out_norm.map(norm_at),
@@ -304,6 +307,7 @@ impl Reader<'_> {
         let sliding = self.sliding(dialect, sizes, index)?;
         let output_bias = dialect.output_bias.resolve(self.raw.attention_bias);
         Ok(AttentionSpec {
+            softcap: None,
             heads: sizes.heads,
             kv_heads: sizes.kv_heads,
             head_dim: sizes.head_dim,
