@@ -11,9 +11,9 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use frostline_runtime::model::gradients::Gradients;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::ops::product::{Into, Matrix};
+use frostline_runtime::ops::matrix::{Matrix, WriteMode};
 use frostline_runtime::ops::sequences::{Sequences, Span};
-use frostline_runtime::ops::{Wanted, activation, attention, linear, loss, norm, rope};
+use frostline_runtime::ops::{NeedsGrad, activation, attention, linear, loss, norm, rope};
 use frostline_runtime::train::optimizer::{AdamW, Step};
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
@@ -120,13 +120,13 @@ fn products(criterion: &mut Criterion) {
         });
         group.finish();
         let mut group = criterion.benchmark_group("product: gradient of weights");
-        measure(&mut group, shape, work, || linear::weight_gradient(&dy, &x, layout, &gradient, Into::Add));
+        measure(&mut group, shape, work, || linear::weight_gradient(&dy, &x, layout, &gradient, WriteMode::Accumulate));
         group.finish();
     }
 }
 
 fn norms(criterion: &mut Criterion) {
-    let wanted = Wanted { input: true, weight: true, bias: false };
+    let wanted = NeedsGrad { input: true, weight: true, bias: false };
     for kind in [NormKind::Rms, NormKind::Layer] {
         for shape in &SHAPES {
             let size = shape.tokens() * shape.hidden;

@@ -7,8 +7,6 @@ use frostline_schemas::model::FolderError;
 use frostline_schemas::model::{Dtype, WeightsError};
 use frostline_schemas::plan::PlanError;
 
-use crate::model::gradients::Unproved;
-
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -94,7 +92,7 @@ pub enum Error {
     Device { device: frostline_schemas::device::Device, reason: String },
     /// The first step did not reach exactly the planned tensors.
     #[error("the first step does not train what the plan says: tensors {0}; no weights were written")]
-    Unproved(Unproved),
+    Coverage(CoverageGap),
     /// The loss is infinite or not a number.
     #[error(
         "the loss of step {step} is {loss}; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
@@ -184,4 +182,34 @@ fn list(names: &[String]) -> String {
         said.push(format!("and {} more", names.len() - SHOWN));
     }
     said.join(", ")
+}
+
+/// How the tensors that a step reached differ from the planned ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoverageGap {
+    /// Planned tensors without a gradient.
+    pub missing: Vec<String>,
+    /// Tensors with a gradient that are not planned.
+    pub unplanned: Vec<String>,
+    /// Tensors whose gradient is not finite everywhere.
+    pub infinite: Vec<String>,
+}
+
+impl CoverageGap {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unplanned.is_empty() && self.infinite.is_empty()
+    }
+}
+
+impl std::fmt::Display for CoverageGap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds = [
+            ("planned but without a gradient", &self.missing),
+            ("with a gradient but not planned", &self.unplanned),
+            ("with a gradient that is not finite", &self.infinite),
+        ];
+        let said = kinds.iter().filter(|(_, names)| !names.is_empty());
+        let said: Vec<String> = said.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
+        f.write_str(&said.join("; "))
+    }
 }

@@ -9,8 +9,8 @@ use candle_core::Tensor;
 use common::{Case, FAMILIES, Losses, folder, largest_difference, record, relative_distance};
 use frostline_runtime::Error;
 use frostline_runtime::model::adapters::{initialise, target_names};
+use frostline_runtime::model::coverage::check_coverage;
 use frostline_runtime::model::decoder::Decoder;
-use frostline_runtime::model::gradients::prove;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::run::folder::{Run, RunWriter};
@@ -166,14 +166,14 @@ fn the_first_step_is_proved_without_a_word() {
     let case = Case::open("llama");
     let scope = scope(&case, &lora(&case, 4, 8.0));
     let (decoder, mut parameters) = case.model(scope.clone());
-    initialise(&scope, &mut parameters, 1).unwrap();
+    initialise(scope.adapters(), &mut parameters, 1).unwrap();
     let (loss, gradients) = case.step_of((decoder, parameters));
     assert!((loss - case.loss()).abs() < 1e-5);
     let squares = gradients.squares().unwrap();
     for (name, square) in &squares {
         assert_eq!(*square == 0.0, name.ends_with("lora_A.weight"), "{name}");
     }
-    assert_eq!(prove(&squares, &scope).unwrap(), [""; 0]);
+    assert_eq!(check_coverage(&squares, &scope).unwrap(), [""; 0]);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn the_seed_decides_what_adapters_begin_with() {
 
     let scope = scope(&case, &lora(&case, 2, 4.0));
     let (_, mut parameters) = case.model(scope.clone());
-    initialise(&scope, &mut parameters, 1).unwrap();
+    initialise(scope.adapters(), &mut parameters, 1).unwrap();
     for adapter in scope.adapters() {
         let [a, b] = adapter.tensors().map(|spec| parameters.trained_tensor(&spec.name).unwrap());
         let largest = |x: &Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();

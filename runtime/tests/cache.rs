@@ -338,8 +338,8 @@ fn more_than_the_limit_is_refused_with_the_cure_and_removes_nothing() {
 #[test]
 fn more_than_the_disk_has_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let wide = CacheKey { hidden: 1 << 50, ..key(2) };
-    let said = Cache::new(root.path(), wide, u64::MAX).writer(&examples(1, 0)).unwrap_err().to_string();
+    let upcast = CacheKey { hidden: 1 << 50, ..key(2) };
+    let said = Cache::new(root.path(), upcast, u64::MAX).writer(&examples(1, 0)).unwrap_err().to_string();
     assert!(said.contains("the disk has room for") && said.contains("--cache DIR"), "{said}");
     // No overflow either.
     let wider = CacheKey { hidden: usize::MAX, ..key(2) };

@@ -1,14 +1,14 @@
 //! The derivative of each operation: written out where it can be, and against finite differences.
 
 use candle_core::{Device, Tensor};
-use frostline_runtime::ops::product::{Into, Matrix};
+use frostline_runtime::ops::matrix::{Matrix, WriteMode};
 use frostline_runtime::ops::select::{self, Selection};
 use frostline_runtime::ops::sequences::{Sequences, Span};
-use frostline_runtime::ops::{Wanted, activation, attention, embedding, linear, loss, norm, residual, rope};
+use frostline_runtime::ops::{NeedsGrad, activation, attention, embedding, linear, loss, norm, residual, rope};
 use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
 
-const ALL: Wanted = Wanted { input: true, weight: true, bias: true };
+const ALL: NeedsGrad = NeedsGrad { input: true, weight: true, bias: true };
 
 fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
     Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
@@ -66,8 +66,8 @@ struct LinearGradients {
 
 fn linear_backward(dy: &Tensor, x: &Tensor, weight: &Tensor, layout: LinearLayout) -> LinearGradients {
     let gradient = weight.zeros_like().unwrap();
-    linear::weight_gradient(dy, x, layout, &gradient, Into::Replace).unwrap();
-    close(&gradient, &linear::weight_gradient_composed(dy, x, layout).unwrap());
+    linear::weight_gradient(dy, x, layout, &gradient, WriteMode::Overwrite).unwrap();
+    close(&gradient, &linear::reference_weight_gradient(dy, x, layout).unwrap());
     LinearGradients {
         input: linear::input_gradient(dy, &Matrix::Tensor(weight), layout, None).unwrap(),
         weight: gradient,
@@ -95,7 +95,7 @@ fn linear_gradients() {
     let sum = tensor(&[1.0, 1.0, 1.0, 1.0], &[2, 2]);
     let sum = linear::input_gradient(&dy, &Matrix::Tensor(&weight), layout, Some(sum)).unwrap();
     assert_close(&sum, &[2.0, 6.0, 1.5, 0.0]);
-    linear::weight_gradient(&dy, &x, layout, &got.weight, Into::Add).unwrap();
+    linear::weight_gradient(&dy, &x, layout, &got.weight, WriteMode::Accumulate).unwrap();
     assert_close(&got.weight, &[2.0, 4.0, 6.0, 8.0, -2.0, 0.0]);
 }
 
@@ -115,7 +115,7 @@ fn linear_with_inputs_first_is_the_transpose() {
 
 #[test]
 fn what_is_not_wanted_is_not_computed() {
-    let wanted = Wanted { input: true, weight: false, bias: false };
+    let wanted = NeedsGrad { input: true, weight: false, bias: false };
     let dy = random(&[2, 3], 1);
     let got = norm::backward(&dy, &dy, NormKind::Layer, 1e-5, &random(&[3], 3), wanted).unwrap();
     assert!(got.input.is_some() && got.weight.is_none() && got.bias.is_none());
@@ -272,7 +272,7 @@ fn embedding_gradients_add_up_where_a_row_was_read_twice() {
 /// Loss, gradient of the hidden states, gradient of the head.
 fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> (f64, Tensor, Tensor) {
     let gradient = head.zeros_like().unwrap();
-    let into = Some((&gradient, Into::Replace));
+    let into = Some((&gradient, WriteMode::Overwrite));
     let got = loss::cross_entropy(hidden, &Matrix::Tensor(head), targets, scale, into).unwrap();
     (got.loss, got.hidden, gradient)
 }

@@ -10,8 +10,8 @@ use frostline_runtime::Error;
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::data::Batch;
 use frostline_runtime::evaluate::evaluate;
+use frostline_runtime::model::coverage::check_coverage;
 use frostline_runtime::model::decoder::Decoder;
-use frostline_runtime::model::gradients::prove;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::run::folder::{Run, RunWriter};
@@ -415,18 +415,18 @@ fn a_run_that_did_not_end_is_told_apart() {
 fn gradients_that_do_not_match_the_scope_are_named() {
     let case = Case::open("llama");
     let (_, mut gradients) = case.step(Scope::above(&case.config, 3).unwrap());
-    let error = prove(&gradients.squares().unwrap(), &Scope::above(&case.config, 2).unwrap()).unwrap_err();
-    let Error::Unproved(unproved) = error else { panic!("{error}") };
-    assert!(unproved.missing.iter().all(|name| name.starts_with("model.layers.2.")) && unproved.missing.len() == 9);
-    assert!(unproved.unplanned.is_empty() && unproved.infinite.is_empty());
+    let error = check_coverage(&gradients.squares().unwrap(), &Scope::above(&case.config, 2).unwrap()).unwrap_err();
+    let Error::Coverage(gap) = error else { panic!("{error}") };
+    assert!(gap.missing.iter().all(|name| name.starts_with("model.layers.2.")) && gap.missing.len() == 9);
+    assert!(gap.unplanned.is_empty() && gap.infinite.is_empty());
 
     let norm = Scope::of_names(&case.config, ["model.norm.weight"]).unwrap();
-    let Err(Error::Unproved(unproved)) = prove(&gradients.squares().unwrap(), &norm) else { panic!("proved") };
-    assert_eq!(unproved.unplanned.len(), 9);
+    let Err(Error::Coverage(gap)) = check_coverage(&gradients.squares().unwrap(), &norm) else { panic!("covered") };
+    assert_eq!(gap.unplanned.len(), 9);
 
     let nan = Tensor::full(f32::NAN, case.config.hidden, &TensorDevice::Cpu).unwrap();
     gradients.add("model.norm.weight", nan).unwrap();
-    let error = prove(&gradients.squares().unwrap(), &Scope::above(&case.config, 3).unwrap()).unwrap_err();
+    let error = check_coverage(&gradients.squares().unwrap(), &Scope::above(&case.config, 3).unwrap()).unwrap_err();
     assert!(error.to_string().ends_with("not finite: model.norm.weight; no weights were written"), "{error}");
 }
 

@@ -12,8 +12,8 @@ use crate::model::layer::{self, Context, Layer, Places};
 use crate::model::modules::Norm;
 use crate::model::parameters::{ComputePrecision, Parameters};
 use crate::model::scope::Scope;
-use crate::ops::cpu::product::Matrix;
-use crate::ops::{embedding, linear, loss, on_kernels, residual};
+use crate::ops::matrix::Matrix;
+use crate::ops::{cpu, embedding, linear, loss, residual};
 use crate::system::device::{self, Device};
 
 /// A decoder of which the scope's tensors are trained.
@@ -302,8 +302,8 @@ impl Decoder {
         let head = parameters.matrix(spec)?;
         let outcome = match &head {
             _ if !self.scope.holds(spec) => loss::cross_entropy(&normed, &head, &targets, scale, None)?,
-            Matrix::Tensor(tensor) if !on_kernels(&normed) => {
-                gradients.add(&spec.name, loss::head_gradient_composed(&normed, tensor, &targets, scale)?)?;
+            Matrix::Tensor(tensor) if !cpu::has_kernels_for(&normed) => {
+                gradients.add(&spec.name, loss::reference_head_gradient(&normed, tensor, &targets, scale)?)?;
                 loss::cross_entropy(&normed, &head, &targets, scale, None)?
             }
             _ => gradients.in_place(&spec.name, &spec.shape, |gradient, into| {

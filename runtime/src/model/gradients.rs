@@ -6,9 +6,8 @@ use candle_core::{DType, Tensor};
 use frostline_schemas::model::LinearSpec;
 
 use crate::error::Error;
-use crate::model::scope::Scope;
-use crate::ops::cpu::product::Into;
-use crate::ops::{cpu, linear, on_kernels, residual};
+use crate::ops::matrix::WriteMode;
+use crate::ops::{cpu, linear, residual};
 
 /// Gradients by the name of their tensor. Holds an entry only for what a backward pass was asked for.
 ///
@@ -39,8 +38,8 @@ impl Gradients {
     /// Adds the gradient of a linear layer's weight, given its input and the gradient of its output.
     pub fn add_weight(&mut self, spec: &LinearSpec, x: &Tensor, dy: &Tensor) -> Result<(), Error> {
         let name = &spec.weight.name;
-        if !on_kernels(dy) {
-            return self.add(name, linear::weight_gradient_composed(dy, x, spec.layout)?);
+        if !cpu::has_kernels_for(dy) {
+            return self.add(name, linear::reference_weight_gradient(dy, x, spec.layout)?);
         }
         self.in_place(name, &spec.weight.shape, |gradient, into| {
             Ok(linear::weight_gradient(dy, x, spec.layout, gradient, into)?)
@@ -52,17 +51,17 @@ impl Gradients {
         &mut self,
         name: &str,
         shape: &[usize],
-        f: impl FnOnce(&Tensor, Into) -> Result<R, Error>,
+        f: impl FnOnce(&Tensor, WriteMode) -> Result<R, Error>,
     ) -> Result<R, Error> {
         if let Some(gradient) = self.by_name.get(name) {
-            return f(gradient, Into::Add);
+            return f(gradient, WriteMode::Accumulate);
         }
         let elements: usize = shape.iter().product();
         let gradient = match self.spare.iter().position(|spare| spare.elem_count() == elements) {
             Some(k) => self.spare.swap_remove(k).reshape(shape)?,
             None => Tensor::zeros(shape, DType::F32, &candle_core::Device::Cpu)?,
         };
-        let result = f(&gradient, Into::Replace)?;
+        let result = f(&gradient, WriteMode::Overwrite)?;
         self.by_name.insert(name.to_owned(), gradient);
         self.in_place.insert(name.to_owned());
         Ok(result)
@@ -96,57 +95,8 @@ pub fn norm(squares: &Squares) -> f64 {
     squares.values().sum::<f64>().sqrt()
 }
 
-/// Proves that exactly the tensors of the scope received a gradient, and that all of it is finite. Returns the names of
-/// those whose gradient is zero everywhere, which is odd but can be right.
-///
-/// # Errors
-/// [`Error::Unproved`] with the names.
-pub fn prove(squares: &Squares, scope: &Scope) -> Result<Vec<String>, Error> {
-    let planned: BTreeSet<&str> = scope.names().collect();
-    let names = |keep: &dyn Fn(&str, f64) -> bool| -> Vec<String> {
-        squares.iter().filter(|(name, square)| keep(name, **square)).map(|(name, _)| name.clone()).collect()
-    };
-    let proof = Unproved {
-        missing: planned.iter().filter(|name| !squares.contains_key(**name)).map(|name| (*name).to_owned()).collect(),
-        unplanned: names(&|name, _| !planned.contains(name)),
-        infinite: names(&|_, square| !square.is_finite()),
-    };
-    let odd = |name: &str, square| square == 0.0 && !scope.begins_at_zero(name);
-    if proof.is_empty() { Ok(names(&odd)) } else { Err(Error::Unproved(proof)) }
-}
-
-/// What keeps a step's gradients from being proved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unproved {
-    /// Planned tensors without a gradient.
-    pub missing: Vec<String>,
-    /// Tensors with a gradient that are not planned.
-    pub unplanned: Vec<String>,
-    /// Tensors whose gradient is not finite everywhere.
-    pub infinite: Vec<String>,
-}
-
-impl Unproved {
-    fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unplanned.is_empty() && self.infinite.is_empty()
-    }
-}
-
-impl std::fmt::Display for Unproved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kinds = [
-            ("planned but without a gradient", &self.missing),
-            ("with a gradient but not planned", &self.unplanned),
-            ("with a gradient that is not finite", &self.infinite),
-        ];
-        let said = kinds.iter().filter(|(_, names)| !names.is_empty());
-        let said: Vec<String> = said.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
-        f.write_str(&said.join("; "))
-    }
-}
-
 fn sum_of_squares(tensor: &Tensor) -> Result<f64, Error> {
-    if on_kernels(tensor) {
+    if cpu::has_kernels_for(tensor) {
         return Ok(cpu::sum_of_squares(tensor)?);
     }
     Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))
@@ -164,8 +114,8 @@ mod tests {
             let small = Tensor::ones(4, DType::F32, &Device::Cpu).unwrap();
             gradients.add("bias", small).unwrap();
             let into = gradients.in_place("weight", &[2, 4], |_, into| Ok(into)).unwrap();
-            assert_eq!((into, gradients.spare.len()), (Into::Replace, 0), "{step}");
-            assert_eq!(gradients.in_place("weight", &[2, 4], |_, into| Ok(into)).unwrap(), Into::Add);
+            assert_eq!((into, gradients.spare.len()), (WriteMode::Overwrite, 0), "{step}");
+            assert_eq!(gradients.in_place("weight", &[2, 4], |_, into| Ok(into)).unwrap(), WriteMode::Accumulate);
             gradients.clear();
             assert_eq!((gradients.spare.len(), gradients.names().count()), (1, 0), "{step}");
         }

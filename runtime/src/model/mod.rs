@@ -1,6 +1,7 @@
 //! A decoder, its parameters, and their gradients.
 
 pub mod adapters;
+pub mod coverage;
 pub mod decoder;
 pub mod gradients;
 pub mod layer;

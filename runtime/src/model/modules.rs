@@ -8,7 +8,7 @@ use crate::model::adapters::Adapter;
 use crate::model::gradients::Gradients;
 use crate::model::parameters::Parameters;
 use crate::model::scope::Scope;
-use crate::ops::{Wanted, linear, norm};
+use crate::ops::{NeedsGrad, linear, norm};
 
 /// An operation with a weight and perhaps a bias, of which the scope's tensors are trained, or an adapter beside it.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ impl Norm {
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wanted = Wanted { input: wants_input, weight: self.trains_weight, bias: self.trains_bias };
+        let wanted = NeedsGrad { input: wants_input, weight: self.trains_weight, bias: self.trains_bias };
         if !wanted.any() {
             return Ok(None);
         }

@@ -10,8 +10,8 @@ use frostline_schemas::model::{DecoderConfig, TensorSpec};
 use crate::error::Error;
 use crate::model::adapters::Adapter;
 use crate::model::scope::Scope;
-use crate::ops::cpu::product::Matrix;
-use crate::ops::{cpu, on_kernels};
+use crate::ops::cpu;
+use crate::ops::matrix::Matrix;
 
 /// In which precision to compute. Trained tensors, their gradients and the optimiser's moments, losses and norms are in
 /// f32 either way.
@@ -215,7 +215,7 @@ impl Parameters {
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool, Error> {
-    if on_kernels(tensor) {
+    if cpu::has_kernels_for(tensor) {
         return Ok(cpu::is_finite(tensor)?);
     }
     // 0 · x is 0 for every number and NaN for all else.

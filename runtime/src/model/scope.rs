@@ -74,7 +74,7 @@ impl Scope {
     /// As for [`adapters::beside`].
     pub fn by(self, config: &DecoderConfig, method: &TrainingMethod) -> Result<Scope, Error> {
         let TrainingMethod::Lora(lora) = method else { return Ok(self) };
-        let adapters = adapters::beside(config, &self, lora)?;
+        let adapters = adapters::beside(config, |weight| self.holds(weight), lora)?;
         let names = adapters.values().flat_map(Adapter::tensors).map(|spec| spec.name.clone()).collect();
         Ok(Scope { names, adapters })
     }
@@ -99,7 +99,7 @@ impl Scope {
     }
 
     /// Whether a tensor's first gradient is zero everywhere: that of an adapter's A, whose B begins at zero.
-    pub fn begins_at_zero(&self, name: &str) -> bool {
+    pub fn is_zero_at_first(&self, name: &str) -> bool {
         self.adapters().any(|adapter| adapter.tensors()[0].name == name)
     }
 

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use frostline_schemas::model::Activation;
 
+use super::cpu;
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{cpu, on_kernels};
 
 /// √(2/π), of the tanh form of GELU (Hendrycks & Gimpel, arXiv 1606.08415).
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
@@ -16,17 +16,17 @@ const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;
 
 /// `y = activation(x)`, elementwise.
 pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
-    if on_kernels(x) {
+    if cpu::has_kernels_for(x) {
         return cpu::activation::forward(x, kind);
     }
     #[cfg(feature = "cuda")]
-    if cuda::takes([x]) {
+    if cuda::has_kernels_for([x]) {
         return cuda::activation::forward(x, kind);
     }
-    composed(x, kind)
+    reference(x, kind)
 }
 
-fn composed(x: &Tensor, kind: Activation) -> Result<Tensor> {
+fn reference(x: &Tensor, kind: Activation) -> Result<Tensor> {
     match kind {
         Activation::Silu => x.silu(),
         Activation::GeluTanh => x.gelu(),
@@ -37,11 +37,11 @@ fn composed(x: &Tensor, kind: Activation) -> Result<Tensor> {
 
 /// `dx = dy · activation′(x)`.
 pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
-    if on_kernels(x) {
+    if cpu::has_kernels_for(x) {
         return cpu::activation::backward(dy, x, kind);
     }
     #[cfg(feature = "cuda")]
-    if cuda::takes([x, dy]) {
+    if cuda::has_kernels_for([x, dy]) {
         return cuda::activation::backward(dy, x, kind);
     }
     dy * derivative(x, kind)?
@@ -49,11 +49,11 @@ pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
 
 /// `y = activation(gate) · up`, elementwise.
 pub fn gated_forward(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
-    if on_kernels(gate) {
+    if cpu::has_kernels_for(gate) {
         return cpu::activation::gated(gate, up, kind);
     }
     #[cfg(feature = "cuda")]
-    if cuda::takes([gate, up]) {
+    if cuda::has_kernels_for([gate, up]) {
         return cuda::activation::gated(gate, up, kind);
     }
     forward(gate, kind)? * up
@@ -61,11 +61,11 @@ pub fn gated_forward(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Ten
 
 /// `dgate = dy · up · activation′(gate)` and `dup = dy · activation(gate)`.
 pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
-    if on_kernels(gate) {
+    if cpu::has_kernels_for(gate) {
         return cpu::activation::gated_backward(dy, gate, up, kind);
     }
     #[cfg(feature = "cuda")]
-    if cuda::takes([gate, up, dy]) {
+    if cuda::has_kernels_for([gate, up, dy]) {
         return cuda::activation::gated_backward(dy, gate, up, kind);
     }
     Ok((((dy * up)? * derivative(gate, kind)?)?, (dy * forward(gate, kind)?)?))
@@ -104,11 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_agree() {
+    fn kernels_agree_with_the_reference() {
         let x = (random(&[4, 5000], 1) * 3.0).unwrap();
         let (up, dy) = (random(&[4, 5000], 2), random(&[4, 5000], 3));
         for kind in [Activation::Silu, Activation::GeluTanh, Activation::Gelu, Activation::Relu] {
-            let (value, slope) = (composed(&x, kind).unwrap(), derivative(&x, kind).unwrap());
+            let (value, slope) = (reference(&x, kind).unwrap(), derivative(&x, kind).unwrap());
             close(&forward(&x, kind).unwrap(), &value);
             close(&backward(&dy, &x, kind).unwrap(), &(&dy * &slope).unwrap());
             close(&gated_forward(&x, &up, kind).unwrap(), &(&value * &up).unwrap());
@@ -119,20 +119,20 @@ mod tests {
     }
     #[cfg(feature = "cuda")]
     #[test]
-    fn both_spellings_agree_on_cuda() {
+    fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         on_cuda(|on| {
-            let ((up, wide_up), (dy, wide_dy)) = (on.random(&[4, 5000], 2), on.random(&[4, 5000], 3));
+            let ((up, upcast_up), (dy, upcast_dy)) = (on.random(&[4, 5000], 2), on.random(&[4, 5000], 3));
             let x = (on.random(&[4, 5000], 1).0 * 3.0).unwrap();
-            let wide_x = x.to_dtype(candle_core::DType::F32).unwrap();
+            let upcast_x = x.to_dtype(candle_core::DType::F32).unwrap();
             for kind in [Activation::Silu, Activation::GeluTanh, Activation::Gelu, Activation::Relu] {
-                let (value, slope) = (composed(&wide_x, kind).unwrap(), derivative(&wide_x, kind).unwrap());
+                let (value, slope) = (reference(&upcast_x, kind).unwrap(), derivative(&upcast_x, kind).unwrap());
                 on.close(&forward(&x, kind).unwrap(), &value);
-                on.close(&backward(&dy, &x, kind).unwrap(), &(&wide_dy * &slope).unwrap());
-                on.close(&gated_forward(&x, &up, kind).unwrap(), &(&value * &wide_up).unwrap());
+                on.close(&backward(&dy, &x, kind).unwrap(), &(&upcast_dy * &slope).unwrap());
+                on.close(&gated_forward(&x, &up, kind).unwrap(), &(&value * &upcast_up).unwrap());
                 let (dgate, dup) = gated_backward(&dy, &x, &up, kind).unwrap();
-                on.close(&dgate, &((&wide_dy * &wide_up).unwrap() * &slope).unwrap());
-                on.close(&dup, &(&wide_dy * &value).unwrap());
+                on.close(&dgate, &((&upcast_dy * &upcast_up).unwrap() * &slope).unwrap());
+                on.close(&dup, &(&upcast_dy * &value).unwrap());
             }
         });
     }

@@ -2,9 +2,8 @@
 
 use candle_core::{D, DType, Error, Result, Tensor};
 
-use super::cpu::product::{Into, Matrix};
 use super::cpu::{self, loss::States};
-use super::on_kernels;
+use super::matrix::{Matrix, WriteMode};
 
 /// The largest block of logits kept at a time where there is no kernel, in elements (64 MiB of f32).
 const MAX_LOGITS: usize = 1 << 24;
@@ -19,7 +18,7 @@ pub struct Outcome {
 }
 
 /// Where a trained head's gradient goes: a tensor [vocabulary, hidden] that nobody else holds.
-pub type HeadGradient<'a> = Option<(&'a Tensor, Into)>;
+pub type HeadGradient<'a> = Option<(&'a Tensor, WriteMode)>;
 
 /// Loss and gradients of `scale · Σ −ln softmax(h Wᵀ)[target]`, forward and backward in one pass.
 ///
@@ -32,8 +31,8 @@ pub fn cross_entropy(
     scale: f64,
     head_gradient: HeadGradient,
 ) -> Result<Outcome> {
-    if !on_kernels(hidden) {
-        return composed(hidden, on_device(head)?, targets, scale);
+    if !cpu::has_kernels_for(hidden) {
+        return reference(hidden, on_device(head)?, targets, scale);
     }
     let (count, width) = hidden.dims2()?;
     let scale = scale as f32;
@@ -51,7 +50,7 @@ pub fn cross_entropy(
 }
 
 /// The gradient of a trained head as a tensor of its own, on any device.
-pub fn head_gradient_composed(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Tensor> {
+pub fn reference_head_gradient(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Tensor> {
     let mut sum: Option<Tensor> = None;
     for (start, chunk) in chunks(targets, head.dim(0)?) {
         let states = hidden.narrow(0, start, chunk.len())?;
@@ -67,8 +66,8 @@ pub fn head_gradient_composed(hidden: &Tensor, head: &Tensor, targets: &[u32], s
 
 /// `ln softmax(h Wᵀ)[token]`, in nats, of each pair of a state (a row of `hidden`) and a token.
 pub fn log_probabilities(hidden: &Tensor, head: &Matrix, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
-    if !on_kernels(hidden) {
-        return composed_log_probabilities(hidden, on_device(head)?, pairs);
+    if !cpu::has_kernels_for(hidden) {
+        return reference_log_probabilities(hidden, on_device(head)?, pairs);
     }
     let width = hidden.dim(1)?;
     let losses = cpu::with_slices([hidden], |[hidden]| {
@@ -84,7 +83,7 @@ fn on_device<'a>(head: &Matrix<'a>) -> Result<&'a Tensor> {
     }
 }
 
-fn composed(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Outcome> {
+fn reference(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Result<Outcome> {
     let (mut loss, mut parts) = (0.0, Vec::new());
     for (start, chunk) in chunks(targets, head.dim(0)?) {
         let logits = hidden.narrow(0, start, chunk.len())?.matmul(&head.t()?)?;
@@ -96,7 +95,7 @@ fn composed(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> Resu
     Ok(Outcome { loss, hidden })
 }
 
-fn composed_log_probabilities(hidden: &Tensor, head: &Tensor, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+fn reference_log_probabilities(hidden: &Tensor, head: &Tensor, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
     let (states, tokens): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
     let mut all = Vec::with_capacity(pairs.len());
     for (start, chunk) in chunks(&tokens, head.dim(0)?) {
@@ -140,20 +139,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_agree() {
+    fn kernels_agree_with_the_reference() {
         let (hidden, head) = ((random(&[3, 20], 1) * 3.0).unwrap(), random(&[1001, 20], 2));
         let targets = [1000, 0, 7];
-        let expected = composed(&hidden, &head, &targets, 0.5).unwrap();
-        let expected_head = head_gradient_composed(&hidden, &head, &targets, 0.5).unwrap();
+        let expected = reference(&hidden, &head, &targets, 0.5).unwrap();
+        let expected_head = reference_head_gradient(&hidden, &head, &targets, 0.5).unwrap();
         let gradient = random(&[1001, 20], 3);
         let matrix = Matrix::Tensor(&head);
-        let ours = cross_entropy(&hidden, &matrix, &targets, 0.5, Some((&gradient, Into::Replace))).unwrap();
+        let ours = cross_entropy(&hidden, &matrix, &targets, 0.5, Some((&gradient, WriteMode::Overwrite))).unwrap();
         close(&ours.hidden, &expected.hidden);
         close(&gradient, &expected_head);
         assert!((ours.loss - expected.loss).abs() < 1e-4, "{} {}", ours.loss, expected.loss);
         let pairs = [(2, 5), (0, 1000), (2, 999)];
         let ours = log_probabilities(&hidden, &matrix, &pairs).unwrap();
-        let theirs = composed_log_probabilities(&hidden, &head, &pairs).unwrap();
+        let theirs = reference_log_probabilities(&hidden, &head, &pairs).unwrap();
         ours.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{a} {b}"));
     }
 }

@@ -12,43 +12,15 @@ pub(crate) mod cuda;
 pub mod embedding;
 pub mod linear;
 pub mod loss;
+pub mod matrix;
+mod needs_grad;
 pub mod norm;
 pub mod residual;
 pub mod rope;
 pub mod select;
 pub mod sequences;
 
-pub use cpu::product;
-
-use candle_core::{DType, Tensor};
-
-/// Which gradients a backward pass shall compute, for an operation with an input, a weight and a bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    pub input: bool,
-    pub weight: bool,
-    pub bias: bool,
-}
-
-impl Wanted {
-    /// Whether anything is wanted at all.
-    pub fn any(self) -> bool {
-        self.input || self.weight || self.bias
-    }
-}
-
-/// The gradients that were [`Wanted`], and no others.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    pub input: Option<Tensor>,
-    pub weight: Option<Tensor>,
-    pub bias: Option<Tensor>,
-}
-
-/// Whether the one-pass kernels for f32 on the CPU compute with this tensor.
-pub(crate) fn on_kernels(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
-}
+pub use needs_grad::{NeedsGrad, NormGradients};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -96,8 +68,8 @@ pub(crate) mod tests {
         /// Random values in the storage type, and the same values in f32, for the reference.
         pub fn random(&self, shape: &[usize], seed: u64) -> (Tensor, Tensor) {
             let stored = random(shape, seed).to_device(&self.device).unwrap().to_dtype(self.dtype).unwrap();
-            let wide = stored.to_dtype(DType::F32).unwrap();
-            (stored, wide)
+            let upcast = stored.to_dtype(DType::F32).unwrap();
+            (stored, upcast)
         }
 
         /// As [`close`] in f32; in bf16 as near as rounding to 8 bits, here and there twice, leaves it.

@@ -5,22 +5,22 @@ use frostline_schemas::model::NormKind;
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{Gradients, Wanted, cpu, on_kernels};
+use super::{NeedsGrad, NormGradients, cpu};
 
 /// [.., width] → the same shape, computed in f32. `weight` and `bias` are `[width]`; `epsilon` is added to the mean square (the variance).
 pub fn forward(x: &Tensor, kind: NormKind, epsilon: f64, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let gain = gain(kind, weight)?;
-    if on_kernels(x) {
+    if cpu::has_kernels_for(x) {
         return cpu::norm::forward(x, kind, epsilon as f32, &gain, bias);
     }
     #[cfg(feature = "cuda")]
     if cuda::norm::fits(x, &gain, bias) {
         return cuda::norm::forward(x, kind, epsilon as f32, &gain, bias);
     }
-    composed(x, kind, epsilon, &gain, bias)
+    reference(x, kind, epsilon, &gain, bias)
 }
 
-fn composed(x: &Tensor, kind: NormKind, epsilon: f64, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn reference(x: &Tensor, kind: NormKind, epsilon: f64, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (dtype, x) = (x.dtype(), x.contiguous()?.to_dtype(DType::F32)?);
     let y = match (kind, bias) {
         (NormKind::Layer, Some(bias)) => candle_nn::ops::layer_norm(&x, gain, bias, epsilon as f32),
@@ -40,27 +40,27 @@ pub fn backward(
     kind: NormKind,
     epsilon: f64,
     weight: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
+    wanted: NeedsGrad,
+) -> Result<NormGradients> {
     let gain = gain(kind, weight)?;
-    if on_kernels(x) {
+    if cpu::has_kernels_for(x) {
         return cpu::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
     }
     #[cfg(feature = "cuda")]
-    if cuda::norm::fits(x, &gain, None) && cuda::takes([x, dy]) {
+    if cuda::norm::fits(x, &gain, None) && cuda::has_kernels_for([x, dy]) {
         return cuda::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
     }
-    composed_backward(dy, x, kind, epsilon, &gain, wanted)
+    reference_backward(dy, x, kind, epsilon, &gain, wanted)
 }
 
-fn composed_backward(
+fn reference_backward(
     dy: &Tensor,
     x: &Tensor,
     kind: NormKind,
     epsilon: f64,
     gain: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
+    wanted: NeedsGrad,
+) -> Result<NormGradients> {
     let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape(((), gain.elem_count()));
     let (dy_rows, x) = (flat(dy)?, flat(x)?);
     let centred = match kind {
@@ -69,7 +69,7 @@ fn composed_backward(
     };
     let r = (centred.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
     let unit = centred.broadcast_mul(&r)?;
-    let mut gradients = Gradients::default();
+    let mut gradients = NormGradients::default();
     if wanted.input {
         let g = dy_rows.broadcast_mul(gain)?;
         let along = unit.broadcast_mul(&(&g * &unit)?.mean_keepdim(D::Minus1)?)?;
@@ -102,16 +102,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_agree() {
+    fn kernels_agree_with_the_reference() {
         let (x, dy) = (random(&[3, 5, 37], 1), random(&[3, 5, 37], 2));
         let (weight, bias) = (random(&[37], 3), random(&[37], 4));
-        let wanted = Wanted { input: true, weight: true, bias: true };
+        let wanted = NeedsGrad { input: true, weight: true, bias: true };
         for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
             let bias = (kind == NormKind::Layer).then_some(&bias);
             let gain = gain(kind, &weight).unwrap();
-            close(&forward(&x, kind, 1e-6, &weight, bias).unwrap(), &composed(&x, kind, 1e-6, &gain, bias).unwrap());
+            close(&forward(&x, kind, 1e-6, &weight, bias).unwrap(), &reference(&x, kind, 1e-6, &gain, bias).unwrap());
             let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
-            let theirs = composed_backward(&dy, &x, kind, 1e-6, &gain, wanted).unwrap();
+            let theirs = reference_backward(&dy, &x, kind, 1e-6, &gain, wanted).unwrap();
             close(&ours.input.unwrap(), &theirs.input.unwrap());
             close(&ours.weight.unwrap(), &theirs.weight.unwrap());
             close(&ours.bias.unwrap(), &theirs.bias.unwrap());
@@ -120,20 +120,20 @@ mod tests {
     /// Rows as wide as a head and as a model, and more rows than one chunk of the sums over them.
     #[cfg(feature = "cuda")]
     #[test]
-    fn both_spellings_agree_on_cuda() {
+    fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
-        let wanted = Wanted { input: true, weight: true, bias: true };
+        let wanted = NeedsGrad { input: true, weight: true, bias: true };
         on_cuda(|on| {
             for (rows, width) in [(1, 5), (3, 37), (70, 64), (33, 896)] {
-                let ((x, wide_x), (dy, wide_dy)) = (on.random(&[rows, width], 1), on.random(&[rows, width], 2));
+                let ((x, upcast_x), (dy, upcast_dy)) = (on.random(&[rows, width], 1), on.random(&[rows, width], 2));
                 let [weight, bias] = [3, 4].map(|seed| random(&[width], seed).to_device(&on.device).unwrap());
                 for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
                     let bias = (kind == NormKind::Layer).then_some(&bias);
                     let gain = gain(kind, &weight).unwrap();
                     let y = forward(&x, kind, 1e-6, &weight, bias).unwrap();
-                    on.close(&y, &composed(&wide_x, kind, 1e-6, &gain, bias).unwrap());
+                    on.close(&y, &reference(&upcast_x, kind, 1e-6, &gain, bias).unwrap());
                     let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
-                    let theirs = composed_backward(&wide_dy, &wide_x, kind, 1e-6, &gain, wanted).unwrap();
+                    let theirs = reference_backward(&upcast_dy, &upcast_x, kind, 1e-6, &gain, wanted).unwrap();
                     on.close(&ours.input.unwrap(), &theirs.input.unwrap());
                     // Sums of f32 over so many rows, in another order.
                     on.within(&ours.weight.unwrap(), &theirs.weight.unwrap(), 2e-5);

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{cpu, on_kernels};
+use super::cpu;
 
 /// `sum + x`, in the place of `sum`, which nobody else holds.
 pub fn add(sum: Tensor, x: &Tensor) -> Result<Tensor> {
-    if on_kernels(&sum) { cpu::add_to(&sum, x).map(|()| sum) } else { sum + x }
+    if cpu::has_kernels_for(&sum) { cpu::add_to(&sum, x).map(|()| sum) } else { sum + x }
 }

@@ -1,13 +1,13 @@
-//! Rotary position embedding in the half-split form: dimension k turns with dimension k + planes.
+//! Rotary position embedding in the half-split form: dimension k rotates with dimension k + pairs.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use frostline_schemas::model::RopeSpec;
 
+use super::cpu;
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{cpu, on_kernels};
 
-/// Cosines and sines for the places of a sequence, [sequence, planes] each.
+/// Cosines and sines for the places of a sequence, [sequence, pairs] each.
 #[derive(Clone, Debug)]
 pub struct Table {
     cos: Tensor,
@@ -18,9 +18,9 @@ impl Table {
     /// Angles are place × frequency, in f64.
     pub fn new(spec: &RopeSpec, sequence: usize, device: &Device) -> Result<Table> {
         let frequencies = spec.frequencies();
-        let planes = frequencies.len();
-        let mut cos = Vec::with_capacity(sequence * planes);
-        let mut sin = Vec::with_capacity(sequence * planes);
+        let pairs = frequencies.len();
+        let mut cos = Vec::with_capacity(sequence * pairs);
+        let mut sin = Vec::with_capacity(sequence * pairs);
         for place in 0..sequence {
             for frequency in &frequencies {
                 let (s, c) = (place as f64 * frequency).sin_cos();
@@ -28,45 +28,45 @@ impl Table {
                 sin.push(s as f32);
             }
         }
-        let tensor = |values: Vec<f32>| Tensor::from_vec(values, (sequence, planes), device);
+        let tensor = |values: Vec<f32>| Tensor::from_vec(values, (sequence, pairs), device);
         Ok(Table { cos: tensor(cos)?, sin: tensor(sin)? })
     }
 }
 
-/// Turns rows [rows, heads, head_dim] by the angles of their positions.
+/// Rotates rows [rows, heads, head_dim] by the angles of their positions.
 pub fn forward(x: &Tensor, table: &Table, positions: &[u32]) -> Result<Tensor> {
-    turn(x, table, positions, false)
+    rotate(x, table, positions, false)
 }
 
-/// The derivative of a rotation is the rotation: its transpose turns the gradient back.
+/// The derivative of a rotation is the rotation: its transpose rotates the gradient back.
 pub fn backward(dy: &Tensor, table: &Table, positions: &[u32]) -> Result<Tensor> {
-    turn(dy, table, positions, true)
+    rotate(dy, table, positions, true)
 }
 
-fn turn(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
-    if on_kernels(x) {
+fn rotate(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
+    if cpu::has_kernels_for(x) {
         return cpu::rope::rotate(x, [&table.cos, &table.sin], positions, back);
     }
     #[cfg(feature = "cuda")]
-    if cuda::takes([x]) && cuda::takes([&table.cos, &table.sin]) {
+    if cuda::has_kernels_for([x]) && cuda::has_kernels_for([&table.cos, &table.sin]) {
         return cuda::rope::rotate(x, [&table.cos, &table.sin], positions, back);
     }
-    composed(x, table, positions, back)
+    reference(x, table, positions, back)
 }
 
-fn composed(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
-    let (dtype, head_dim, planes) = (x.dtype(), x.dim(D::Minus1)?, table.cos.dim(1)?);
+fn reference(x: &Tensor, table: &Table, positions: &[u32], back: bool) -> Result<Tensor> {
+    let (dtype, head_dim, pairs) = (x.dtype(), x.dim(D::Minus1)?, table.cos.dim(1)?);
     let positions = Tensor::from_slice(positions, positions.len(), x.device())?;
     let cos = table.cos.index_select(&positions, 0)?.unsqueeze(1)?;
     let sin = table.sin.index_select(&positions, 0)?.unsqueeze(1)?;
     let sin = if back { sin.neg()? } else { sin };
-    let wide = x.to_dtype(DType::F32)?;
-    let (low, high) = (wide.narrow(D::Minus1, 0, planes)?, wide.narrow(D::Minus1, planes, planes)?);
-    let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
-    let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-    let kept = wide.narrow(D::Minus1, 2 * planes, head_dim - 2 * planes)?;
+    let upcast = x.to_dtype(DType::F32)?;
+    let (low, high) = (upcast.narrow(D::Minus1, 0, pairs)?, upcast.narrow(D::Minus1, pairs, pairs)?);
+    let rotated_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+    let rotated_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+    let kept = upcast.narrow(D::Minus1, 2 * pairs, head_dim - 2 * pairs)?;
     let parts =
-        if 2 * planes == head_dim { vec![turned_low, turned_high] } else { vec![turned_low, turned_high, kept] };
+        if 2 * pairs == head_dim { vec![rotated_low, rotated_high] } else { vec![rotated_low, rotated_high, kept] };
     Tensor::cat(&parts, D::Minus1)?.to_dtype(dtype)
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use frostline_schemas::model::RopeScaling;
 
     #[test]
-    fn both_spellings_agree() {
+    fn kernels_agree_with_the_reference() {
         let x = random(&[5, 3, 10], 1);
         // With eight of the ten dimensions, the last two are kept.
         for width in [10, 8] {
@@ -85,23 +85,26 @@ mod tests {
             let table = Table::new(&spec, 7, &Device::Cpu).unwrap();
             for back in [false, true] {
                 let positions = [0, 6, 2, 2, 1];
-                close(&turn(&x, &table, &positions, back).unwrap(), &composed(&x, &table, &positions, back).unwrap());
+                close(
+                    &rotate(&x, &table, &positions, back).unwrap(),
+                    &reference(&x, &table, &positions, back).unwrap(),
+                );
             }
         }
     }
     #[cfg(feature = "cuda")]
     #[test]
-    fn both_spellings_agree_on_cuda() {
+    fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         on_cuda(|on| {
-            let (x, wide) = on.random(&[5, 3, 10], 1);
+            let (x, upcast) = on.random(&[5, 3, 10], 1);
             for width in [10, 8] {
                 let spec = RopeSpec { width, theta: 100.0, scaling: RopeScaling::None };
                 let table = Table::new(&spec, 7, &on.device).unwrap();
                 for back in [false, true] {
                     let positions = [0, 6, 2, 2, 1];
-                    let theirs = composed(&wide, &table, &positions, back).unwrap();
-                    on.close(&turn(&x, &table, &positions, back).unwrap(), &theirs);
+                    let theirs = reference(&upcast, &table, &positions, back).unwrap();
+                    on.close(&rotate(&x, &table, &positions, back).unwrap(), &theirs);
                 }
             }
         });

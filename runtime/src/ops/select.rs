@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::{cpu, on_kernels};
+use super::cpu;
 
 /// Row numbers, each at most once.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl Selection {
 
 /// The selected rows of [rows, ..].
 pub fn forward(x: &Tensor, selection: &Selection) -> Result<Tensor> {
-    if on_kernels(x) {
+    if cpu::has_kernels_for(x) {
         return cpu::select::gather(x, &selection.rows);
     }
     x.contiguous()?.index_select(&selection.tensor(x.device())?, 0)
@@ -35,7 +35,7 @@ pub fn forward(x: &Tensor, selection: &Selection) -> Result<Tensor> {
 
 /// Adds the gradient of selected rows to that of all rows, `sum`, which nobody else holds.
 pub fn backward(dy: &Tensor, selection: &Selection, sum: Tensor) -> Result<Tensor> {
-    if on_kernels(dy) {
+    if cpu::has_kernels_for(dy) {
         return cpu::select::scatter_to(&sum, dy, &selection.rows).map(|()| sum);
     }
     sum.index_add(&selection.tensor(dy.device())?, &dy.contiguous()?, 0)

@@ -64,7 +64,8 @@ impl RunWriter {
             metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
         }
         if let TrainingMethod::Lora(lora) = &self.record.training.method {
-            let config = peft::config(trained.decoder.scope(), lora, &self.record.model_folder);
+            let adapters: Vec<&Adapter> = trained.decoder.scope().adapters().collect();
+            let config = peft::config(&adapters, lora, &self.record.model_folder);
             write_json(&self.folder.join(ADAPTER_CONFIG_FILE), &config)?;
         }
         let path = self.folder.join(self.record.training.method.file());

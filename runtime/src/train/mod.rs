@@ -20,6 +20,7 @@ use crate::cache::source::{self, Boundary, CacheSettings};
 use crate::data::{Batch, MAX_SIZE, Rows, check_size};
 use crate::error::Error;
 use crate::model::adapters;
+use crate::model::coverage;
 use crate::model::decoder::{Decoder, Listener};
 use crate::model::gradients::{self, Gradients, Squares};
 use crate::model::parameters::{ComputePrecision, Parameters};
@@ -149,7 +150,7 @@ pub struct Trained {
 /// Trains the tensors of a scope. `identity` is the model's own.
 ///
 /// # Errors
-/// [`Error::Setting`] for settings that make no sense, [`Error::Unproved`] where the first step does not reach exactly
+/// [`Error::Setting`] for settings that make no sense, [`Error::Coverage`] where the first step does not reach exactly
 /// the scope's tensors, [`Error::Loss`], [`Error::Gradient`] and [`Error::Diverged`] where training diverges,
 /// [`Error::Token`] and [`Error::TooLong`] for rows that the model cannot take, and what `observer` returns.
 pub fn train(
@@ -190,7 +191,7 @@ pub(crate) fn prepare(
     }
     warn(&model.config, examples, settings.training.batch_size);
     let (decoder, mut parameters) = Decoder::open(model, scope, settings.device, settings.precision)?;
-    adapters::initialise(decoder.scope(), &mut parameters, settings.training.seed)?;
+    adapters::initialise(decoder.scope().adapters(), &mut parameters, settings.training.seed)?;
     let decoder = decoder.recomputing(settings.recompute);
     decoder.check(examples)?;
     Ok((decoder, parameters))
@@ -278,8 +279,8 @@ pub(crate) struct Trainer {
     settings: TrainingSettings,
     /// Of each row the layers that need no gradient; empty where all go as deep as the scope.
     depths: Vec<usize>,
-    /// Down to this layer all tensors were seen to receive a gradient.
-    proved: usize,
+    /// Down to this layer every tensor was seen to receive a gradient.
+    covered: usize,
     _keeping: Keeping,
 }
 
@@ -295,7 +296,7 @@ impl Trainer {
             parameters,
             settings: settings.training.clone(),
             depths: settings.depths.as_ref().map(depth).unwrap_or_default(),
-            proved: usize::MAX,
+            covered: usize::MAX,
             _keeping: Keeping::new(),
         }
     }
@@ -443,10 +444,10 @@ impl Trainer {
             true => self.update_layer_by_layer(step, prepared, targets, learning_rate)?,
             false => self.update_at_the_end(step, prepared, targets, learning_rate)?,
         };
-        if frost_line < self.proved {
+        if frost_line < self.covered {
             let scope = self.decoder.scope().reached_above(self.decoder.config(), frost_line);
-            let zero = gradients::prove(&squares, &scope)?;
-            self.proved = frost_line;
+            let zero = coverage::check_coverage(&squares, &scope)?;
+            self.covered = frost_line;
             if !zero.is_empty() {
                 tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
             }

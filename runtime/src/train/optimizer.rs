@@ -78,7 +78,7 @@ impl AdamW {
                     parameters.changed(name);
                 }
                 #[cfg(feature = "cuda")]
-                Moments::Device(first, second) if cuda::takes([&parameter, gradient]) => {
+                Moments::Device(first, second) if cuda::has_kernels_for([&parameter, gradient]) => {
                     cuda::adamw::update(&parameter, gradient, [first, second], rates.numbers())?;
                     parameters.changed(name);
                 }
@@ -210,7 +210,7 @@ mod tests {
 
     #[cfg(feature = "cuda")]
     #[test]
-    fn both_spellings_agree_on_cuda() {
+    fn kernels_agree_with_the_reference_on_cuda() {
         use crate::ops::tests::{close, on_cuda, random};
         on_cuda(|on| {
             let [parameter, gradient] = [1, 2].map(|seed| random(&[3, 700], seed).to_device(&on.device).unwrap());

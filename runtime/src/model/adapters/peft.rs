@@ -1,4 +1,4 @@
-//! Adapters as Hugging Face's PEFT keeps them: the names of their tensors, and the file that says what they are.
+//! The file in which Hugging Face's PEFT says what adapters are.
 
 use std::path::Path;
 
@@ -6,18 +6,12 @@ use frostline_schemas::model::LinearLayout;
 use frostline_schemas::run::Lora;
 use serde_json::{Value as Json, json};
 
-use crate::model::adapters::{self, Adapter};
-use crate::model::scope::Scope;
-
-/// The names of A and B beside a module of the model.
-pub fn tensor_names(module: &str) -> [String; 2] {
-    ["lora_A", "lora_B"].map(|part| format!("base_model.model.{module}.{part}.weight"))
-}
+use super::spec::{self, Adapter};
 
 /// `adapter_config.json`. Modules are named in full, as the same last part may stand in layers without an adapter.
-pub fn config(scope: &Scope, lora: &Lora, base_model: &Path) -> Json {
-    let inputs_first = |adapter: &Adapter| adapter.linear().layout == LinearLayout::InputsFirst;
-    let modules: Vec<&str> = scope.adapters().map(|adapter| adapters::module(adapter.linear())).collect();
+pub fn config(adapters: &[&Adapter], lora: &Lora, base_model: &Path) -> Json {
+    let inputs_first = |adapter: &&Adapter| adapter.linear().layout == LinearLayout::InputsFirst;
+    let modules: Vec<&str> = adapters.iter().map(|adapter| spec::module(adapter.linear())).collect();
     json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -28,7 +22,7 @@ pub fn config(scope: &Scope, lora: &Lora, base_model: &Path) -> Json {
         "lora_alpha": number(lora.alpha),
         "lora_dropout": 0.0,
         "target_modules": modules,
-        "fan_in_fan_out": scope.adapters().any(inputs_first),
+        "fan_in_fan_out": adapters.iter().any(inputs_first),
         "bias": "none",
         "init_lora_weights": true,
         "use_rslora": false,

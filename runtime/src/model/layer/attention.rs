@@ -113,7 +113,7 @@ impl Attention {
         Ok(Tensor::cat(&heads, 2)?.flatten_from(1)?)
     }
 
-    /// Queries and keys as the scores see them: normed and turned.
+    /// Queries and keys as the scores see them: normalised and rotated.
     fn prepare(
         &self,
         parameters: &Parameters,
@@ -147,8 +147,8 @@ impl Attention {
         }
         let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| -> Result<Tensor, Error> {
             let Some(norm) = norm else { return Ok(dy) };
-            let (x, wide) = (by_width(x, norm)?, by_width(&dy, norm)?);
-            let dx = norm.backward(parameters, &x, &wide, true, gradients)?;
+            let (x, dnormed) = (by_width(x, norm)?, by_width(&dy, norm)?);
+            let dx = norm.backward(parameters, &x, &dnormed, true, gradients)?;
             Ok(dx.ok_or(Error::Internal("a norm's input"))?.reshape(dy.shape())?)
         };
         Ok([through(&self.query_norm, q, dq)?, through(&self.key_norm, k, dk)?])

@@ -6,9 +6,10 @@ use candle_core::{Error, Result, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::product::{Into, Strided, Target, multiply, product};
+use super::product::{OutputRows, multiply, product};
 use super::{accumulate, maximum, softmax_part, sum2, vectorised, with_slices};
-use crate::ops::attention::{Shape, first_seen};
+use crate::ops::attention::shape::{Shape, first_seen};
+use crate::ops::matrix::{Strided, WriteMode};
 use crate::ops::sequences::{Sequences, Span};
 
 /// Queries whose scores stand in memory at a time.
@@ -86,7 +87,7 @@ pub fn forward(
 ) -> Result<(Tensor, Vec<f32>)> {
     let heads = Heads::new([queries, keys, values], shape, sequences)?;
     let mut out = vec![0.0; queries.elem_count()];
-    let target = Target::new(&mut out, heads.query_width());
+    let target = OutputRows::new(&mut out, heads.query_width());
     let normalisers = with_slices([queries, keys, values], |[queries, keys, values]| {
         let tasks: Vec<(&Span, usize)> =
             sequences.spans().iter().flat_map(|span| (0..heads.heads).map(move |head| (span, head))).collect();
@@ -152,7 +153,14 @@ impl Task<'_> {
         Strided::rows(gathered, size)
     }
 
-    fn forward(&self, queries: &[f32], keys: &[f32], values: &[f32], out: Target, scratch: &mut Scratch) -> Vec<f32> {
+    fn forward(
+        &self,
+        queries: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        out: OutputRows,
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
         let Scratch { scores, keys: gathered_keys, values: gathered_values, .. } = scratch;
         let (keys, values) = (self.of_keys(keys, gathered_keys), self.of_keys(values, gathered_values));
         let positions = self.sequences.key_positions(self.span);
@@ -173,7 +181,7 @@ impl Task<'_> {
             // SAFETY: these rows and columns of the output are this task's own: no query is in two spans.
             unsafe {
                 let out = out.from(offset);
-                product(sizes, out, Strided::rows(scores, seen), values, Into::Replace, Parallelism::None);
+                product(sizes, out, Strided::rows(scores, seen), values, WriteMode::Overwrite, Parallelism::None);
             }
         }
         normalisers
@@ -184,12 +192,12 @@ impl Task<'_> {
         let (n, seen) = (block.queries.len(), block.keys.len());
         scores.resize(n * seen, 0.0);
         let (queries, keys) = (self.of_queries(queries, block.queries.start), keys.from_row(block.keys.start));
-        multiply([n, seen, self.heads.head_dim], scores, seen, queries, keys.transposed(), Into::Replace);
+        multiply([n, seen, self.heads.head_dim], scores, seen, queries, keys.transposed(), WriteMode::Overwrite);
     }
 
     /// Gradients of the sequence's keys and values through this head, [keys, head_dim] each; those of the queries go to
     /// `dqueries`.
-    fn backward(&self, saved: &Saved, dqueries: Target, scratch: &mut Scratch) -> (Vec<f32>, Vec<f32>) {
+    fn backward(&self, saved: &Saved, dqueries: OutputRows, scratch: &mut Scratch) -> (Vec<f32>, Vec<f32>) {
         let Scratch { scores, gradients, .. } = scratch;
         let (mut unused_keys, mut unused_values) = (Vec::new(), Vec::new());
         let (keys, values) =
@@ -203,10 +211,10 @@ impl Task<'_> {
                 (self.of_queries(saved.dy, block.queries.start), self.of_queries(saved.y, block.queries.start));
             self.scores(&block, saved.queries, keys, scores);
             gradients.resize(n * seen, 0.0);
-            multiply([n, seen, size], gradients, seen, dy, values.from_row(start).transposed(), Into::Replace);
+            multiply([n, seen, size], gradients, seen, dy, values.from_row(start).transposed(), WriteMode::Overwrite);
             self.probabilities(&block, saved.normalisers, scores);
             let p = Strided::rows(scores, seen);
-            multiply([seen, size, n], &mut dvalues[start * size..], size, p.transposed(), dy, Into::Add);
+            multiply([seen, size, n], &mut dvalues[start * size..], size, p.transposed(), dy, WriteMode::Accumulate);
             vectorised(|| {
                 for (k, (ds, p)) in gradients.chunks_exact_mut(seen).zip(scores.chunks_exact(seen)).enumerate() {
                     let sum = sum2(&dy.values[k * dy.row..][..size], &y.values[k * y.row..][..size], |dy, y| dy * y);
@@ -217,11 +225,20 @@ impl Task<'_> {
             });
             let ds = Strided::rows(gradients, seen);
             let queries = self.of_queries(saved.queries, block.queries.start);
-            multiply([seen, size, n], &mut dkeys[start * size..], size, ds.transposed(), queries, Into::Add);
+            multiply(
+                [seen, size, n],
+                &mut dkeys[start * size..],
+                size,
+                ds.transposed(),
+                queries,
+                WriteMode::Accumulate,
+            );
             let offset = block.queries.start * self.heads.query_width() + self.head * size;
             let keys = keys.from_row(start);
             // SAFETY: these rows and columns of the queries' gradient are this task's own: no query is in two spans.
-            unsafe { product([n, size, seen], dqueries.from(offset), ds, keys, Into::Replace, Parallelism::None) };
+            unsafe {
+                product([n, size, seen], dqueries.from(offset), ds, keys, WriteMode::Overwrite, Parallelism::None)
+            };
         }
         (dkeys, dvalues)
     }
@@ -264,7 +281,7 @@ pub fn backward(
     let heads = Heads::new([queries, keys, values], shape, sequences)?;
     let mut dqueries = vec![0.0; queries.elem_count()];
     let (mut dkeys, mut dvalues) = (vec![0.0; keys.elem_count()], vec![0.0; keys.elem_count()]);
-    let target = Target::new(&mut dqueries, heads.query_width());
+    let target = OutputRows::new(&mut dqueries, heads.query_width());
     with_slices([dy, y, queries, keys, values], |[dy, y, queries, keys, values]| {
         let saved = Saved { dy, y, queries, keys, values, normalisers };
         let runs = sequences.spans().iter().map(|span| match span.keys.as_slice() {

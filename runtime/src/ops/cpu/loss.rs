@@ -4,8 +4,9 @@
 use candle_core::{Error, Result};
 use rayon::prelude::*;
 
-use super::product::{Elements, Into, Strided, multiply};
+use super::product::multiply;
 use super::{maximum, softmax_part, sum2, vectorised};
+use crate::ops::matrix::{Elements, Strided, WriteMode};
 
 /// Tokens whose logits stand in memory at a time, for each thread.
 const BLOCK: usize = 256;
@@ -74,10 +75,10 @@ pub fn cross_entropy(
     head: Elements,
     targets: &[u32],
     scale: f32,
-    mut head_gradient: Option<(&mut [f32], Into)>,
+    mut head_gradient: Option<(&mut [f32], WriteMode)>,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     check(states, head, targets.iter().enumerate().map(|(k, &token)| (k as u32, token)))?;
-    if let Some((gradient, Into::Replace)) = &mut head_gradient
+    if let Some((gradient, WriteMode::Overwrite)) = &mut head_gradient
         && targets.is_empty()
     {
         gradient.fill(0.0);
@@ -89,16 +90,16 @@ pub fn cross_entropy(
         let pass = pass(run, head, &wanted, true);
         losses.extend(pass.normalisers.iter().zip(&pass.logits).map(|(normaliser, logit)| normaliser - logit));
         let rows = gradient.par_chunks_mut(run.width).zip(pass.means.par_chunks(run.width)).zip(targets);
-        rows.for_each_init(Vec::new, |wide, ((gradient, mean), &target)| {
+        rows.for_each_init(Vec::new, |upcast, ((gradient, mean), &target)| {
             let target = target as usize;
-            let row = head.block(target..target + 1, 0..run.width, wide);
+            let row = head.block(target..target + 1, 0..run.width, upcast);
             for ((gradient, mean), own) in gradient.iter_mut().zip(mean).zip(row.values) {
                 *gradient = scale * (mean - own);
             }
         });
         if let Some((head_gradient, into)) = &mut head_gradient {
             add_head_gradient(run, head, &pass.normalisers, targets, scale, (&mut **head_gradient, *into));
-            *into = Into::Add;
+            *into = WriteMode::Accumulate;
         }
     }
     Ok((losses, gradient))
@@ -176,10 +177,10 @@ fn part(
         sums: vec![0.0; if wants_means { count * width } else { 0 }],
         found: Vec::new(),
     };
-    let (mut wide, mut logits, mut by_token) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut upcast, mut logits, mut by_token) = (Vec::new(), Vec::new(), Vec::new());
     for start in tokens.clone().step_by(BLOCK) {
         let block = start..tokens.end.min(start + BLOCK);
-        let rows = head.block(block.clone(), 0..width, &mut wide);
+        let rows = head.block(block.clone(), 0..width, &mut upcast);
         logits_of(states, rows, block.len(), &mut by_token, &mut logits);
         for (k, &(state, token)) in wanted.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
             part.found.push((k, logits[state * block.len() + token - start]));
@@ -187,7 +188,7 @@ fn part(
         vectorised(|| part.exponentials(&mut logits, block.len(), width));
         if wants_means {
             let p = Strided::rows(&logits, block.len());
-            multiply([count, width, block.len()], &mut part.sums, width, p, rows, Into::Add);
+            multiply([count, width, block.len()], &mut part.sums, width, p, rows, WriteMode::Accumulate);
         }
     }
     part
@@ -200,7 +201,7 @@ fn logits_of(states: States, rows: Strided, tokens: usize, by_token: &mut Vec<f3
     let h = Strided::rows(states.values, states.width);
     by_token.resize(tokens * count, 0.0);
     logits.resize(count * tokens, 0.0);
-    multiply([tokens, count, states.width], by_token, count, rows, h.transposed(), Into::Replace);
+    multiply([tokens, count, states.width], by_token, count, rows, h.transposed(), WriteMode::Overwrite);
     for (k, row) in logits.chunks_exact_mut(tokens.max(1)).enumerate() {
         row.iter_mut().zip(by_token[k..].iter().step_by(count)).for_each(|(logit, &value)| *logit = value);
     }
@@ -232,15 +233,15 @@ fn add_head_gradient(
     normalisers: &[f32],
     targets: &[u32],
     scale: f32,
-    (gradient, into): (&mut [f32], Into),
+    (gradient, into): (&mut [f32], WriteMode),
 ) {
     let (count, width) = (states.count(), states.width);
     let h = Strided::rows(states.values, width);
     gradient.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
         || (Vec::new(), Vec::new(), Vec::new()),
-        |(wide, by_token, logits), (k, gradient)| {
+        |(upcast, by_token, logits), (k, gradient)| {
             let (start, tokens) = (k * BLOCK, gradient.len() / width);
-            let rows = head.block(start..start + tokens, 0..width, wide);
+            let rows = head.block(start..start + tokens, 0..width, upcast);
             logits_of(states, rows, tokens, by_token, logits);
             vectorised(|| {
                 for (row, normaliser) in logits.chunks_exact_mut(tokens).zip(normalisers) {

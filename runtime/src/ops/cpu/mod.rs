@@ -13,11 +13,16 @@ pub mod select;
 
 use std::cell::Cell;
 
-use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 /// Elements that one task works on: enough to pay for handing it over, few enough to stay in the first-level cache.
 const CHUNK: usize = 8192;
+
+/// Whether the kernels here compute with this tensor: they are for f32 on the CPU.
+pub fn has_kernels_for(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
 
 /// Lends the contiguous f32 elements of CPU tensors.
 pub fn with_slices<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {

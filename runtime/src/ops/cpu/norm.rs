@@ -5,7 +5,7 @@ use frostline_schemas::model::NormKind;
 use rayon::prelude::*;
 
 use super::{accumulate, add_up, sum2, vectorised, whole_rows, with_slices};
-use crate::ops::{Gradients, Wanted};
+use crate::ops::{NeedsGrad, NormGradients};
 
 /// Mean that is subtracted (0 but for LayerNorm), and what the rest is multiplied by.
 #[inline(always)]
@@ -37,15 +37,15 @@ pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Op
     Tensor::from_vec(out, x.shape(), x.device())
 }
 
-/// Gradients of [`forward`]; the weight's is the gain's.
+/// NormGradients of [`forward`]; the weight's is the gain's.
 pub fn backward(
     dy: &Tensor,
     x: &Tensor,
     kind: NormKind,
     epsilon: f32,
     gain: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
+    wanted: NeedsGrad,
+) -> Result<NormGradients> {
     let width = gain.elem_count();
     let size = whole_rows(width);
     let mut dx = vec![0.0; if wanted.input { x.elem_count() } else { 0 }];
@@ -81,7 +81,7 @@ pub fn backward(
         (add_up(dw, width), add_up(db, width))
     })?;
     let vector = |values: Vec<f32>| Tensor::from_vec(values, width, x.device());
-    Ok(Gradients {
+    Ok(NormGradients {
         input: wanted.input.then(|| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?,
         weight: wanted.weight.then(|| vector(dw)).transpose()?,
         bias: wanted.bias.then(|| vector(db)).transpose()?,

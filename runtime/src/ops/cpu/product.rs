@@ -1,164 +1,35 @@
 //! Matrix products on the CPU: f32 results, weights as they lie in memory or in their file.
 //!
 //! A product is cut into blocks of its result's columns, which threads take one by one. A block of a 16-bit weight is
-//! widened just before it is used, so that a frozen weight never stands in memory in f32. How a sum over the shared
+//! upcast just before it is used, so that a frozen weight never stands in memory in f32. How a sum over the shared
 //! dimension is grouped depends on that dimension alone: a row of a result is the same, bit for bit, whatever rows lie
 //! beside it and however many threads there are.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use candle_core::{Error, Result, Tensor};
-use frostline_schemas::model::TensorView;
+use candle_core::{Error, Result};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::with_slices;
-
-/// A weight, [rows, columns], row-major.
-#[derive(Clone, Copy)]
-pub enum Matrix<'a> {
-    /// In memory.
-    Tensor(&'a Tensor),
-    /// As the file holds it: F32, BF16 or F16.
-    Mapped(TensorView<'a>),
-}
-
-/// What becomes of what stands in a product's place already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
-    Replace,
-    Add,
-}
+use crate::ops::matrix::{Matrix, Strided, WriteMode};
 
 /// Rows from which all threads share the packing of one product; below, each thread takes blocks of its own.
 const MANY_ROWS: usize = 1024;
 /// Columns of a thread's block: their weights stay in the second-level cache.
 const BLOCK: usize = 256;
-/// Rows of a weight that are widened at a time where its columns are cut into blocks.
+/// Rows of a weight that are upcast at a time where its columns are cut into blocks.
 const DEPTH: usize = 1024;
 /// Products of at most so many elements are summed in another order by the library,
 const REORDERED: usize = 16 * 16;
 /// and those of at most so many rows and columns.
-const NARROW: usize = 64;
-
-impl Matrix<'_> {
-    /// [rows, columns].
-    pub fn dims(&self) -> Result<(usize, usize)> {
-        match self {
-            Matrix::Tensor(tensor) => tensor.dims2(),
-            Matrix::Mapped(view) => match view.shape {
-                [rows, columns] => Ok((*rows, *columns)),
-                shape => Err(Error::Msg(format!("expected a matrix, got {shape:?}"))),
-            },
-        }
-    }
-
-    /// Lends the elements.
-    pub fn with<R>(&self, f: impl FnOnce(Elements) -> Result<R>) -> Result<R> {
-        let (rows, columns) = self.dims()?;
-        match self {
-            Matrix::Tensor(tensor) => {
-                with_slices([tensor], |[values]| f(Elements { rows, columns, source: Source::Wide(values) }))?
-            }
-            Matrix::Mapped(view) => {
-                let source = view.as_f32().map_or(Source::Mapped(*view), Source::Wide);
-                f(Elements { rows, columns, source })
-            }
-        }
-    }
-}
-
-/// The elements of a [`Matrix`].
-#[derive(Clone, Copy)]
-pub struct Elements<'a> {
-    pub rows: usize,
-    pub columns: usize,
-    source: Source<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Wide(&'a [f32]),
-    /// To be widened.
-    Mapped(TensorView<'a>),
-}
-
-impl Elements<'_> {
-    /// A block in f32: as it lies, or widened into `wide`.
-    pub fn block<'a>(&'a self, rows: Range<usize>, columns: Range<usize>, wide: &'a mut Vec<f32>) -> Strided<'a> {
-        let start = rows.start * self.columns + columns.start;
-        match &self.source {
-            Source::Wide(values) => Strided { values: &values[start..], row: self.columns, column: 1 },
-            Source::Mapped(view) => {
-                wide.resize(rows.len() * columns.len(), 0.0);
-                if columns.len() == self.columns {
-                    view.read_f32(start, wide);
-                } else {
-                    for (row, wide) in rows.zip(wide.chunks_exact_mut(columns.len().max(1))) {
-                        view.read_f32(row * self.columns + columns.start, wide);
-                    }
-                }
-                Strided { values: wide, row: columns.len(), column: 1 }
-            }
-        }
-    }
-
-    /// The whole in f32, widened by all threads.
-    fn whole<'a>(&'a self, wide: &'a mut Vec<f32>) -> Strided<'a> {
-        match &self.source {
-            Source::Wide(values) => Strided::rows(values, self.columns),
-            Source::Mapped(view) => {
-                wide.resize(self.rows * self.columns, 0.0);
-                wide.par_chunks_mut(1 << 16).enumerate().for_each(|(k, part)| {
-                    view.read_f32(k << 16, part);
-                });
-                Strided::rows(wide, self.columns)
-            }
-        }
-    }
-}
-
-/// A matrix operand: element (i, j) is `values[i · row + j · column]`.
-#[derive(Clone, Copy)]
-pub struct Strided<'a> {
-    pub values: &'a [f32],
-    pub row: usize,
-    pub column: usize,
-}
-
-impl<'a> Strided<'a> {
-    /// Rows of `width` elements, one after the other.
-    pub fn rows(values: &'a [f32], width: usize) -> Strided<'a> {
-        Strided { values, row: width, column: 1 }
-    }
-
-    pub fn transposed(self) -> Strided<'a> {
-        Strided { row: self.column, column: self.row, ..self }
-    }
-
-    /// Without the rows before `row`.
-    pub fn from_row(self, row: usize) -> Strided<'a> {
-        Strided { values: &self.values[row * self.row..], ..self }
-    }
-
-    /// Without the columns before `column`.
-    pub fn from_column(self, column: usize) -> Strided<'a> {
-        Strided { values: &self.values[column * self.column..], ..self }
-    }
-
-    fn holds(&self, rows: usize, columns: usize) -> bool {
-        let last = |count: usize, stride: usize| count.checked_sub(1)?.checked_mul(stride);
-        let end = last(rows, self.row).zip(last(columns, self.column)).and_then(|(a, b)| a.checked_add(b));
-        rows == 0 || columns == 0 || end.is_some_and(|end| end < self.values.len())
-    }
-}
+const SMALL: usize = 64;
 
 /// Where a product goes: rows of `stride` elements, of which it fills the first.
 ///
 /// Several may lead into one slice, so that threads fill columns of it side by side.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub struct OutputRows<'a> {
     first: *mut f32,
     length: usize,
     stride: usize,
@@ -166,21 +37,21 @@ pub struct Target<'a> {
 }
 
 // SAFETY: a target's elements are only used by `product`, whose callers vouch that no two threads use the same ones.
-unsafe impl Send for Target<'_> {}
+unsafe impl Send for OutputRows<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Target<'_> {}
+unsafe impl Sync for OutputRows<'_> {}
 
-impl<'a> Target<'a> {
+impl<'a> OutputRows<'a> {
     /// Rows of `stride` elements that begin at the start of `values`.
-    pub fn new(values: &'a mut [f32], stride: usize) -> Target<'a> {
-        Target { first: values.as_mut_ptr(), length: values.len(), stride, lifetime: PhantomData }
+    pub fn new(values: &'a mut [f32], stride: usize) -> OutputRows<'a> {
+        OutputRows { first: values.as_mut_ptr(), length: values.len(), stride, lifetime: PhantomData }
     }
 
     /// The same rows from element `offset` on.
-    pub fn from(self, offset: usize) -> Target<'a> {
+    pub fn from(self, offset: usize) -> OutputRows<'a> {
         assert!(offset <= self.length);
         // SAFETY: the offset lies within the slice, as was just checked.
-        Target { first: unsafe { self.first.add(offset) }, length: self.length - offset, ..self }
+        OutputRows { first: unsafe { self.first.add(offset) }, length: self.length - offset, ..self }
     }
 
     fn holds(&self, rows: usize, columns: usize) -> bool {
@@ -196,14 +67,14 @@ impl<'a> Target<'a> {
 /// No other thread may use the m · n elements of `target` meanwhile.
 pub unsafe fn product(
     [m, n, k]: [usize; 3],
-    target: Target,
+    target: OutputRows,
     a: Strided,
     b: Strided,
-    into: Into,
+    into: WriteMode,
     parallelism: Parallelism,
 ) {
     assert!(target.holds(m, n) && a.holds(m, k) && b.holds(k, n), "a matrix product's operands are too short");
-    let keep = into == Into::Add;
+    let keep = into == WriteMode::Accumulate;
     let stride = |n: usize| n as isize;
     // SAFETY: all elements that are read or written lie within the slices, as was just checked; the caller vouches that
     // nobody else uses the target's.
@@ -233,24 +104,24 @@ pub unsafe fn product(
 }
 
 /// As [`product`], by the calling thread, into rows of `stride` elements.
-pub fn multiply(sizes: [usize; 3], out: &mut [f32], stride: usize, a: Strided, b: Strided, into: Into) {
+pub fn multiply(sizes: [usize; 3], out: &mut [f32], stride: usize, a: Strided, b: Strided, into: WriteMode) {
     // SAFETY: the target is borrowed for this call alone.
-    unsafe { product(sizes, Target::new(out, stride), a, b, into, Parallelism::None) };
+    unsafe { product(sizes, OutputRows::new(out, stride), a, b, into, Parallelism::None) };
 }
 
 /// `y (+)= x Wᵀ`: x [m, columns] → y [m, rows].
-pub fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: Into) -> Result<()> {
+pub fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
     w.with(|w| {
         filled_up(x, w.columns, y, w.rows, into, |x, m, y| {
-            let (x, target) = (Strided::rows(x, w.columns), Target::new(y, w.rows));
+            let (x, target) = (Strided::rows(x, w.columns), OutputRows::new(y, w.rows));
             if m >= MANY_ROWS {
-                let mut wide = Vec::new();
-                let w_all = w.whole(&mut wide).transposed();
+                let mut upcast = Vec::new();
+                let w_all = w.whole(&mut upcast).transposed();
                 // SAFETY: y is borrowed for this call alone.
                 return unsafe { product([m, w.rows, w.columns], target, x, w_all, into, all_threads()) };
             }
-            blocks(w.rows).into_par_iter().for_each_init(Vec::new, |wide, block| {
-                let part = w.block(block.clone(), 0..w.columns, wide).transposed();
+            blocks(w.rows).into_par_iter().for_each_init(Vec::new, |upcast, block| {
+                let part = w.block(block.clone(), 0..w.columns, upcast).transposed();
                 let sizes = [m, block.len(), w.columns];
                 // SAFETY: each block has columns of y of its own.
                 unsafe { product(sizes, target.from(block.start), x, part, into, Parallelism::None) };
@@ -260,15 +131,15 @@ pub fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: Into) -> Res
 }
 
 /// `y (+)= x W`: x [m, rows] → y [m, columns].
-pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: Into) -> Result<()> {
+pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
     w.with(|w| {
         filled_up(x, w.rows, y, w.columns, into, |x, m, y| {
-            let (x, target) = (Strided::rows(x, w.rows), Target::new(y, w.columns));
-            let mut wide = Vec::new();
-            let w_all = (m >= MANY_ROWS).then(|| w.whole(&mut wide));
+            let (x, target) = (Strided::rows(x, w.rows), OutputRows::new(y, w.columns));
+            let mut upcast = Vec::new();
+            let w_all = (m >= MANY_ROWS).then(|| w.whole(&mut upcast));
             // Summed in steps of the same depth either way, so that a row does not depend on how many there are.
             let steps = move || (0..w.rows).step_by(DEPTH).map(move |start| start..w.rows.min(start + DEPTH));
-            let into_of = move |step: &Range<usize>| if step.start == 0 { into } else { Into::Add };
+            let into_of = move |step: &Range<usize>| if step.start == 0 { into } else { WriteMode::Accumulate };
             if let Some(w_all) = w_all {
                 for step in steps() {
                     let sizes = [m, w.columns, step.len()];
@@ -278,9 +149,9 @@ pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: Into) -> Result<()> {
                 }
                 return;
             }
-            blocks(w.columns).into_par_iter().for_each_init(Vec::new, |wide, block| {
+            blocks(w.columns).into_par_iter().for_each_init(Vec::new, |upcast, block| {
                 for step in steps() {
-                    let part = w.block(step.clone(), block.clone(), wide);
+                    let part = w.block(step.clone(), block.clone(), upcast);
                     let sizes = [m, block.len(), step.len()];
                     let (target, x) = (target.from(block.start), x.from_column(step.start));
                     // SAFETY: each block has columns of y of its own.
@@ -292,9 +163,9 @@ pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: Into) -> Result<()> {
 }
 
 /// `w (+)= aᵀ b`: a [m, rows], b [m, columns] → w [rows, columns].
-pub fn outer(a: &[f32], rows: usize, b: &[f32], columns: usize, w: &mut [f32], into: Into) {
+pub fn outer(a: &[f32], rows: usize, b: &[f32], columns: usize, w: &mut [f32], into: WriteMode) {
     let m = a.len() / rows.max(1);
-    let (a, b, target) = (Strided::rows(a, rows).transposed(), Strided::rows(b, columns), Target::new(w, columns));
+    let (a, b, target) = (Strided::rows(a, rows).transposed(), Strided::rows(b, columns), OutputRows::new(w, columns));
     if m >= MANY_ROWS {
         // SAFETY: w is borrowed for this call alone.
         return unsafe { product([rows, columns, m], target, a, b, into, all_threads()) };
@@ -319,7 +190,7 @@ fn all_threads() -> Parallelism {
 fn blocks(count: usize) -> Vec<Range<usize>> {
     const ROUND: usize = 16;
     let threads = rayon::current_num_threads();
-    let parts = (threads * count.div_ceil(threads * BLOCK)).min(count / (NARROW + ROUND)).max(1);
+    let parts = (threads * count.div_ceil(threads * BLOCK)).min(count / (SMALL + ROUND)).max(1);
     let start = |part: usize| if part == parts { count } else { count * part / parts / ROUND * ROUND };
     (0..parts).map(|part| start(part)..start(part + 1)).collect()
 }
@@ -331,7 +202,7 @@ fn filled_up(
     inputs: usize,
     y: &mut [f32],
     outputs: usize,
-    into: Into,
+    into: WriteMode,
     f: impl FnOnce(&[f32], usize, &mut [f32]),
 ) -> Result<()> {
     if inputs == 0 || outputs == 0 || y.is_empty() {
@@ -342,14 +213,14 @@ fn filled_up(
         return Err(Error::Msg(format!("a product of {} elements in rows of {inputs} cannot have {m} rows", x.len())));
     }
     let narrowest = blocks(outputs).iter().map(Range::len).min().unwrap_or(outputs);
-    let least = if narrowest <= NARROW { (REORDERED / narrowest).max(NARROW) + 1 } else { REORDERED / narrowest + 1 };
+    let least = if narrowest <= SMALL { (REORDERED / narrowest).max(SMALL) + 1 } else { REORDERED / narrowest + 1 };
     if m >= least {
         f(x, m, y);
         return Ok(());
     }
     let mut more_x = x.to_vec();
     more_x.resize(least * inputs, 0.0);
-    let mut more_y = if into == Into::Add { y.to_vec() } else { Vec::new() };
+    let mut more_y = if into == WriteMode::Accumulate { y.to_vec() } else { Vec::new() };
     more_y.resize(least * outputs, 0.0);
     f(&more_x, least, &mut more_y);
     y.copy_from_slice(&more_y[..y.len()]);
@@ -358,6 +229,9 @@ fn filled_up(
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Tensor;
+    use frostline_schemas::model::TensorView;
+
     use super::*;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -378,8 +252,8 @@ mod tests {
             let x = values(1100 * columns.max(rows), 2);
             let first = |m: usize| {
                 let (mut y, mut z) = (vec![0.0; m * rows], vec![0.0; m * columns]);
-                times_transposed(&x[..m * columns], &w, &mut y, Into::Replace).unwrap();
-                times(&x[..m * rows], &w, &mut z, Into::Replace).unwrap();
+                times_transposed(&x[..m * columns], &w, &mut y, WriteMode::Overwrite).unwrap();
+                times(&x[..m * rows], &w, &mut z, WriteMode::Overwrite).unwrap();
                 (y[..rows].to_vec(), z[..columns].to_vec())
             };
             let alone = first(1);
@@ -394,17 +268,17 @@ mod tests {
         let (rows, columns, m) = (70, 33, 9);
         let halves: Vec<half::bf16> = values(rows * columns, 3).into_iter().map(half::bf16::from_f32).collect();
         let bytes: Vec<u8> = halves.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let wide: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
-        let wide = Tensor::from_vec(wide, (rows, columns), &candle_core::Device::Cpu).unwrap();
+        let upcast: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
+        let upcast = Tensor::from_vec(upcast, (rows, columns), &candle_core::Device::Cpu).unwrap();
         let shape = [rows, columns];
         let view = TensorView { dtype: frostline_schemas::model::Dtype::BF16, shape: &shape, bytes: &bytes };
         let x = values(m * rows.max(columns), 4);
         let results = |w: Matrix| {
             let (mut y, mut z) = (vec![1.0; m * rows], vec![1.0; m * columns]);
-            times_transposed(&x[..m * columns], &w, &mut y, Into::Add).unwrap();
-            times(&x[..m * rows], &w, &mut z, Into::Add).unwrap();
+            times_transposed(&x[..m * columns], &w, &mut y, WriteMode::Accumulate).unwrap();
+            times(&x[..m * rows], &w, &mut z, WriteMode::Accumulate).unwrap();
             (y, z)
         };
-        assert!(results(Matrix::Mapped(view)) == results(Matrix::Tensor(&wide)));
+        assert!(results(Matrix::Mapped(view)) == results(Matrix::Tensor(&upcast)));
     }
 }

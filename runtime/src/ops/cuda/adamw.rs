@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, Error, InplaceOp1,
 
 use super::{Argument, Grid, launch};
 
-/// The numbers of one step, in the order in which the kernel takes them.
+/// The numbers of one step, in the order in which the kernel has_kernels_for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers {
     /// What gradients are multiplied by.

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Error, Result, Tensor};
 
-use super::{Grid, run, takes};
-use crate::ops::attention::Shape;
+use super::{Grid, has_kernels_for, run};
+use crate::ops::attention::shape::Shape;
 
 /// Which query sees which key, by where they stand.
 pub struct Mask<'a> {
@@ -46,7 +46,7 @@ impl Mask<'_> {
         if self.shape.window == Some(0) {
             return Err(Error::Msg("a window in which a query does not see itself".into()));
         }
-        if !takes(scores) || !scores.iter().all(fits) || key_rows != rows || !positions {
+        if !has_kernels_for(scores) || !scores.iter().all(fits) || key_rows != rows || !positions {
             return Err(Error::Msg("scores of other queries or keys than have positions".into()));
         }
         Ok((Grid::rows(count, keys), [self.heads, queries, keys]))

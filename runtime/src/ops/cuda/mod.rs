@@ -29,7 +29,7 @@ const LANES: usize = 32;
 const ITEMS: usize = 4;
 
 /// Whether the kernels compute with these tensors: all on one device, of one storage type, none empty.
-pub fn takes<const N: usize>(tensors: [&Tensor; N]) -> bool {
+pub fn has_kernels_for<const N: usize>(tensors: [&Tensor; N]) -> bool {
     let [first, ..] = tensors.as_slice() else { return false };
     let like = |tensor: &&Tensor| {
         tensor.dtype() == first.dtype() && tensor.device().same_device(first.device()) && tensor.elem_count() > 0

@@ -3,8 +3,8 @@
 use candle_core::{D, DType, Result, Shape, Tensor};
 use frostline_schemas::model::NormKind;
 
-use super::{Grid, run, takes};
-use crate::ops::{Gradients, Wanted};
+use super::{Grid, has_kernels_for, run};
+use crate::ops::{NeedsGrad, NormGradients};
 
 /// Rows whose gradients one thread adds up at least.
 const CHUNK: usize = 32;
@@ -14,8 +14,8 @@ const MOST_CHUNKS: usize = 256;
 /// Whether the kernels compute this norm: the vectors must be f32 [width], rows of `x` as wide.
 pub fn fits(x: &Tensor, gain: &Tensor, bias: Option<&Tensor>) -> bool {
     let width = x.dim(D::Minus1).ok();
-    let vector = |v: &Tensor| takes([v]) && v.dtype() == DType::F32 && v.dims1().ok() == width;
-    takes([x]) && vector(gain) && bias.is_none_or(vector)
+    let vector = |v: &Tensor| has_kernels_for([v]) && v.dtype() == DType::F32 && v.dims1().ok() == width;
+    has_kernels_for([x]) && vector(gain) && bias.is_none_or(vector)
 }
 
 /// Norm over the last dimension of `x` [.., width]; `gain` [width] has the one of an offset added already.
@@ -29,17 +29,17 @@ pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Op
     Ok(y)
 }
 
-/// Gradients of [`forward`]; the weight's is the gain's. `dy` has the shape and type of `x`.
+/// NormGradients of [`forward`]; the weight's is the gain's. `dy` has the shape and type of `x`.
 pub fn backward(
     dy: &Tensor,
     x: &Tensor,
     kind: NormKind,
     epsilon: f32,
     gain: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
+    wanted: NeedsGrad,
+) -> Result<NormGradients> {
     let width = gain.elem_count();
-    let mut gradients = Gradients::default();
+    let mut gradients = NormGradients::default();
     if wanted.input {
         let grid = Grid::rows(x.elem_count() / width, width);
         let sizes = [width, centred(kind)];
