@@ -7,11 +7,9 @@ mod output;
 mod progress;
 mod render;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
 use output::Output;
@@ -27,8 +25,8 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let output = Output::new(arguments.json, arguments.quiet);
-    match log_to_stderr(output.quiet).and_then(|()| run(arguments.command, &output)) {
+    let output = Output::new(arguments.global.json, arguments.global.quiet);
+    match output.start_log().and_then(|()| run(arguments.command, &output)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REFUSED),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -63,19 +61,4 @@ fn run(command: Command, output: &Output) -> anyhow::Result<bool> {
         Command::Quickstart(arguments) => commands::quickstart::run(&arguments, output)?,
     }
     Ok(true)
-}
-
-/// Logs go to stderr; `FROSTLINE_LOG` sets what is logged (`debug`, `frostline_planner=trace` and so on).
-fn log_to_stderr(quiet: bool) -> anyhow::Result<()> {
-    let default = if quiet { "warn" } else { "warn,frostline=info,frostline_planner=info,frostline_runtime=info" };
-    let wanted = std::env::var("FROSTLINE_LOG").unwrap_or_else(|_| default.into());
-    let filter = EnvFilter::try_new(&wanted).map_err(|error| anyhow::anyhow!("FROSTLINE_LOG={wanted}: {error}"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
-    Ok(())
 }

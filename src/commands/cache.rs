@@ -7,25 +7,27 @@ use anyhow::{Context, bail};
 use frostline_runtime::cache::{self, Listed};
 use serde_json::{Value as Json, json};
 
-use crate::arguments::{CacheCommand, CachePlace, CachePlaceArguments};
+use crate::arguments::{CacheCommand, CacheFolder};
 use crate::output::Output;
-use crate::render::plan::bytes;
+use crate::render::units::{ago, bytes, plural};
 
 pub fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()> {
     match command {
-        CacheCommand::List(place) => list(root(place)?, output),
+        CacheCommand::List(folder) => list(root(folder.folder())?, output),
         CacheCommand::Clear { keys, .. } if keys.iter().any(String::is_empty) => {
             bail!("an empty KEY is the beginning of every key; name none to clear all")
         }
-        CacheCommand::Clear { keys, place } => clear(root(place)?, keys, output),
+        CacheCommand::Clear { keys, folder } => clear(root(folder.folder())?, keys, output),
     }
 }
 
-fn root(place: &CachePlaceArguments) -> anyhow::Result<PathBuf> {
-    match &place.cache {
-        Some(CachePlace::Folder(folder)) => Ok(folder.clone()),
-        Some(CachePlace::Off) => bail!("the cache is off; give its folder with --cache DIR"),
-        None => Ok(cache::default_root()?),
+fn root(folder: CacheFolder) -> anyhow::Result<PathBuf> {
+    match folder {
+        CacheFolder::Named(root) | CacheFolder::Default(root) => Ok(root),
+        CacheFolder::Off => bail!("the cache is off; give its folder with --cache DIR"),
+        CacheFolder::Unknown => {
+            bail!("there is no home directory with a cache in it; give its folder with --cache DIR")
+        }
     }
 }
 
@@ -89,22 +91,9 @@ fn to_text(listed: &Listed) -> String {
         listed.digest.short(),
         listed.examples,
         bytes(listed.bytes),
-        listed.last_used.map_or_else(|| "never".into(), ago)
+        // A time to come is that of a clock that was put back.
+        listed.last_used.map_or_else(|| "never".into(), |time| ago(time.elapsed().unwrap_or_default()))
     )
-}
-
-/// How long ago something was, in its largest unit.
-fn ago(time: SystemTime) -> String {
-    const UNITS: [(u64, &str); 3] = [(86400, "day"), (3600, "hour"), (60, "minute")];
-    // A time to come is that of a clock that was put back.
-    let seconds = time.elapsed().unwrap_or_default().as_secs();
-    match UNITS.into_iter().find(|&(unit, _)| seconds >= unit) {
-        Some((unit, name)) => {
-            let number = seconds / unit;
-            format!("{number} {name}{} ago", if number == 1 { "" } else { "s" })
-        }
-        None => "just now".into(),
-    }
 }
 
 fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> {
@@ -119,34 +108,14 @@ fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> 
     output.result(&summary, || {
         let kept = match cleared.in_use.len() {
             0 => String::new(),
-            number => format!("; of {} something is in use and stays", plural(number)),
+            number => format!("; of {} something is in use and stays", plural(number, "key")),
         };
         let matrices = match grams.len() {
             0 => String::new(),
             1 => " and 1 Gram matrix".into(),
             number => format!(" and {number} Gram matrices"),
         };
-        let cleared = plural(cleared.keys.len());
+        let cleared = plural(cleared.keys.len(), "key");
         format!("{}: {cleared}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(freed))
     })
-}
-
-fn plural(keys: usize) -> String {
-    if keys == 1 { "1 key".into() } else { format!("{keys} keys") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn times_are_told_in_their_largest_unit() {
-        let said = |seconds| ago(SystemTime::now() - Duration::from_secs(seconds));
-        assert_eq!(
-            [said(5), said(61), said(7300), said(86400)],
-            ["just now", "1 minute ago", "2 hours ago", "1 day ago"]
-        );
-        assert_eq!(ago(SystemTime::now() + Duration::from_secs(100)), "just now");
-    }
 }

@@ -6,10 +6,10 @@ use frostline_planner::Layers;
 
 use crate::arguments::LayersArguments;
 use crate::output::Output;
-use crate::render::plan::bytes;
+use crate::render::units::bytes;
 
 pub fn run(arguments: &LayersArguments, output: &Output) -> anyhow::Result<()> {
-    let layers = frostline_planner::inspect::describe(&arguments.onnx, arguments.latent_spaces.as_deref())?;
+    let layers = frostline_planner::inspect::describe(&arguments.onnx, arguments.spaces.latent_spaces.as_deref())?;
     let text = render(&layers)?;
     output.result(&layers, || text)
 }

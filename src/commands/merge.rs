@@ -1,24 +1,16 @@
 //! `frostline merge`.
 
 use frostline_runtime::run::folder::Run;
-use frostline_runtime::run::merge::{Types, merge};
-use frostline_schemas::model::Dtype;
+use frostline_runtime::run::merge::merge;
 use serde_json::json;
 
-use crate::arguments::{MergeArguments, TypeName};
+use crate::arguments::MergeArguments;
 use crate::output::Output;
 
 pub fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result<()> {
     let run = Run::open(&arguments.run)?;
     let model = arguments.model.as_ref().unwrap_or(&run.record.model_folder);
-    let types = match arguments.dtype {
-        TypeName::Exact => Types::Exact,
-        TypeName::Source => Types::Source,
-        TypeName::F32 => Types::All(Dtype::F32),
-        TypeName::Bf16 => Types::All(Dtype::BF16),
-        TypeName::F16 => Types::All(Dtype::F16),
-    };
-    let report = merge(&run, model, &arguments.out, types)?;
+    let report = merge(&run, model, &arguments.out, arguments.types())?;
     let summary = json!({
         "out": arguments.out,
         "tensors": report.tensors,

@@ -1,25 +1,21 @@
 //! `frostline plan`.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
-use frostline_planner::{EngineChoice, PlanSettings, Planned, Progress, Shard, ShardTraces, Step};
-use frostline_schemas::cache_folder;
-use frostline_schemas::device::Device;
+use frostline_planner::{Planned, Shard, ShardTraces};
 use frostline_schemas::plan::{self, ExampleFrostLines};
 use frostline_schemas::plan::{Plan, PlanError};
 use serde_json::json;
 
-use crate::arguments::{CachePlace, CachePlaceArguments, EngineArguments, EngineName, PlanArguments, ShardArguments};
+use crate::arguments::{PlanArguments, ShardArguments};
 use crate::output::Output;
-use crate::progress::Bar;
-use crate::render::plan::count;
+use crate::progress::PlanningProgress;
+use crate::render::units::count;
 
 pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
-    match (&arguments.shards, &arguments.out) {
+    match (&arguments.shards, &arguments.files.out) {
         (ShardArguments { shard: Some(shard), traces: Some(traces), .. }, _) => {
             run_shard(arguments, *shard, traces, output)
         }
@@ -32,18 +28,19 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 /// Makes a plan, by running the model or of shards' traces.
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
+    let settings = arguments.settings()?;
     let beside = plan::beside(out);
-    if arguments.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
+    if settings.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
         anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
     }
     let begun = Instant::now();
-    let (settings, progress) = (settings(arguments)?, Drawn::new(output));
+    let progress = PlanningProgress::new(output);
     let files = arguments.shards.from_traces.as_deref();
     let Planned { plan, depths } = match files {
         Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
         None => frostline_planner::plan(&settings, &progress)?,
     };
-    let steps = progress.seconds();
+    let steps = progress.finish();
     // The plan last: where there is one, what it names is there.
     depths.map_or(Ok(()), |depths| depths.write(&beside))?;
     plan.write(out)?;
@@ -97,9 +94,9 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
         anyhow::bail!("{}: is there already and holds no traces; name another place or remove it", out.display());
     }
     let begun = Instant::now();
-    let progress = Drawn::new(output);
-    let found = frostline_planner::trace_shard(&settings(arguments)?, shard, &progress)?;
-    let steps = progress.seconds();
+    let progress = PlanningProgress::new(output);
+    let found = frostline_planner::trace_shard(&arguments.settings()?, shard, &progress)?;
+    let steps = progress.finish();
     found.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let (examples, engine) = (found.traces.len(), &found.origin.engine);
@@ -137,94 +134,4 @@ pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn settings(arguments: &PlanArguments) -> anyhow::Result<PlanSettings> {
-    Ok(PlanSettings {
-        model: arguments.model.clone(),
-        onnx: arguments.engine.onnx.clone(),
-        data: arguments.data.clone(),
-        strategy: arguments.strategy.clone(),
-        engine: engine(&arguments.engine, arguments.compute.device)?,
-        threads: arguments.compute.threads,
-        examples: arguments.examples,
-        seed: arguments.seed,
-        max_length: arguments.max_length,
-        gain: arguments.gain,
-        aggregate: arguments.aggregate,
-        min_trainable_layers: arguments.min_trainable_layers,
-        budget: arguments.budget,
-        latent_spaces: arguments.latent_spaces.clone(),
-        per_example: arguments.per_example,
-        cache: cache_root(&arguments.cache),
-    })
-}
-
-/// What runs the model, by its flags.
-pub fn engine(arguments: &EngineArguments, device: Device) -> anyhow::Result<EngineChoice> {
-    match arguments.engine {
-        EngineName::Ort => Ok(EngineChoice::Ort { library: arguments.ort_library.clone(), device }),
-        EngineName::Tract if device == Device::Cpu => Ok(EngineChoice::Tract),
-        EngineName::Tract => anyhow::bail!("--device {device}: tract runs on the CPU; add --engine ort"),
-    }
-}
-
-/// Where Gram matrices are kept, by the flags.
-pub fn cache_root(arguments: &CachePlaceArguments) -> Option<PathBuf> {
-    match &arguments.cache {
-        Some(CachePlace::Folder(folder)) => Some(folder.clone()),
-        Some(CachePlace::Off) => None,
-        None => cache_folder::default_root(),
-    }
-}
-
-/// Planning's progress as a bar.
-pub struct Drawn {
-    bar: Bar,
-    total: Cell<u64>,
-    done: Cell<u64>,
-    begun: RefCell<Vec<(Step, Instant)>>,
-}
-
-impl Drawn {
-    pub fn new(output: &Output) -> Drawn {
-        let bar = Bar::new(output, "reading");
-        Drawn { bar, total: Cell::new(0), done: Cell::new(0), begun: RefCell::default() }
-    }
-
-    /// What each step took up to now, in seconds, by its name.
-    fn seconds(&self) -> BTreeMap<&'static str, f64> {
-        let begun = self.begun.borrow();
-        let ends = begun.iter().skip(1).map(|(_, end)| *end).chain([Instant::now()]);
-        begun.iter().zip(ends).map(|(&(step, start), end)| (name(step), (end - start).as_secs_f64())).collect()
-    }
-}
-
-fn name(step: Step) -> &'static str {
-    match step {
-        Step::Reading => "reading",
-        Step::Comparing => "comparing",
-        Step::Loading => "loading",
-        Step::Running => "running",
-        Step::Spectrum => "spectrum",
-    }
-}
-
-impl Progress for Drawn {
-    fn begin(&self, step: Step, total: u64) {
-        tracing::debug!(?step);
-        self.begun.borrow_mut().push((step, Instant::now()));
-        self.bar.say(name(step));
-        self.total.set(total);
-        self.done.set(0);
-    }
-
-    fn advance(&self, done: u64) {
-        self.done.set(self.done.get() + done);
-        let of_what = match self.begun.borrow().last() {
-            Some((Step::Spectrum, _)) => "matrices",
-            _ => "examples",
-        };
-        self.bar.set(self.done.get(), self.total.get(), of_what.into());
-    }
 }

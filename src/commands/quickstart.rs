@@ -12,9 +12,9 @@ use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
-use super::plan::Drawn;
 use crate::arguments::QuickstartArguments;
 use crate::output::Output;
+use crate::progress::PlanningProgress;
 use crate::render::comparison::{self, Row};
 
 /// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
@@ -38,7 +38,7 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
     let folder = arguments.out.as_deref().unwrap_or(temporary.path());
     unpack(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let begun = Instant::now();
-    let plan = frostline_planner::plan(&plan_settings(folder, Strategy::Salf), &Drawn::new(output))?.plan;
+    let plan = frostline_planner::plan(&plan_settings(folder, Strategy::Salf), &PlanningProgress::new(output))?.plan;
     let planning = begun.elapsed().as_secs_f64();
     plan.write(&folder.join("plan.json"))?;
 

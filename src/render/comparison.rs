@@ -9,10 +9,11 @@ use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use serde_json::{Value as Json, json};
 
-use crate::commands::eval;
-use crate::commands::train::Watch;
+use crate::arguments::LogEvery;
 use crate::output::Output;
-use crate::render::plan;
+use crate::progress::TrainingProgress;
+use crate::render::evaluation;
+use crate::render::units::count;
 
 /// What training by one plan gave.
 pub struct Row {
@@ -34,20 +35,24 @@ pub fn train_all(
     settings: &TrainSettings,
     output: &Output,
 ) -> anyhow::Result<Vec<Row>> {
-    plans.iter().map(|(name, plan)| train(name, plan, Job::open(files)?, settings, output)).collect()
+    plans.iter().map(|(name, plan)| train(name, plan, files, settings, output)).collect()
 }
 
-fn train(name: &str, plan: &Plan, job: Job, settings: &TrainSettings, output: &Output) -> anyhow::Result<Row> {
-    let mut watch = Watch::new(output);
-    let Finished { frost_line, trained_parameters, seconds, evaluation, .. } = job.run(plan, settings, &mut watch)?;
+fn train(name: &str, plan: &Plan, files: &Files, settings: &TrainSettings, output: &Output) -> anyhow::Result<Row> {
+    let mut progress = TrainingProgress::new(output, LogEvery::Auto);
+    let job = Job::open(files)?;
+    progress.load();
+    let Finished { frost_line, trained_parameters, seconds, evaluation, .. } =
+        job.run(plan, settings, &mut progress)?;
+    let seen = progress.finish();
     Ok(Row {
         name: name.to_owned(),
         frost_line,
         trained_parameters,
         predicted: plan.planned_cost().map_or(f64::NAN, |cost| cost.share),
         seconds,
-        step_seconds: watch.median_step_seconds(),
-        last_loss: watch.last_loss(),
+        step_seconds: seen.median_step_seconds(),
+        last_loss: seen.last_loss(),
         evaluation: evaluation.ok_or_else(|| anyhow!("nothing was evaluated"))?,
     })
 }
@@ -68,7 +73,7 @@ pub fn render(rows: &[Row]) -> Result<String, std::fmt::Error> {
             out,
             "{:<widest$} {:>10} {:>10} {:>9} {:>7.3} s {:>8.4} {:>10.4} {:>9}",
             row.name,
-            plan::count(row.trained_parameters as f64),
+            count(row.trained_parameters as f64),
             percent(row.predicted),
             or_dash(row.measured(rows)),
             row.step_seconds,
@@ -106,7 +111,7 @@ impl Row {
             "step_seconds": self.step_seconds,
             "seconds": self.seconds,
             "last_loss": self.last_loss,
-            "evaluation": eval::to_json(&self.evaluation),
+            "evaluation": evaluation::to_json(&self.evaluation),
         })
     }
 }

@@ -2,4 +2,8 @@
 
 #[cfg(all(feature = "plan", feature = "train"))]
 pub mod comparison;
+#[cfg(feature = "train")]
+pub mod evaluation;
 pub mod plan;
+mod table;
+pub mod units;

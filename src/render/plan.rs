@@ -3,12 +3,17 @@
 use std::fmt::{self, Write};
 
 use frostline_schemas::plan::{Aggregate, DecidedBy, Plan};
-use frostline_schemas::select::Cost;
+
+use super::table;
+use super::units::{count, layers};
 
 /// Width of the chart's longest bar, in characters.
 const CHART: usize = 30;
 
 /// Renders a plan: what it is bound to, the transition trace as a chart, the decision, the cost table.
+///
+/// Layers are counted from the input, and the output is at the top: what is above the frost line is trained, what is
+/// below it is frozen.
 pub fn render(plan: &Plan) -> Result<String, fmt::Error> {
     let mut out = String::new();
     identity(&mut out, plan)?;
@@ -16,7 +21,7 @@ pub fn render(plan: &Plan) -> Result<String, fmt::Error> {
         trace(&mut out, plan)?;
     }
     decision(&mut out, plan)?;
-    cost(&mut out, plan)?;
+    table::cost(&mut out, plan)?;
     // Names come from files: what a terminal would obey is not passed on.
     Ok(out.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
 }
@@ -26,7 +31,7 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "plan     {}", plan.id)?;
     writeln!(
         out,
-        "model    {}, {} layers, hidden size {}, vocabulary {}; weights {}",
+        "model    {}, {} layers, hidden size {}, vocabulary {};\n         weights {}",
         model.family.name(),
         model.layers,
         model.hidden_size,
@@ -35,7 +40,7 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "data     {} of {} rows (seed {}), {} tokens, {} targets; file {}",
+        "data     {} of {} rows (seed {}), {} tokens, {} targets;\n         file {}",
         data.examples,
         data.rows,
         data.seed,
@@ -47,7 +52,7 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
     match (method.gain, method.aggregate, method.min_trainable_layers) {
         (Some(gain), Some(aggregate), Some(least)) => writeln!(
             out,
-            "method   SALF, re-derived: gain {}, aggregate {aggregate}, at least {} trained, {budget}",
+            "method   SALF, re-derived: gain {}, aggregate {aggregate},\n         at least {} trained, {budget}",
             gain.name(),
             layers(least)
         )?,
@@ -68,7 +73,10 @@ fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
         "space  deviation {left}{high:>width$.3}  spread     gain  ends here",
         width = CHART.saturating_sub(left.len())
     )?;
-    for space in &plan.spaces {
+    for space in plan.spaces.iter().rev() {
+        if space.space == plan.decision.frost_line {
+            writeln!(out, "{:-^1$}", " frost line: trained above, frozen below ", 44 + CHART)?;
+        }
         let gain = space.gain.map_or_else(|| "-".into(), |gain| format!("{gain:.4}"));
         let ends = if space.ends_here > 0 { space.ends_here.to_string() } else { "-".into() };
         let bar = bar((space.deviation - low) / (high - low).max(f64::MIN_POSITIVE));
@@ -77,9 +85,6 @@ fn trace(out: &mut String, plan: &Plan) -> fmt::Result {
             "{:>5}  {:>9.4} {bar:CHART$}  {:>6.4} {gain:>8}  {ends:>9}",
             space.space, space.deviation, space.spread
         )?;
-        if space.space == plan.decision.frost_line {
-            writeln!(out, "{:-^1$}", " frost line: frozen above, trained below ", 44 + CHART)?;
-        }
     }
     writeln!(out)
 }
@@ -100,7 +105,7 @@ fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
     match plan.cost.planned {
         None => writeln!(
             out,
-            "frost line {frost_line} of {all}: {} frozen, {} trained with the final norm ({trained})",
+            "frost line {frost_line} of {all}: {} frozen, {} trained with the final norm\n({trained})",
             layers(frost_line),
             layers(all - frost_line)
         )?,
@@ -168,64 +173,6 @@ fn ranges(numbers: &[usize]) -> String {
     runs.map(text).collect::<Vec<String>>().join(", ")
 }
 
-fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
-    let step = &plan.cost.step;
-    writeln!(
-        out,
-        "cost of a step of {} rows of {:.1} tokens, {:.1} of them targets, in f32; cached: the state at the frost line is",
-        step.rows, step.tokens_per_row, step.targets_per_row
-    )?;
-    writeln!(
-        out,
-        "  frost line   trained    FLOPs   share     weights  gradients  optimiser  activations | cached   share     weights"
-    )?;
-    for cost in &plan.cost.frost_lines {
-        let is_plan = plan.cost.planned.is_none() && cost.frost_line == plan.decision.frost_line;
-        cost_row(out, if is_plan { '>' } else { ' ' }, &cost.frost_line.to_string(), cost)?;
-    }
-    plan.cost.planned.as_ref().map_or(Ok(()), |cost| cost_row(out, '>', "the plan", cost))
-}
-
-fn cost_row(out: &mut String, mark: char, name: &str, cost: &Cost) -> fmt::Result {
-    writeln!(
-        out,
-        "{mark} {name:>10}  {:>8}  {:>7}  {:>5.1}%  {:>10}  {:>9}  {:>9}  {:>11} | {:>7} {:>5.1}%  {:>10}",
-        count(cost.trained_parameters as f64),
-        count(cost.flops as f64),
-        100.0 * cost.share,
-        bytes(cost.weight_bytes),
-        bytes(cost.gradient_bytes),
-        bytes(cost.optimizer_bytes),
-        bytes(cost.activation_bytes),
-        count(cost.cached_flops as f64),
-        100.0 * cost.cached_share,
-        bytes(cost.cached_weight_bytes)
-    )
-}
-
-fn layers(number: usize) -> String {
-    if number == 1 { "1 layer".into() } else { format!("{number} layers") }
-}
-
-/// A number with a decimal unit: 33.1 M.
-pub fn count(number: f64) -> String {
-    scaled(number, 1000.0, &["", " k", " M", " G", " T", " P"])
-}
-
-/// Bytes with a binary unit: 512.0 MiB.
-pub fn bytes(number: u64) -> String {
-    scaled(number as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
-}
-
-fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
-    let mut unit = 0;
-    while number >= step && unit + 1 < units.len() {
-        number /= step;
-        unit += 1;
-    }
-    if unit == 0 { format!("{number:.0}{}", units[0]) } else { format!("{number:.1}{}", units[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,11 +188,5 @@ mod tests {
     fn tensors_of_a_kind_are_one_line() {
         let names = ["h.1.a.weight", "h.1.b.weight", "h.2.a.weight", "h.4.a.weight", "norm.weight"].map(str::to_owned);
         assert_eq!(kinds(&names), ["h.*.a.weight  2-3, 5", "h.*.b.weight  2", "norm.weight"]);
-    }
-
-    #[test]
-    fn numbers_have_units() {
-        assert_eq!([count(999.0), count(33_100_000.0)], ["999", "33.1 M"]);
-        assert_eq!([bytes(1023), bytes(1536)], ["1023 B", "1.5 KiB"]);
     }
 }

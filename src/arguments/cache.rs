@@ -1,0 +1,119 @@
+//! What is kept between runs, and where.
+
+#![cfg(any(feature = "plan", feature = "train"))]
+
+use std::path::PathBuf;
+
+use clap::Args;
+#[cfg(feature = "train")]
+use clap::Subcommand;
+#[cfg(feature = "train")]
+use frostline_runtime::cache::source::{CacheSettings, Using};
+use frostline_schemas::cache_folder;
+
+#[cfg(feature = "train")]
+use super::values::size;
+use super::values::{FolderOrOff, folder_or_off};
+
+/// Where what is computed once is kept: states at frost lines, Gram matrices of LM heads.
+#[derive(Args)]
+pub struct CacheFolderArguments {
+    /// Folder of the cache, or `off` [default: frostline in the platform's cache folder].
+    #[arg(long, value_name = "DIR", env = "FROSTLINE_CACHE", value_parser = folder_or_off())]
+    cache: Option<FolderOrOff>,
+}
+
+/// The folder of the cache, as flags and platform say.
+pub enum CacheFolder {
+    Off,
+    /// Nobody named it.
+    Default(PathBuf),
+    Named(PathBuf),
+    /// Nobody named it, and the platform has none.
+    Unknown,
+}
+
+impl CacheFolderArguments {
+    /// Which folder it is.
+    pub fn folder(&self) -> CacheFolder {
+        match &self.cache {
+            Some(FolderOrOff::Off) => CacheFolder::Off,
+            Some(FolderOrOff::Folder(folder)) => CacheFolder::Named(folder.clone()),
+            None => cache_folder::default_root().map_or(CacheFolder::Unknown, CacheFolder::Default),
+        }
+    }
+
+    /// The folder, where there is one to keep something in.
+    #[cfg(feature = "plan")]
+    pub fn root(&self) -> Option<PathBuf> {
+        match self.folder() {
+            CacheFolder::Named(root) | CacheFolder::Default(root) => Some(root),
+            CacheFolder::Off | CacheFolder::Unknown => None,
+        }
+    }
+}
+
+/// Whether states at the frost line are kept, where, and how many.
+#[cfg(feature = "train")]
+#[derive(Args)]
+pub struct CacheArguments {
+    #[command(flatten)]
+    folder: CacheFolderArguments,
+    /// Bytes that the cache takes at most, such as 500MB or 20GiB; the least recently used goes first.
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
+    cache_limit: u64,
+}
+
+#[cfg(feature = "train")]
+impl CacheArguments {
+    /// A cache in a folder that was named is always used, one in the platform's folder where it pays.
+    pub fn settings(&self) -> Option<CacheSettings> {
+        let (root, using) = match self.folder.folder() {
+            CacheFolder::Off => return None,
+            CacheFolder::Named(root) => (root, Using::Always),
+            CacheFolder::Default(root) => (root, Using::WherePaying),
+            CacheFolder::Unknown => {
+                tracing::warn!("states at the frost line are not cached: there is no home directory to keep them in");
+                return None;
+            }
+        };
+        Some(CacheSettings { root, limit: self.cache_limit, using })
+    }
+}
+
+/// `frostline cache`.
+#[cfg(feature = "train")]
+#[derive(Subcommand)]
+pub enum CacheCommand {
+    /// Say what is kept for which models and frost lines, and how much it takes.
+    #[command(next_help_heading = "Cache")]
+    List(CacheFolderArguments),
+    /// Remove what is kept and no run is using.
+    #[command(next_help_heading = "Cache")]
+    Clear {
+        /// Beginnings of the keys to clear, as `cache list` shows them [default: all].
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
+        #[command(flatten)]
+        folder: CacheFolderArguments,
+    },
+}
+
+#[cfg(all(test, feature = "train"))]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn cache_flags_have_defaults() {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            cache: CacheArguments,
+        }
+        let flags = |arguments: &[&str]| Flags::try_parse_from([&["train"], arguments].concat()).unwrap().cache;
+        assert_eq!(flags(&[]).cache_limit, frostline_runtime::cache::DEFAULT_LIMIT);
+        assert_eq!(flags(&["--cache", "off"]).folder.cache, Some(FolderOrOff::Off));
+        assert_eq!(flags(&["--cache", "x/y"]).folder.cache, Some(FolderOrOff::Folder("x/y".into())));
+    }
+}

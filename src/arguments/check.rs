@@ -1,0 +1,23 @@
+//! Looking at a plan.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `frostline show`.
+#[derive(Args)]
+pub struct ShowArguments {
+    /// The plan.
+    pub plan: PathBuf,
+}
+
+/// Flags of `frostline check`.
+#[derive(Args)]
+#[command(next_help_heading = "Files")]
+pub struct CheckArguments {
+    /// The plan.
+    pub plan: PathBuf,
+    /// The model folder that it must fit.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+}

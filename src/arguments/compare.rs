@@ -1,0 +1,144 @@
+//! Training by several strategies.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use frostline_planner::{PlanSettings, Strategy};
+use frostline_runtime::run::job::Files;
+use frostline_runtime::train::TrainSettings;
+use frostline_schemas::run::TrainingSettings;
+
+use super::cache::CacheFolderArguments;
+use super::compute::ComputeArguments;
+use super::plan::EngineArguments;
+use super::values::{at_least_one, positive};
+
+/// Flags of `frostline compare`.
+#[derive(Args)]
+pub struct CompareArguments {
+    #[command(flatten, next_help_heading = "Files")]
+    files: CompareFiles,
+    #[command(flatten, next_help_heading = "What is compared")]
+    compared: ComparedArguments,
+    #[command(flatten, next_help_heading = "Examples")]
+    sample: CompareSample,
+    #[command(flatten, next_help_heading = "Running the model")]
+    engine: EngineArguments,
+    #[command(flatten, next_help_heading = "Running the model")]
+    compute: ComputeArguments,
+    #[command(flatten, next_help_heading = "Cache")]
+    cache: CacheFolderArguments,
+}
+
+/// What is read and written.
+#[derive(Args)]
+struct CompareFiles {
+    /// Model folder: config.json, safetensors weights, tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Examples to plan with and to train on, JSONL.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Examples to evaluate on, JSONL.
+    #[arg(long, value_name = "FILE")]
+    eval: PathBuf,
+    /// Folder to write the plans into.
+    #[arg(long, value_name = "DIR")]
+    plans: Option<PathBuf>,
+}
+
+/// The strategies, and how each is trained by.
+#[derive(Args)]
+struct ComparedArguments {
+    /// Strategies, as `frostline plan --strategy` takes them.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', required = true)]
+    strategies: Vec<Strategy>,
+    /// Steps of each training.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Rows of a step.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    batch_size: usize,
+    /// The largest learning rate.
+    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value = "2e-5", value_parser = positive)]
+    learning_rate: f64,
+}
+
+/// The examples to plan with.
+#[derive(Args)]
+struct CompareSample {
+    /// Examples to plan with, a seeded sample of the file.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    examples: usize,
+    /// Seed of the sample, of the shuffle and of random strategies.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    max_length: usize,
+}
+
+/// Flags of `frostline quickstart`.
+#[derive(Args)]
+#[command(next_help_heading = "Files")]
+pub struct QuickstartArguments {
+    /// Folder to leave the model, its data and the plan in [default: a temporary one, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl CompareArguments {
+    /// The files to train and evaluate with.
+    pub fn files(&self) -> Files {
+        Files {
+            model: self.files.model.clone(),
+            data: self.files.data.clone(),
+            eval: Some(self.files.eval.clone()),
+            max_length: self.sample.max_length,
+        }
+    }
+
+    /// The folder to write plans into, if they shall be written.
+    pub fn plans(&self) -> Option<&PathBuf> {
+        self.files.plans.as_ref()
+    }
+
+    /// The strategies, each of them once.
+    pub fn strategies(&self) -> anyhow::Result<&[Strategy]> {
+        let strategies = &self.compared.strategies;
+        let twice = strategies.iter().enumerate().find(|(index, strategy)| strategies[..*index].contains(strategy));
+        match twice {
+            Some((_, strategy)) => bail!("--strategies: {strategy} is there twice"),
+            None => Ok(strategies),
+        }
+    }
+
+    /// The planner's settings for one of the strategies.
+    pub fn planning(&self, strategy: &Strategy) -> anyhow::Result<PlanSettings> {
+        Ok(PlanSettings {
+            onnx: self.engine.onnx.clone(),
+            strategy: strategy.clone(),
+            engine: self.engine.choice(self.compute.device)?,
+            threads: self.compute.threads,
+            examples: self.sample.examples,
+            seed: self.sample.seed,
+            max_length: self.sample.max_length,
+            cache: self.cache.root(),
+            ..PlanSettings::new(self.files.model.clone(), self.files.data.clone())
+        })
+    }
+
+    /// What `frostline train` does where nothing is said, without a cache of states: the strategies' steps shall cost
+    /// what they cost.
+    pub fn training(&self) -> TrainSettings {
+        let training = TrainingSettings {
+            batch_size: self.compared.batch_size,
+            learning_rate: self.compared.learning_rate,
+            max_length: self.sample.max_length,
+            seed: self.sample.seed,
+            ..TrainingSettings::of_steps(self.compared.steps)
+        };
+        TrainSettings { device: self.compute.device, threads: self.compute.threads, ..TrainSettings::new(training) }
+    }
+}

@@ -1,0 +1,87 @@
+//! What is done with a trained model.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use frostline_runtime::run::merge::Types;
+use frostline_schemas::model::Dtype;
+
+use super::compute::ComputeArguments;
+use super::values::at_least_one;
+
+/// Flags of `frostline eval`.
+#[derive(Args)]
+pub struct EvalArguments {
+    #[command(flatten, next_help_heading = "Files")]
+    pub files: EvalFiles,
+    #[command(flatten, next_help_heading = "Examples")]
+    pub rows: EvalRows,
+    #[command(flatten, next_help_heading = "Running the model")]
+    pub compute: ComputeArguments,
+}
+
+/// What is read.
+#[derive(Args)]
+pub struct EvalFiles {
+    /// Model folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A run whose trained tensors take the place of the model's.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<PathBuf>,
+    /// Examples, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+}
+
+/// How examples are taken.
+#[derive(Args)]
+pub struct EvalRows {
+    /// Rows computed at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch_size: usize,
+    /// Tokens of an example; what goes beyond is cut off.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_length: usize,
+}
+
+/// Flags of `frostline merge`.
+#[derive(Args)]
+#[command(next_help_heading = "Files")]
+pub struct MergeArguments {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The model folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The model that training began from [default: where it lay then].
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The types of the weights that are written.
+    #[arg(long, value_enum, default_value_t = TypeName::Exact)]
+    dtype: TypeName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TypeName {
+    /// Trained tensors in f32, as they were trained; all others as in the model.
+    Exact,
+    /// All as in the model; trained tensors are rounded.
+    Source,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl MergeArguments {
+    /// The types of the weights that are written.
+    pub fn types(&self) -> Types {
+        match self.dtype {
+            TypeName::Exact => Types::Exact,
+            TypeName::Source => Types::Source,
+            TypeName::F32 => Types::All(Dtype::F32),
+            TypeName::Bf16 => Types::All(Dtype::BF16),
+            TypeName::F16 => Types::All(Dtype::F16),
+        }
+    }
+}

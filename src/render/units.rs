@@ -1,0 +1,84 @@
+//! Numbers with their units.
+
+#[cfg(any(feature = "plan", feature = "train"))]
+use std::time::Duration;
+
+/// A number with a decimal unit: 33.1 M.
+pub fn count(number: f64) -> String {
+    scaled(number, 1000.0, &["", " k", " M", " G", " T", " P"])
+}
+
+/// Bytes with a binary unit: 512.0 MiB.
+pub fn bytes(number: u64) -> String {
+    scaled(number as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    while number >= step && unit + 1 < units.len() {
+        number /= step;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number:.0}{}", units[0]) } else { format!("{number:.1}{}", units[unit]) }
+}
+
+/// A number of layers, in words.
+pub fn layers(number: usize) -> String {
+    plural(number, "layer")
+}
+
+/// A number of things, in words.
+pub fn plural(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// A time in its two largest units: 12 s, 3 min 20 s, 2 h 5 min.
+#[cfg(any(feature = "plan", feature = "train"))]
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// How long ago something was, in its largest unit.
+#[cfg(feature = "train")]
+pub fn ago(elapsed: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(86400, "day"), (3600, "hour"), (60, "minute")];
+    let seconds = elapsed.as_secs();
+    match UNITS.into_iter().find(|&(unit, _)| seconds >= unit) {
+        Some((unit, name)) => format!("{} ago", plural((seconds / unit) as usize, name)),
+        None => "just now".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_units() {
+        assert_eq!([count(999.0), count(33_100_000.0)], ["999", "33.1 M"]);
+        assert_eq!([bytes(1023), bytes(1536)], ["1023 B", "1.5 KiB"]);
+        assert_eq!([layers(1), layers(2)], ["1 layer", "2 layers"]);
+    }
+
+    #[test]
+    #[cfg(any(feature = "plan", feature = "train"))]
+    fn times_are_told_in_their_two_largest_units() {
+        let said = |seconds| duration(Duration::from_secs_f64(seconds));
+        assert_eq!([said(0.2), said(59.4), said(59.6), said(7300.0)], ["0 s", "59 s", "1 min 0 s", "2 h 1 min"]);
+    }
+
+    #[test]
+    #[cfg(feature = "train")]
+    fn what_was_is_told_in_its_largest_unit() {
+        let said = |seconds| ago(Duration::from_secs(seconds));
+        assert_eq!(
+            [said(5), said(61), said(7300), said(86400)],
+            ["just now", "1 minute ago", "2 hours ago", "1 day ago"]
+        );
+    }
+}
