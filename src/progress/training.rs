@@ -61,8 +61,8 @@ impl TrainingProgress {
         let seen = Seen { tokens, losses, seconds, frost_lines };
         if let Some((first, last)) = seen.without_a_fall() {
             tracing::warn!(
-                "the loss has not fallen: {first:.4} in the first steps, {last:.4} in the last; try another \
-                 --learning-rate, or more steps"
+                "the loss has not fallen by more than it varies: {first:.4} in the first steps, {last:.4} in the last; \
+                 try another --learning-rate, or more steps"
             );
         }
         seen
@@ -175,13 +175,24 @@ impl Seen {
         (steps > 0).then(|| self.frost_lines.iter().sum::<usize>() as f64 / steps as f64)
     }
 
-    /// Mean losses of the first and of the last steps, where the run is long enough to compare them and the last are no
-    /// lower.
+    /// Mean losses of the first and of the last steps, where the run is long enough to compare them and the fall is
+    /// within what they vary by: one standard error of the difference.
     fn without_a_fall(&self) -> Option<(f64, f64)> {
+        if self.losses.len() < TELLING {
+            return None;
+        }
         let some = RECENT.min(self.losses.len() / 2);
-        let (first, last) = (mean(&self.losses[..some]), mean(&self.losses[self.losses.len() - some..]));
-        (self.losses.len() >= TELLING && last >= first).then_some((first, last))
+        let (first, last) = (&self.losses[..some], &self.losses[self.losses.len() - some..]);
+        let error = (squared_error(first) + squared_error(last)).sqrt();
+        let (first, last) = (mean(first), mean(last));
+        (first - last <= error).then_some((first, last))
     }
+}
+
+/// The squared standard error of a mean.
+fn squared_error(numbers: &[f64]) -> f64 {
+    let (mean, count) = (mean(numbers), numbers.len() as f64);
+    numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / (count * (count - 1.0))
 }
 
 fn mean(numbers: &[f64]) -> f64 {
@@ -204,5 +215,7 @@ mod tests {
         assert_eq!(seen(&[1.0; TELLING - 1]).without_a_fall(), None);
         let falling: Vec<f64> = rising.into_iter().rev().collect();
         assert_eq!(seen(&falling).without_a_fall(), None);
+        let varying: Vec<f64> = (0..40).map(|step| f64::from(step % 7) - 0.001 * f64::from(step)).collect();
+        assert!(seen(&varying).without_a_fall().is_some());
     }
 }
