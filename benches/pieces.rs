@@ -11,16 +11,18 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use frostline_runtime::model::gradients::Gradients;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
+use frostline_runtime::ops::loss::{HeadInput, Targets};
 use frostline_runtime::ops::matrix::{Matrix, WriteMode};
 use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{NeedsGrad, activation, attention, linear, loss, norm, rope};
-use frostline_runtime::train::optimizer::{AdamW, Step};
+use frostline_runtime::train::optimizer::{AdamW, Optimizer, Update};
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
+    frostline_runtime::system::allocator::CachingAllocator;
 
 const FLOAT: u64 = 4;
 
@@ -157,7 +159,8 @@ fn attentions(criterion: &mut Criterion) {
     for shape in &SHAPES {
         let queries = random(&[shape.tokens(), shape.heads, shape.head_dim]);
         let keys = random(&[shape.tokens(), shape.kv_heads, shape.head_dim]);
-        let of = attention::Shape { scale: (shape.head_dim as f64).sqrt().recip(), window: shape.window };
+        let of =
+            attention::Scoring { scale: (shape.head_dim as f64).sqrt().recip(), softcap: None, window: shape.window };
         let sequences = shape.sequences();
         // Each query sees half of its row on average; scores and weighted values are a product each.
         let pairs = shape.tokens() * (shape.row_tokens + 1) / 2 * shape.heads;
@@ -197,7 +200,10 @@ fn losses(criterion: &mut Criterion) {
         let targets: Vec<u32> = (0..shape.targets as u32).collect();
         // Logits and gradient: a product each.
         let work = Throughput::Elements(4 * (shape.targets * head.elem_count()) as u64);
-        measure(&mut group, shape, work, || loss::cross_entropy(&states, &Matrix::Tensor(&head), &targets, 1.0, None));
+        let head = Matrix::Tensor(&head);
+        let input = HeadInput { hidden: &states, head: &head, softcap: None };
+        let targets = Targets { tokens: &targets, weights: None };
+        measure(&mut group, shape, work, || loss::cross_entropy(input, targets, 1.0, None));
     }
     group.finish();
 }
@@ -218,7 +224,7 @@ fn optimizer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("AdamW");
     group.throughput(traffic(7, elements)).bench_function("quickstart", |bencher| {
         bencher.iter(|| {
-            let step = Step { learning_rate: 1e-6, clip: 1.0 };
+            let step = Update { learning_rate: 1e-6, clip: 1.0 };
             adamw.update(&mut parameters, &gradients, step).expect("every gradient has its tensor");
         });
     });

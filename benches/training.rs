@@ -11,14 +11,15 @@ use clap::Parser;
 use frostline_runtime::cache::DEFAULT_LIMIT;
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::train::dry_run::peak_bytes;
-use frostline_runtime::train::{Observer, TrainSettings, train};
+use frostline_runtime::system::memory::peak_bytes;
+use frostline_runtime::train::{Hook, Step, TrainSettings, train};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
+    frostline_runtime::system::allocator::CachingAllocator;
 
 #[derive(Parser)]
 struct Arguments {
@@ -53,9 +54,9 @@ struct Arguments {
 #[derive(Default)]
 struct Steps(Vec<StepMetrics>);
 
-impl Observer for Steps {
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), frostline_runtime::Error> {
-        self.0.push(metrics.clone());
+impl Hook for Steps {
+    fn step(&mut self, step: &Step) -> Result<(), frostline_runtime::Error> {
+        self.0.push(step.metrics.clone());
         Ok(())
     }
 }

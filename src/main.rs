@@ -16,7 +16,8 @@ use output::Output;
 
 #[cfg(feature = "train")]
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::Reusing = frostline_runtime::system::allocator::Reusing;
+static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
+    frostline_runtime::system::allocator::CachingAllocator;
 
 /// A check said no.
 const REFUSED: u8 = 1;

@@ -87,6 +87,9 @@ pub enum Error {
         inputs.min(outputs)
     )]
     Rank { rank: usize, module: String, inputs: usize, outputs: usize },
+    /// A comparison needs rows that are not trained on.
+    #[error("no rows to evaluate on are given")]
+    NothingToEvaluate,
     /// A device that this build or this machine does not have.
     #[error("device {device}: {reason}")]
     Device { device: frostline_schemas::device::Device, reason: String },

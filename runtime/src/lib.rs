@@ -1,6 +1,7 @@
 //! Freeze plan and memory-mapped safetensors in, trained layers out.
 
 pub mod cache;
+pub mod compare;
 pub mod data;
 pub mod error;
 pub mod evaluate;

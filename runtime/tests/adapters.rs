@@ -8,15 +8,15 @@ use std::path::Path;
 use candle_core::Tensor;
 use common::{Case, FAMILIES, Losses, folder, largest_difference, record, relative_distance};
 use frostline_runtime::Error;
-use frostline_runtime::model::adapters::{initialise, target_names};
+use frostline_runtime::model::Model;
+use frostline_runtime::model::adapters::target_names;
 use frostline_runtime::model::coverage::check_coverage;
-use frostline_runtime::model::decoder::Decoder;
-use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
+use frostline_runtime::model::parameters::ComputePrecision;
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::run::folder::{Run, RunWriter};
-use frostline_runtime::run::merge::{Types, merge};
+use frostline_runtime::run::{MergeTypes, merge};
+use frostline_runtime::run::{Run, RunWriter};
 use frostline_runtime::system::device::Device;
-use frostline_runtime::train::{self, Observer, Start, TrainSettings, Trained};
+use frostline_runtime::train::{self, Hook, Hooks, Start, TrainSettings, Trained};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::LinearLayout;
 use frostline_schemas::model::ModelFolder;
@@ -38,20 +38,20 @@ fn scope(case: &Case, method: &TrainingMethod) -> Scope {
 }
 
 /// A case's model with the adapters of `tests/cases/lora`, and what PEFT says of it.
-fn peft(name: &'static str, precision: ComputePrecision) -> (Case, (Decoder, Parameters), HashMap<String, Tensor>) {
+fn peft(name: &'static str, precision: ComputePrecision) -> (Case, Model, HashMap<String, Tensor>) {
     let case = Case::open(name);
     let path = folder("lora").join(format!("{name}.safetensors"));
     let expected = candle_core::safetensors::load(path, &common::device()).unwrap();
-    let (decoder, mut parameters) = case.model_in(scope(&case, &lora(&case, 3, 5.0)), precision);
-    for name in decoder.scope().names() {
-        parameters.replace(name, expected[name].clone()).unwrap();
+    let mut model = case.model_in(scope(&case, &lora(&case, 3, 5.0)), precision);
+    for name in model.scope().clone().names() {
+        model.parameters_mut().replace(name, expected[name].clone()).unwrap();
     }
-    (case, (decoder, parameters), expected)
+    (case, model, expected)
 }
 
 /// The largest difference of logits, where there is a token.
-fn difference(case: &Case, (decoder, parameters): (&Decoder, &Parameters), expected: &Tensor) -> f32 {
-    let ours = decoder.logits(parameters, &case.batch()).unwrap();
+fn difference(case: &Case, model: &Model, expected: &Tensor) -> f32 {
+    let ours = model.logits(&case.batch()).unwrap();
     let (mut start, mut largest) = (0, 0f32);
     for (row, example) in case.examples().iter().enumerate() {
         let length = example.tokens.len();
@@ -69,13 +69,13 @@ fn scalar(x: &Tensor) -> f64 {
 #[test]
 fn loss_logits_and_gradients_are_those_of_peft() {
     for name in ["llama", "gpt2"] {
-        let (case, (decoder, parameters), expected) = peft(name, ComputePrecision::F32);
-        let apart = difference(&case, (&decoder, &parameters), &expected["logits"]);
+        let (case, model, expected) = peft(name, ComputePrecision::F32);
+        let apart = difference(&case, &model, &expected["logits"]);
         assert!(apart < 2e-5, "{name}: {apart:e}");
-        let scope = decoder.scope().clone();
+        let scope = model.scope().clone();
         for recomputes in [false, true] {
-            let (_, (decoder, parameters), _) = peft(name, ComputePrecision::F32);
-            let (loss, gradients) = case.step_of((decoder.recomputing(recomputes), parameters));
+            let (_, model, _) = peft(name, ComputePrecision::F32);
+            let (loss, gradients) = case.step_of(model.recomputing(recomputes));
             assert!((loss - scalar(&expected["loss"])).abs() < 1e-5, "{name}: {loss}");
             for (tensor, gradient) in gradients.iter() {
                 let distance = relative_distance(gradient, &expected[&format!("grad.{tensor}")]);
@@ -105,22 +105,22 @@ fn half_precision_is_near() {
 #[test]
 fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
     for name in ["llama", "gpt2"] {
-        let (case, (decoder, parameters), expected) = peft(name, ComputePrecision::F32);
+        let (case, model, expected) = peft(name, ComputePrecision::F32);
         let out = tempfile::tempdir().unwrap();
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let settings = settings(lora(&case, 3, 5.0));
         let mut writer = RunWriter::new(&run_folder, record(&settings, &case.folder, FROST_LINE)).unwrap();
         writer.started(&Start { frost_line: 2, trained_tensors: 1, trained_parameters: 1, steps: 1 }).unwrap();
         let base_weights = ModelFolder::open(&case.folder).unwrap().weights.digest().unwrap();
-        writer.finish(&Trained { decoder, parameters, base_weights }).unwrap();
+        writer.trained(&Trained { model, base_weights }).unwrap();
 
         let run = Run::open(&run_folder).unwrap();
-        let (decoder, parameters) = open(&run, &case.folder);
-        assert!(difference(&case, (&decoder, &parameters), &expected["logits"]) < 2e-5, "{name}");
-        let report = merge(&run, &case.folder, &merged, Types::Exact).unwrap();
+        let model = open(&run, &case.folder);
+        assert!(difference(&case, &model, &expected["logits"]) < 2e-5, "{name}");
+        let report = merge(&run, &case.folder, &merged, MergeTypes::Exact).unwrap();
         assert_eq!((2 * report.tensors, report.lost()), (run.names().count(), 0.0));
-        let (decoder, parameters) = Decoder::frozen(ModelFolder::open(&merged).unwrap(), Device::Cpu, None).unwrap();
-        assert!(difference(&case, (&decoder, &parameters), &expected["merged.logits"]) < 2e-5, "{name}");
+        let model = Model::frozen(ModelFolder::open(&merged).unwrap(), Device::Cpu, None).unwrap();
+        assert!(difference(&case, &model, &expected["merged.logits"]) < 2e-5, "{name}");
     }
 }
 
@@ -134,14 +134,14 @@ fn gradients_of_every_family_follow_from_those_of_the_merged_weights() {
         let settings = settings(lora(&case, 2, 3.0));
         run(&case, &settings, &run_folder, &mut ());
         let run = Run::open(&run_folder).unwrap();
-        merge(&run, &case.folder, &merged, Types::Exact).unwrap();
+        merge(&run, &case.folder, &merged, MergeTypes::Exact).unwrap();
 
         let (loss, gradients) = case.step_of(open(&run, &case.folder));
         let whole = Case { folder: merged, ..Case::open(name) };
         let (merged_loss, whole_gradients) = whole.step(Scope::above(&case.config, FROST_LINE).unwrap());
         assert!((loss - merged_loss).abs() < 1e-5, "{name}: {loss} {merged_loss}");
         let whole: HashMap<&str, &Tensor> = whole_gradients.iter().collect();
-        let (_, parameters) = open(&run, &case.folder);
+        let model = open(&run, &case.folder);
         let gradients: HashMap<&str, &Tensor> = gradients.iter().collect();
         for adapter in scope(&case, &settings.training.method).adapters() {
             let [a, b] = adapter.tensors().map(|spec| spec.name.as_str());
@@ -150,7 +150,7 @@ fn gradients_of_every_family_follow_from_those_of_the_merged_weights() {
             if linear.layout == LinearLayout::InputsFirst {
                 dw = dw.t().unwrap().contiguous().unwrap();
             }
-            let value = |name| parameters.trained_tensor(name).unwrap();
+            let value = |name| model.parameters().trained_tensor(name).unwrap();
             let da = (value(b).t().unwrap().contiguous().unwrap().matmul(&dw).unwrap() * 1.5).unwrap();
             let db = (dw.matmul(&value(a).t().unwrap().contiguous().unwrap()).unwrap() * 1.5).unwrap();
             for (tensor, expected) in [(a, da), (b, db)] {
@@ -165,9 +165,9 @@ fn gradients_of_every_family_follow_from_those_of_the_merged_weights() {
 fn the_first_step_is_proved_without_a_word() {
     let case = Case::open("llama");
     let scope = scope(&case, &lora(&case, 4, 8.0));
-    let (decoder, mut parameters) = case.model(scope.clone());
-    initialise(scope.adapters(), &mut parameters, 1).unwrap();
-    let (loss, gradients) = case.step_of((decoder, parameters));
+    let mut model = case.model(scope.clone());
+    model.initialise_adapters(1).unwrap();
+    let (loss, gradients) = case.step_of(model);
     assert!((loss - case.loss()).abs() < 1e-5);
     let squares = gradients.squares().unwrap();
     for (name, square) in &squares {
@@ -189,17 +189,17 @@ fn training_moves_the_adapters_alone() {
         assert!(losses[losses.len() - 1] < 0.8 * losses[0], "{name}: {losses:?}");
 
         let run = Run::open(&run_folder).unwrap();
-        assert!(run.names().eq(trained.decoder.scope().names()));
-        let (decoder, parameters) = open(&run, &case.folder);
+        assert!(run.names().eq(trained.model.scope().names()));
+        let model = open(&run, &case.folder);
         let batch = case.batch();
-        let logits = decoder.logits(&parameters, &batch).unwrap();
-        let expected = trained.decoder.logits(&trained.parameters, &batch).unwrap();
+        let logits = model.logits(&batch).unwrap();
+        let expected = trained.model.logits(&batch).unwrap();
         assert_eq!(largest_difference(&logits, &expected), 0.0, "{name}");
 
-        let report = merge(&run, &case.folder, &merged, Types::Source).unwrap();
-        assert_eq!(report.tensors, trained.decoder.scope().adapters().count());
-        let (decoder, parameters) = Decoder::frozen(ModelFolder::open(&merged).unwrap(), Device::Cpu, None).unwrap();
-        let difference = largest_difference(&decoder.logits(&parameters, &batch).unwrap(), &expected);
+        let report = merge(&run, &case.folder, &merged, MergeTypes::Source).unwrap();
+        assert_eq!(report.tensors, trained.model.scope().adapters().count());
+        let model = Model::frozen(ModelFolder::open(&merged).unwrap(), Device::Cpu, None).unwrap();
+        let difference = largest_difference(&model.logits(&batch).unwrap(), &expected);
         assert!(difference < 1e-4, "{name}: {difference:e}");
     }
 }
@@ -217,10 +217,10 @@ fn the_seed_decides_what_adapters_begin_with() {
     assert!(bytes(1) == bytes(1) && bytes(1) != bytes(2));
 
     let scope = scope(&case, &lora(&case, 2, 4.0));
-    let (_, mut parameters) = case.model(scope.clone());
-    initialise(scope.adapters(), &mut parameters, 1).unwrap();
+    let mut model = case.model(scope.clone());
+    model.initialise_adapters(1).unwrap();
     for adapter in scope.adapters() {
-        let [a, b] = adapter.tensors().map(|spec| parameters.trained_tensor(&spec.name).unwrap());
+        let [a, b] = adapter.tensors().map(|spec| model.parameters().trained_tensor(&spec.name).unwrap());
         let largest = |x: &Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         let bound = (adapter.linear().inputs as f32).sqrt().recip();
         assert!(largest(a) <= bound && largest(a) > 0.8 * bound && largest(b) == 0.0);
@@ -282,8 +282,8 @@ fn a_run_that_is_not_what_its_settings_say_is_refused() {
         assert!(settings.contains(from), "{settings}");
         std::fs::write(out.path().join(SETTINGS_FILE), settings.replace(from, to)).unwrap();
         let run = Run::open(out.path()).unwrap();
-        let evaluated = run.decoder(ModelFolder::open(&case.folder).unwrap(), Device::Cpu, None).err().unwrap();
-        let merged = merge(&run, &case.folder, &out.path().join("merged"), Types::Exact).unwrap_err();
+        let evaluated = run.model(ModelFolder::open(&case.folder).unwrap(), Device::Cpu, None).err().unwrap();
+        let merged = merge(&run, &case.folder, &out.path().join("merged"), MergeTypes::Exact).unwrap_err();
         assert_eq!(evaluated.to_string(), merged.to_string());
         evaluated
     };
@@ -301,19 +301,17 @@ fn a_run_that_is_not_what_its_settings_say_is_refused() {
     assert!(matches!(refused("\"frost_line\": 2", "\"frost_line\": 9"), Error::FrostLine { .. }));
 }
 
-fn open(run: &Run, model: &Path) -> (Decoder, Parameters) {
-    run.decoder(ModelFolder::open(model).unwrap(), Device::Cpu, None).unwrap()
+fn open(run: &Run, model: &Path) -> Model {
+    run.model(ModelFolder::open(model).unwrap(), Device::Cpu, None).unwrap()
 }
 
-fn run(case: &Case, settings: &TrainSettings, out: &Path, observer: &mut dyn Observer) -> Trained {
+fn run(case: &Case, settings: &TrainSettings, out: &Path, hook: &mut dyn Hook) -> Trained {
     let model = ModelFolder::open(&case.folder).unwrap();
     let identity = model.identity().unwrap();
     let scope = scope(case, &settings.training.method);
     let mut writer = RunWriter::new(out, record(settings, &case.folder, FROST_LINE)).unwrap();
-    let mut both = (&mut writer, observer);
-    let trained = train::train(model, &identity, scope, &case.examples(), settings, &mut both).unwrap();
-    writer.finish(&trained).unwrap();
-    trained
+    let mut both = Hooks::default().with(&mut writer).with(hook);
+    train::train(model, &identity, scope, &case.examples(), settings, &mut both).unwrap()
 }
 
 fn settings(method: TrainingMethod) -> TrainSettings {

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use common::{Case, golden, largest_difference, relative_distance};
 use frostline_runtime::data::Batch;
+use frostline_runtime::model::Objective;
+use frostline_runtime::model::loss::CrossEntropy;
 use frostline_runtime::model::parameters::ComputePrecision;
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::model::{coverage::check_coverage, gradients::Gradients};
@@ -36,13 +38,13 @@ fn a_shallower_batch_has_the_gradients_above_its_frost_line_and_no_other() {
     for case in Case::all() {
         let scope = Scope::above(&case.config, 1).unwrap();
         for frost_line in 0..case.config.layers.len() {
-            let (decoder, mut parameters) = case.model(scope.clone());
+            let mut model = case.model(scope.clone());
             let batch = Batch { frost_line, ..case.batch() };
             let scale = 1.0 / batch.targets.len() as f64;
+            let objective = Objective { loss: &CrossEntropy, scale };
             let mut gradients = Gradients::default();
-            let boundary = decoder.prefix(&parameters, &batch).unwrap();
-            let loss =
-                decoder.loss_and_gradients(&mut parameters, &batch, boundary, scale, &mut gradients, &mut ()).unwrap();
+            let state = model.prefix(&batch).unwrap();
+            let loss = model.loss_and_gradients(&batch, state, objective, &mut gradients, &mut ()).unwrap();
             assert!((loss * scale - case.loss()).abs() < 1e-5, "{}", case.name);
             compare(&case, &gradients);
             let reached = scope.reached_above(&case.config, frost_line);
@@ -56,8 +58,8 @@ fn a_shallower_batch_has_the_gradients_above_its_frost_line_and_no_other() {
 fn computing_again_changes_no_bit() {
     for case in Case::all() {
         let scope = Scope::everything(&case.config);
-        let (decoder, parameters) = case.model(scope.clone());
-        let (loss, gradients) = case.step_of((decoder.recomputing(true), parameters));
+        let model = case.model(scope.clone());
+        let (loss, gradients) = case.step_of(model.recomputing(true));
         let (expected_loss, expected) = case.step(scope);
         assert_eq!(loss, expected_loss, "{}", case.name);
         for ((name, a), (_, b)) in gradients.iter().zip(expected.iter()) {
@@ -106,9 +108,9 @@ fn other_references_agree_too() {
 
 fn logits_agree(cases: &[Case]) {
     for case in cases {
-        let (decoder, parameters) = case.model(Scope::everything(&case.config));
+        let model = case.model(Scope::everything(&case.config));
         let batch = case.batch();
-        let logits = decoder.logits(&parameters, &batch).unwrap();
+        let logits = model.logits(&batch).unwrap();
         let mut start = 0;
         for (row, example) in case.examples().iter().enumerate() {
             let length = example.tokens.len();

@@ -1,6 +1,7 @@
 //! The derivative of each operation: written out where it can be, and against finite differences.
 
 use candle_core::{Device, Tensor};
+use frostline_runtime::ops::loss::{HeadInput, Targets};
 use frostline_runtime::ops::matrix::{Matrix, WriteMode};
 use frostline_runtime::ops::select::{self, Selection};
 use frostline_runtime::ops::sequences::{Sequences, Span};
@@ -182,14 +183,16 @@ fn rope_gradients() {
 fn attention_gradients() {
     let all = sequences(&[5, 3]);
     for (sequences, queries) in [(all.clone(), 8), (all.at(&[2, 4, 7]), 3)] {
-        for (kv_heads, window) in [(1, None), (2, Some(2)), (4, Some(3))] {
-            let shape = attention::Shape { scale: 0.7, window };
+        for (kv_heads, window, softcap) in
+            [(1, None, None), (2, Some(2), Some(0.4)), (4, Some(3), None), (4, None, Some(0.4))]
+        {
+            let scoring = attention::Scoring { scale: 0.7, softcap, window };
             let q = random(&[queries, 4, 3], 1);
             let (k, v) = (random(&[8, kv_heads, 3], 2), random(&[8, kv_heads, 3], 3));
             let dy = random(&[queries, 12], 4);
-            let f = |q: &Tensor, k: &Tensor, v: &Tensor| attention::forward(q, k, v, shape, &sequences).unwrap();
+            let f = |q: &Tensor, k: &Tensor, v: &Tensor| attention::forward(q, k, v, scoring, &sequences).unwrap();
             let saved = f(&q, &k, &v);
-            let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, shape, &sequences).unwrap();
+            let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, scoring, &sequences).unwrap();
             assert_derivative(&q, &dy, &dq, |q| f(q, &k, &v).output);
             assert_derivative(&k, &dy, &dk, |k| f(&q, k, &v).output);
             assert_derivative(&v, &dy, &dv, |v| f(&q, &k, v).output);
@@ -199,13 +202,13 @@ fn attention_gradients() {
 
 #[test]
 fn a_window_of_one_sees_itself_alone() {
-    let shape = attention::Shape { scale: 1.0, window: Some(1) };
+    let scoring = attention::Scoring { scale: 1.0, softcap: None, window: Some(1) };
     let sequences = sequences(&[4]);
     let (q, k, v) = (random(&[4, 2, 3], 1), random(&[4, 2, 3], 2), random(&[4, 2, 3], 3));
-    let saved = attention::forward(&q, &k, &v, shape, &sequences).unwrap();
+    let saved = attention::forward(&q, &k, &v, scoring, &sequences).unwrap();
     close(&saved.output, &v);
     let dy = random(&[4, 6], 4);
-    let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, shape, &sequences).unwrap();
+    let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, scoring, &sequences).unwrap();
     close(&dv, &dy); // y = v
     assert_close(&dq, &[0.0; 24]); // A softmax over one place is constant.
     assert_close(&dk, &[0.0; 24]);
@@ -215,12 +218,12 @@ fn a_window_of_one_sees_itself_alone() {
 #[test]
 fn blocks_of_queries_change_nothing() {
     let sequences = sequences(&[150]);
-    let shape = attention::Shape { scale: 0.7, window: Some(90) };
+    let scoring = attention::Scoring { scale: 0.7, softcap: None, window: Some(90) };
     let (q, k, v) = (random(&[150, 2, 3], 1), random(&[150, 1, 3], 2), random(&[150, 1, 3], 3));
-    let all = attention::forward(&q, &k, &v, shape, &sequences).unwrap().output;
+    let all = attention::forward(&q, &k, &v, scoring, &sequences).unwrap().output;
     for place in [0u32, 63, 64, 149] {
         let one = q.narrow(0, place as usize, 1).unwrap();
-        let one = attention::forward(&one, &k, &v, shape, &sequences.at(&[place])).unwrap().output;
+        let one = attention::forward(&one, &k, &v, scoring, &sequences.at(&[place])).unwrap().output;
         close(&one, &all.narrow(0, place as usize, 1).unwrap());
     }
 }
@@ -270,10 +273,11 @@ fn embedding_gradients_add_up_where_a_row_was_read_twice() {
 }
 
 /// Loss, gradient of the hidden states, gradient of the head.
-fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32], scale: f64) -> (f64, Tensor, Tensor) {
+fn cross_entropy(hidden: &Tensor, head: &Tensor, tokens: &[u32], scale: f64) -> (f64, Tensor, Tensor) {
     let gradient = head.zeros_like().unwrap();
     let into = Some((&gradient, WriteMode::Overwrite));
-    let got = loss::cross_entropy(hidden, &Matrix::Tensor(head), targets, scale, into).unwrap();
+    let input = HeadInput { hidden, head: &Matrix::Tensor(head), softcap: None };
+    let got = loss::cross_entropy(input, Targets { tokens, weights: None }, scale, into).unwrap();
     (got.loss, got.hidden, gradient)
 }
 
@@ -291,7 +295,8 @@ fn cross_entropy_of_equal_logits() {
 fn cross_entropy_gradients() {
     let (hidden, head, targets) = (random(&[3, 5], 1), random(&[7, 5], 2), [6, 0, 3]);
     let loss = |hidden: &Tensor, head: &Tensor| {
-        let sum = loss::cross_entropy(hidden, &Matrix::Tensor(head), &targets, 1.0, None).unwrap().loss;
+        let input = HeadInput { hidden, head: &Matrix::Tensor(head), softcap: None };
+        let sum = loss::cross_entropy(input, Targets { tokens: &targets, weights: None }, 1.0, None).unwrap().loss;
         tensor(&[sum as f32], &[1])
     };
     let (sum, dhidden, dhead) = cross_entropy(&hidden, &head, &targets, 1.0);
@@ -299,7 +304,8 @@ fn cross_entropy_gradients() {
     assert_derivative(&hidden, &one, &dhidden, |hidden| loss(hidden, &head));
     assert_derivative(&head, &one, &dhead, |head| loss(&hidden, head));
     let pairs = [(0, 6), (1, 0), (2, 3)];
-    let scores: f32 = loss::log_probabilities(&hidden, &Matrix::Tensor(&head), &pairs).unwrap().iter().sum();
+    let input = HeadInput { hidden: &hidden, head: &Matrix::Tensor(&head), softcap: None };
+    let scores: f32 = loss::log_probabilities(input, &pairs).unwrap().iter().sum();
     assert!((f64::from(scores) + sum).abs() < 1e-5);
 }
 
@@ -327,7 +333,8 @@ fn pieces_of_targets_and_vocabulary_change_nothing() {
 #[test]
 fn a_target_outside_the_vocabulary_is_an_error() {
     let (hidden, head) = (random(&[1, 2], 1), random(&[3, 2], 2));
-    let error = loss::cross_entropy(&hidden, &Matrix::Tensor(&head), &[3], 1.0, None).unwrap_err();
+    let input = HeadInput { hidden: &hidden, head: &Matrix::Tensor(&head), softcap: None };
+    let error = loss::cross_entropy(input, Targets { tokens: &[3], weights: None }, 1.0, None).unwrap_err();
     assert!(error.to_string().contains("target token 3 is outside the vocabulary of 3"), "{error}");
 }
 
@@ -340,17 +347,17 @@ fn the_number_of_threads_changes_no_bit() {
         let q = random(&[rows, 5, 40], 4);
         let k = random(&[rows, 1, 40], 5);
         let sequences = sequences(&[rows - 10, 10]);
-        let shape = attention::Shape { scale: 0.2, window: None };
+        let scoring = attention::Scoring { scale: 0.2, softcap: None, window: None };
         let results = |threads| {
             let compute = || {
                 let linear = linear_backward(&dy, &x, &weight, LinearLayout::OutputsFirst);
                 let (loss, dhidden, dhead) = cross_entropy(&x, &weight, &targets, 0.5);
-                let saved = attention::forward(&q, &k, &k, shape, &sequences).unwrap();
-                let [dq, dk, dv] = attention::backward(&x, [&q, &k, &k], &saved, shape, &sequences).unwrap();
+                let saved = attention::forward(&q, &k, &k, scoring, &sequences).unwrap();
+                let [dq, dk, dv] = attention::backward(&x, [&q, &k, &k], &saved, scoring, &sequences).unwrap();
                 let all = [linear.input, linear.weight, linear.bias, dhidden, dhead, saved.output, dq, dk, dv];
                 (loss, all.map(|tensor| values(&tensor)))
             };
-            frostline_runtime::system::device::on_threads(Some(threads), compute).unwrap()
+            frostline_runtime::system::threads::on_threads(Some(threads), compute).unwrap()
         };
         let one = results(1);
         assert!([2, 3, 8].into_iter().all(|threads| results(threads) == one), "{rows} rows");

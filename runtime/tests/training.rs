@@ -10,14 +10,14 @@ use frostline_runtime::Error;
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::data::Batch;
 use frostline_runtime::evaluate::evaluate;
+use frostline_runtime::model::Model;
 use frostline_runtime::model::coverage::check_coverage;
-use frostline_runtime::model::decoder::Decoder;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::run::folder::{Run, RunWriter};
-use frostline_runtime::run::merge::{Types, merge};
+use frostline_runtime::run::{MergeTypes, merge};
+use frostline_runtime::run::{Run, RunWriter};
 use frostline_runtime::system::device::Device;
-use frostline_runtime::train::{self, Observer, Start, TrainSettings, Trained};
+use frostline_runtime::train::{self, Caching, Hook, Start, Step, TrainSettings, Trained};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
@@ -25,15 +25,10 @@ use frostline_schemas::model::{Dtype, Weights};
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::*;
 
-fn train(
-    model: &Path,
-    frost_line: usize,
-    settings: &TrainSettings,
-    observer: &mut dyn Observer,
-) -> Result<Trained, Error> {
+fn train(model: &Path, frost_line: usize, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Trained, Error> {
     let model = ModelFolder::open(model).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, frost_line).unwrap());
-    train::train(model, &identity, scope, &Case::open("llama").examples(), settings, observer)
+    train::train(model, &identity, scope, &Case::open("llama").examples(), settings, hook)
 }
 
 fn identity(model: &Path) -> ModelIdentity {
@@ -47,13 +42,11 @@ fn run(model: &Path, out: &Path) -> Trained {
 
 fn run_with(settings: &TrainSettings, model: &Path, out: &Path) -> Trained {
     let mut writer = RunWriter::new(out, record(settings, model, 2)).unwrap();
-    let trained = train(model, 2, settings, &mut writer).unwrap();
-    writer.finish(&trained).unwrap();
-    trained
+    train(model, 2, settings, &mut writer).unwrap()
 }
 
-fn logits(decoder: &Decoder, parameters: &Parameters) -> Tensor {
-    decoder.logits(parameters, &Batch::new(&Case::open("llama").examples())).unwrap()
+fn logits(model: &Model) -> Tensor {
+    model.logits(&Batch::new(&Case::open("llama").examples())).unwrap()
 }
 
 fn logits_of(model: &Path) -> Tensor {
@@ -61,7 +54,7 @@ fn logits_of(model: &Path) -> Tensor {
     let scope = Scope::everything(&config);
     let weights = Weights::open(model).unwrap();
     let parameters = Parameters::new(&config, weights, &scope, TensorDevice::Cpu, ComputePrecision::F32).unwrap();
-    logits(&Decoder::new(config, scope), &parameters)
+    logits(&Model::new(config, scope, parameters))
 }
 
 #[test]
@@ -108,14 +101,14 @@ struct Heard {
     bytes: u64,
 }
 
-impl Observer for Heard {
-    fn caching(&mut self, done: usize, _: usize, bytes: u64) -> Result<(), Error> {
-        (self.cached, self.bytes) = (done, bytes);
+impl Hook for Heard {
+    fn caching(&mut self, progress: Caching) -> Result<(), Error> {
+        (self.cached, self.bytes) = (progress.done, progress.bytes);
         Ok(())
     }
 
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
-        self.losses.push(metrics.loss);
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        self.losses.push(step.metrics.loss);
         Ok(())
     }
 }
@@ -147,7 +140,7 @@ fn a_cache_changes_no_bit_of_any_loss() {
 fn a_cache_is_used_where_it_pays() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
     let rows = case.examples().len();
-    let settings = |steps| TrainSettings { cache: cached(root.path(), Using::WherePaying), ..settings(steps, rows, 1) };
+    let settings = |steps| TrainSettings { cache: cached(root.path(), Using::WhereItPays), ..settings(steps, rows, 1) };
     // Each row once: nothing would be read again.
     assert_eq!(heard(&case, &settings(1)).cached, 0);
     assert_eq!(heard(&case, &settings(2)).cached, rows);
@@ -159,7 +152,7 @@ fn a_cache_without_room_is_no_reason_to_stop_unless_it_was_asked_for() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
     let cache = |using| Some(CacheSettings { limit: 100, ..cached(root.path(), using).unwrap() });
     let uncached = heard(&case, &settings(2, 2, 1));
-    let tight = heard(&case, &TrainSettings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    let tight = heard(&case, &TrainSettings { cache: cache(Using::WhereItPays), ..settings(2, 2, 1) });
     assert_eq!(tight.losses, uncached.losses);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
@@ -177,7 +170,7 @@ fn a_cache_that_cannot_be_written_is_no_reason_to_stop_unless_it_was_asked_for()
     std::fs::write(&file, b"").unwrap();
     let uncached = heard(&case, &settings(2, 2, 1)).losses;
     let cache = |using| cached(&file.join("cache"), using);
-    let unwritten = heard(&case, &TrainSettings { cache: cache(Using::WherePaying), ..settings(2, 2, 1) });
+    let unwritten = heard(&case, &TrainSettings { cache: cache(Using::WhereItPays), ..settings(2, 2, 1) });
     assert_eq!(unwritten.losses, uncached);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
@@ -189,10 +182,10 @@ fn a_cache_that_cannot_be_written_is_no_reason_to_stop_unless_it_was_asked_for()
 #[test]
 fn targets_outside_their_row_are_named() {
     let case = Case::open("llama");
-    let (decoder, _) = case.model(Scope::nothing());
+    let model = case.model(Scope::nothing());
     for positions in [vec![3], vec![1, 0], vec![1, 1]] {
         let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
-        let refused = decoder.check(&[Example::new(7, vec![1, 2, 3], targets)]).unwrap_err();
+        let refused = model.check(&[Example::new(7, vec![1, 2, 3], targets)]).unwrap_err();
         assert!(refused.to_string().starts_with("line 7: targets must stand"), "{refused}");
     }
 }
@@ -234,20 +227,17 @@ fn a_run_holds_the_trained_tensors_and_nothing_else() {
     let out = tempfile::tempdir().unwrap();
     let trained = run(&folder("llama"), out.path());
     let run = Run::open(out.path()).unwrap();
-    assert!(run.names().eq(trained.decoder.scope().names()));
+    assert!(run.names().eq(trained.model.scope().names()));
     assert_eq!((run.record.frost_line, run.record.plan), (2, Digest::of(b"a plan")));
     let metrics = std::fs::read_to_string(out.path().join(METRICS_FILE)).unwrap();
     let steps: Vec<StepMetrics> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(steps.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert!(matches!(RunWriter::new(out.path(), run.record.clone()), Err(Error::Exists(_))));
 
-    let model = ModelFolder::open(&folder("llama")).unwrap();
-    let scope = Scope::everything(&model.config);
-    let mut parameters =
-        Parameters::new(&model.config, model.weights, &scope, TensorDevice::Cpu, ComputePrecision::F32).unwrap();
-    run.apply(&identity(&folder("llama")), &mut parameters).unwrap();
-    let reloaded = logits(&trained.decoder, &parameters);
-    assert_eq!(largest_difference(&reloaded, &logits(&trained.decoder, &trained.parameters)), 0.0);
+    let mut model = Model::frozen(ModelFolder::open(&folder("llama")).unwrap(), Device::Cpu, None).unwrap();
+    run.apply(&identity(&folder("llama")), model.parameters_mut()).unwrap();
+    let reloaded = logits(&model);
+    assert_eq!(largest_difference(&reloaded, &logits(&trained.model)), 0.0);
 }
 
 #[test]
@@ -257,9 +247,9 @@ fn a_merged_folder_is_the_trained_model_and_frozen_tensors_keep_every_bit() {
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let trained = run(&model, &run_folder);
         let run = Run::open(&run_folder).unwrap();
-        let report = merge(&run, &model, &merged, Types::Source).unwrap();
+        let report = merge(&run, &model, &merged, MergeTypes::Source).unwrap();
         assert_eq!((report.tensors, report.lost()), (run.names().count(), 0.0));
-        assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.decoder, &trained.parameters)), 0.0);
+        assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.model)), 0.0);
 
         let (before, after) = (Weights::open(&model).unwrap(), Weights::open(&merged).unwrap());
         assert_eq!(before.shards(), after.shards());
@@ -269,7 +259,7 @@ fn a_merged_folder_is_the_trained_model_and_frozen_tensors_keep_every_bit() {
         }
         assert!(merged.join("config.json").exists());
         assert!(!merged.join("model.onnx").exists() && !merged.join("model.dynamo.onnx").exists());
-        assert!(matches!(merge(&run, &model, &merged, Types::Source), Err(Error::Exists(_))));
+        assert!(matches!(merge(&run, &model, &merged, MergeTypes::Source), Err(Error::Exists(_))));
     }
 }
 
@@ -278,7 +268,7 @@ fn casting_says_what_it_loses() {
     let (model, out) = (folder("llama-sharded"), tempfile::tempdir().unwrap());
     let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
     run(&model, &run_folder);
-    let report = merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::All(Dtype::BF16)).unwrap();
+    let report = merge(&Run::open(&run_folder).unwrap(), &model, &merged, MergeTypes::All(Dtype::BF16)).unwrap();
     assert!(report.lost() > 1e-4 && report.lost() < 0.2, "{report:?}");
     let weights = Weights::open(&merged).unwrap();
     assert!(weights.names().all(|name| weights.get(name).unwrap().dtype == Dtype::BF16));
@@ -297,18 +287,18 @@ fn merging_into_a_model_in_half_precision_loses_nothing_unless_asked_to() {
     let at = |name: &str| out.path().join(name);
     run(&folder("llama"), &at("first"));
     let halves = at("halves");
-    merge(&Run::open(&at("first")).unwrap(), &folder("llama"), &halves, Types::All(Dtype::BF16)).unwrap();
+    merge(&Run::open(&at("first")).unwrap(), &folder("llama"), &halves, MergeTypes::All(Dtype::BF16)).unwrap();
 
     let trained = run(&halves, &at("run"));
     let run = Run::open(&at("run")).unwrap();
-    assert_eq!(merge(&run, &halves, &at("exact"), Types::Exact).unwrap().lost(), 0.0);
-    let expected = logits(&trained.decoder, &trained.parameters);
+    assert_eq!(merge(&run, &halves, &at("exact"), MergeTypes::Exact).unwrap().lost(), 0.0);
+    let expected = logits(&trained.model);
     assert_eq!(largest_difference(&logits_of(&at("exact")), &expected), 0.0);
     let weights = Weights::open(&at("exact")).unwrap();
     assert_eq!(weights.get("model.layers.0.mlp.up_proj.weight").unwrap().dtype, Dtype::BF16);
     assert_eq!(weights.get("model.layers.3.mlp.up_proj.weight").unwrap().dtype, Dtype::F32);
 
-    assert!(merge(&run, &halves, &at("source"), Types::Source).unwrap().lost() > 0.0);
+    assert!(merge(&run, &halves, &at("source"), MergeTypes::Source).unwrap().lost() > 0.0);
     assert!(largest_difference(&logits_of(&at("source")), &expected) > 0.0);
 }
 
@@ -317,7 +307,7 @@ fn a_run_goes_with_its_own_model_only() {
     let out = tempfile::tempdir().unwrap();
     run(&folder("llama"), out.path());
     let run = Run::open(out.path()).unwrap();
-    let error = merge(&run, &folder("llama-tied"), &out.path().join("merged"), Types::Source).unwrap_err();
+    let error = merge(&run, &folder("llama-tied"), &out.path().join("merged"), MergeTypes::Source).unwrap_err();
     assert!(matches!(&error, Error::OtherModel { .. }), "{error}");
     assert!(error.to_string().contains("weights: ") && error.to_string().contains("config.json: "), "{error}");
     assert!(!out.path().join("merged").exists());
@@ -362,8 +352,8 @@ fn a_single_file_that_an_index_names_keeps_its_index() {
     let model = one_shard(&out.path().join("model"), serde_json::json!({}));
     let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
     let trained = run(&model, &run_folder);
-    merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::Source).unwrap();
-    assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.decoder, &trained.parameters)), 0.0);
+    merge(&Run::open(&run_folder).unwrap(), &model, &merged, MergeTypes::Source).unwrap();
+    assert_eq!(largest_difference(&logits_of(&merged), &logits(&trained.model)), 0.0);
 }
 
 #[test]
@@ -372,7 +362,8 @@ fn an_index_that_cannot_be_edited_is_named_and_nothing_stays() {
     let model = one_shard(&out.path().join("model"), serde_json::json!("none"));
     let run_folder = out.path().join("run");
     run(&model, &run_folder);
-    let error = merge(&Run::open(&run_folder).unwrap(), &model, &out.path().join("merged"), Types::Source).unwrap_err();
+    let error =
+        merge(&Run::open(&run_folder).unwrap(), &model, &out.path().join("merged"), MergeTypes::Source).unwrap_err();
     let error = error.to_string();
     assert!(error.ends_with("model.safetensors.index.json: `metadata` is not a JSON object"), "{error}");
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 2);
@@ -393,7 +384,7 @@ fn what_lies_beside_the_weights_is_copied_once_and_runs_are_not() {
     let run_folder = model.join("run");
     run(&model, &run_folder);
     let merged = model.join("merged");
-    merge(&Run::open(&run_folder).unwrap(), &model, &merged, Types::Source).unwrap();
+    merge(&Run::open(&run_folder).unwrap(), &model, &merged, MergeTypes::Source).unwrap();
     assert_eq!(std::fs::read(merged.join("extras/notes.txt")).unwrap(), b"notes");
     assert!(merged.join("LICENSE").symlink_metadata().unwrap().is_file());
     assert_eq!(std::fs::read(merged.join("LICENSE")).unwrap(), b"linked");
@@ -488,9 +479,9 @@ fn rows_longer_than_learned_positions_are_an_error() {
     let positions = case.config.max_positions;
     let tokens = vec![1; positions + 1];
     let example = Example::new(7, tokens, vec![Target { position: 0, token: 1 }]);
-    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
-    let direct = decoder.prefix(&parameters, &Batch::new([&example])).unwrap_err();
-    let evaluated = evaluate(&decoder, &parameters, &[example], 1, &mut |_, _| ()).unwrap_err();
+    let model = case.model(Scope::above(&case.config, 0).unwrap());
+    let direct = model.prefix(&Batch::new([&example])).unwrap_err();
+    let evaluated = evaluate(&model, &[example], 1, &mut |_, _| ()).unwrap_err();
     for error in [direct, evaluated] {
         let error = error.to_string();
         assert!(error.starts_with("line 7: ") && error.contains("--max-length"), "{error}");
@@ -501,13 +492,13 @@ fn rows_longer_than_learned_positions_are_an_error() {
 fn a_prompt_that_leaves_no_room_for_the_longest_completion_is_an_error() {
     let case = Case::open("gpt2");
     let positions = case.config.max_positions;
-    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let model = case.model(Scope::above(&case.config, 0).unwrap());
     let example = |line, prompt: usize, completion: usize| {
         let target = |k| Target { position: (prompt + k - 1) as u32, token: 1 };
         Example::new(line, vec![1; prompt + completion], (0..completion).map(target).collect())
     };
     let examples = [example(4, 2, 3), example(9, positions - 1, 1)];
-    let error = evaluate(&decoder, &parameters, &examples, 2, &mut |_, _| ()).unwrap_err();
+    let error = evaluate(&model, &examples, 2, &mut |_, _| ()).unwrap_err();
     let expected = positions + 2;
     assert!(matches!(error, Error::RankingTooLong { line: 9, tokens, .. } if tokens == expected), "{error}");
 }
@@ -515,11 +506,11 @@ fn a_prompt_that_leaves_no_room_for_the_longest_completion_is_an_error() {
 #[test]
 fn a_token_outside_the_vocabulary_is_named_with_its_line() {
     let case = Case::open("llama");
-    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let model = case.model(Scope::above(&case.config, 0).unwrap());
     let vocabulary = case.config.vocabulary as u32;
     for (token, target) in [(vocabulary, 1), (1, vocabulary)] {
         let example = Example::new(5, vec![1, token], vec![Target { position: 0, token: target }]);
-        let error = evaluate(&decoder, &parameters, &[example], 1, &mut |_, _| ()).unwrap_err();
+        let error = evaluate(&model, &[example], 1, &mut |_, _| ()).unwrap_err();
         assert!(matches!(error, Error::Token { line: 5, .. }), "{error}");
     }
 }
@@ -527,9 +518,9 @@ fn a_token_outside_the_vocabulary_is_named_with_its_line() {
 #[test]
 fn evaluation_is_the_mean_over_targets() {
     for case in Case::all() {
-        let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+        let model = case.model(Scope::above(&case.config, 0).unwrap());
         for batch_size in [1, 3] {
-            let got = evaluate(&decoder, &parameters, &case.examples(), batch_size, &mut |_, _| ()).unwrap();
+            let got = evaluate(&model, &case.examples(), batch_size, &mut |_, _| ()).unwrap();
             assert!((got.loss - case.loss()).abs() < 1e-5, "{}: {} {}", case.name, got.loss, case.loss());
         }
     }
@@ -539,16 +530,14 @@ fn evaluation_is_the_mean_over_targets() {
 #[test]
 fn ranking_takes_the_likeliest_completion() {
     let case = Case::open("qwen2");
-    let (decoder, parameters) = case.model(Scope::above(&case.config, 0).unwrap());
+    let model = case.model(Scope::above(&case.config, 0).unwrap());
     let completions: [&[u32]; 3] = [&[7, 9], &[11], &[7, 30, 2]];
     let example = |prompt: &[u32], completion: &[u32]| {
         let targets = completion.iter().enumerate();
         let target = |(k, &token): (usize, &u32)| Target { position: (prompt.len() + k - 1) as u32, token };
         Example::new(1, [prompt, completion].concat(), targets.map(target).collect())
     };
-    let score = |example: &Example| -> f32 {
-        decoder.log_probabilities(&parameters, &Batch::new([example])).unwrap().iter().sum()
-    };
+    let score = |example: &Example| -> f32 { model.log_probabilities(&Batch::new([example])).unwrap().iter().sum() };
     let prompts: Vec<Vec<u32>> =
         (0..7u32).map(|k| (0..2 + k % 4).map(|place| (k * 13 + place * 5) % 61).collect()).collect();
     let (mut examples, mut right, mut sum) = (Vec::new(), 0, 0.0);
@@ -560,7 +549,7 @@ fn ranking_takes_the_likeliest_completion() {
         examples.push(example(prompt, completions[k % 3]));
     }
     let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
-    let got = evaluate(&decoder, &parameters, &examples, 8, &mut |_, _| ()).unwrap();
+    let got = evaluate(&model, &examples, 8, &mut |_, _| ()).unwrap();
     let ranking = got.ranking.unwrap();
     assert_eq!((ranking.candidates, ranking.accuracy), (3, right as f64 / 7.0));
     assert!((got.loss + f64::from(sum) / targets as f64).abs() < 1e-4);

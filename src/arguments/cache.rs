@@ -71,7 +71,7 @@ impl CacheArguments {
         let (root, using) = match self.folder.folder() {
             CacheFolder::Off => return None,
             CacheFolder::Named(root) => (root, Using::Always),
-            CacheFolder::Default(root) => (root, Using::WherePaying),
+            CacheFolder::Default(root) => (root, Using::WhereItPays),
             CacheFolder::Unknown => {
                 tracing::warn!("states at the frost line are not cached: there is no home directory to keep them in");
                 return None;

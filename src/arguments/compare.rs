@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use frostline_planner::{PlanSettings, Strategy};
-use frostline_runtime::run::job::Files;
+use frostline_runtime::run::JobFiles;
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::run::TrainingSettings;
 
@@ -90,8 +90,8 @@ pub struct QuickstartArguments {
 
 impl CompareArguments {
     /// The files to train and evaluate with.
-    pub fn files(&self) -> Files {
-        Files {
+    pub fn files(&self) -> JobFiles {
+        JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
             eval: Some(self.files.eval.clone()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
-use frostline_runtime::run::merge::Types;
+use frostline_runtime::run::MergeTypes;
 use frostline_schemas::model::Dtype;
 
 use super::compute::ComputeArguments;
@@ -77,13 +77,13 @@ enum TypeName {
 
 impl MergeArguments {
     /// The types of the weights that are written.
-    pub fn types(&self) -> Types {
+    pub fn types(&self) -> MergeTypes {
         match self.dtype {
-            TypeName::Exact => Types::Exact,
-            TypeName::Source => Types::Source,
-            TypeName::F32 => Types::All(Dtype::F32),
-            TypeName::Bf16 => Types::All(Dtype::BF16),
-            TypeName::F16 => Types::All(Dtype::F16),
+            TypeName::Exact => MergeTypes::Exact,
+            TypeName::Source => MergeTypes::Source,
+            TypeName::F32 => MergeTypes::All(Dtype::F32),
+            TypeName::Bf16 => MergeTypes::All(Dtype::BF16),
+            TypeName::F16 => MergeTypes::All(Dtype::F16),
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use frostline_runtime::data::steps_of_epochs;
 use frostline_runtime::model::adapters;
 use frostline_runtime::model::parameters::ComputePrecision;
-use frostline_runtime::run::job::{Files, Job};
+use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::plan::Plan;
@@ -196,8 +196,8 @@ enum PrecisionName {
 
 impl TrainArguments {
     /// The files to train with.
-    pub fn files(&self) -> Files {
-        Files {
+    pub fn files(&self) -> JobFiles {
+        JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
             eval: self.files.eval.clone(),
@@ -235,7 +235,7 @@ impl TrainArguments {
             precision: self.memory.precision.map(ComputePrecision::from),
             recompute: self.memory.recompute,
             cache: self.cache.settings(),
-            depths: None,
+            frost_lines: None,
             threads: compute.threads,
         })
     }

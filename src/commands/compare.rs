@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use frostline_planner::Strategy;
+use frostline_runtime::compare::ComparisonRow;
+use frostline_runtime::run::{Job, JobFiles};
+use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use serde_json::json;
 
-use crate::arguments::CompareArguments;
+use crate::arguments::{CompareArguments, LogEvery};
 use crate::output::Output;
-use crate::progress::PlanningProgress;
+use crate::progress::{PlanningProgress, TrainingProgress};
 use crate::render::comparison;
 
 pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
@@ -27,7 +30,7 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
         plan.write(path)?;
     }
     let settings = arguments.training();
-    let rows = comparison::train_all(&plans, &files, &settings, output)?;
+    let rows = train_each(&plans, &files, &settings, output)?;
     let ids = |(name, plan): &(String, Plan)| json!({"strategy": name, "id": plan.id});
     let summary = json!({
         "steps": settings.training.steps,
@@ -44,6 +47,24 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
         );
         heading + &table
     })
+}
+
+/// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
+pub fn train_each(
+    plans: &[(String, Plan)],
+    files: &JobFiles,
+    settings: &TrainSettings,
+    output: &Output,
+) -> anyhow::Result<Vec<ComparisonRow>> {
+    let train = |(name, plan): &(String, Plan)| {
+        let mut progress = TrainingProgress::new(output, LogEvery::Auto);
+        let job = Job::open(files)?;
+        progress.load();
+        let row = ComparisonRow::train(name, plan, job, settings, &mut progress)?;
+        progress.finish();
+        Ok(row)
+    };
+    plans.iter().map(train).collect()
 }
 
 /// Where plans are written, if they are; what would be in the way is found before anything is computed.

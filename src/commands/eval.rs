@@ -1,9 +1,9 @@
 //! `frostline eval`.
 
 use frostline_runtime::evaluate::evaluate;
-use frostline_runtime::model::decoder::Decoder;
-use frostline_runtime::run::folder::Run;
-use frostline_runtime::system::device;
+use frostline_runtime::model::Model;
+use frostline_runtime::run::Run;
+use frostline_runtime::system::threads;
 use frostline_schemas::model::ModelFolder;
 
 use crate::arguments::EvalArguments;
@@ -18,15 +18,14 @@ pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let examples = model.read_examples(&files.data, rows.max_length)?.examples;
     let run = files.run.as_deref().map(Run::open).transpose()?;
     bar.begin("loading the model", 0);
-    let (decoder, parameters) = match &run {
-        Some(run) => run.decoder(model, compute.device, None)?,
-        None => Decoder::frozen(model, compute.device, None)?,
+    let model = match &run {
+        Some(run) => run.model(model, compute.device, None)?,
+        None => Model::frozen(model, compute.device, None)?,
     };
     bar.begin("evaluating", examples.len() as u64);
     let mut progress = |done, _| bar.set(done as u64, "rows");
-    let evaluation = device::on_threads(compute.threads, || {
-        evaluate(&decoder, &parameters, &examples, rows.batch_size, &mut progress)
-    })??;
+    let evaluation =
+        threads::on_threads(compute.threads, || evaluate(&model, &examples, rows.batch_size, &mut progress))??;
     drop(bar);
     if !evaluation.loss.is_finite() {
         anyhow::bail!(

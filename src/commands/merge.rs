@@ -1,7 +1,7 @@
 //! `frostline merge`.
 
-use frostline_runtime::run::folder::Run;
-use frostline_runtime::run::merge::merge;
+use frostline_runtime::run::Run;
+use frostline_runtime::run::merge;
 use serde_json::json;
 
 use crate::arguments::MergeArguments;

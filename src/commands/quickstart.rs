@@ -6,17 +6,19 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use frostline_planner::{Silent, Strategy};
-use frostline_runtime::run::job::Files;
+use frostline_runtime::compare::ComparisonRow;
+use frostline_runtime::run::JobFiles;
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
+use super::compare::train_each;
 use crate::arguments::QuickstartArguments;
 use crate::output::Output;
 use crate::progress::PlanningProgress;
 use crate::render::command_line::{command_line, path};
-use crate::render::comparison::{self, Row};
+use crate::render::comparison;
 
 /// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
 /// wherever it is installed.
@@ -46,13 +48,13 @@ pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<(
     let by = |strategy| frostline_planner::plan(&plan_settings(folder, strategy), &Silent).map(|planned| planned.plan);
     let plans =
         [("all layers", by(Strategy::All)?), ("the plan", plan.clone()), ("the last layer", by(Strategy::Last(1))?)];
-    let files = Files {
+    let files = JobFiles {
         model: folder.join("model"),
         data: folder.join("train.jsonl"),
         eval: Some(folder.join("test.jsonl")),
         max_length: MAX_LENGTH,
     };
-    let rows = comparison::train_all(&plans.map(|(name, plan)| (name.to_owned(), plan)), &files, &training(), output)?;
+    let rows = train_each(&plans.map(|(name, plan)| (name.to_owned(), plan)), &files, &training(), output)?;
     let summary = json!({
         "plan": plan.id,
         "frost_line": plan.decision.frost_line,
@@ -89,7 +91,7 @@ fn training() -> TrainSettings {
     })
 }
 
-fn render(plan: &Plan, planning: f64, rows: &[Row], kept: Option<&Path>) -> Result<String, std::fmt::Error> {
+fn render(plan: &Plan, planning: f64, rows: &[ComparisonRow], kept: Option<&Path>) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(
         out,

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use frostline_runtime::run::job::{Finished, Job};
-use frostline_runtime::train::dry_run::Rehearsal;
-use frostline_runtime::train::{Start, TrainSettings};
+use frostline_runtime::run::{Finished, Job};
+use frostline_runtime::train::{DryRun, FrostLines, Start, Summary, TrainSettings};
 use frostline_schemas::plan::{ExampleFrostLines, Plan};
 use serde_json::{Value as Json, json};
 
 use crate::arguments::TrainArguments;
 use crate::output::Output;
-use crate::progress::{Seen, TrainingProgress};
+use crate::progress::TrainingProgress;
 use crate::render::evaluation;
 use crate::render::units::{bytes, count};
 
@@ -19,48 +18,54 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.files.plan)?;
     let mut progress = TrainingProgress::new(output, arguments.shown.log_every);
     let job = Job::open(&arguments.files())?;
-    let depths = ExampleFrostLines::of_plan(&plan, &arguments.files.plan)?.map(Arc::new);
-    let depths = depths.zip(plan.decision.per_example.map(|examples| examples.others));
-    if let Some((depths, others)) = &depths {
-        job.check_depths(&plan, depths, *others)?;
+    let frost_lines = frost_lines(&plan, &arguments.files.plan)?;
+    if let Some(lines) = &frost_lines {
+        job.check_frost_lines(&plan, lines)?;
     }
-    let settings = TrainSettings { depths, ..arguments.settings(&job, &plan)? };
+    let settings = TrainSettings { frost_lines, ..arguments.settings(&job, &plan)? };
     progress.load();
     let Some(folder) = arguments.run_folder() else {
-        let rehearsal = job.rehearse(&plan, &settings)?;
+        let measured = job.dry_run(&plan, &settings, &mut ())?;
         drop(progress);
-        return output.result(&rehearsal_json(&rehearsal), || rehearsal_text(&rehearsal));
+        return output.result(&dry_run_json(&measured), || dry_run_text(&measured));
     };
     let finished = job.run_into(folder, &plan, &settings, &mut progress)?;
     report(output, folder, &plan, &settings, &progress.finish(), &finished)
 }
 
-fn rehearsal_json(rehearsal: &Rehearsal) -> Json {
-    let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
+/// The frost lines of examples, where the plan has them.
+fn frost_lines(plan: &Plan, path: &Path) -> anyhow::Result<Option<FrostLines>> {
+    let of_examples = ExampleFrostLines::of_plan(plan, path)?.map(Arc::new);
+    let of_others = plan.decision.per_example.map(|examples| examples.others);
+    Ok(of_examples.zip(of_others).map(|(of_examples, of_others)| FrostLines { of_examples, of_others }))
+}
+
+fn dry_run_json(measured: &DryRun) -> Json {
+    let Start { frost_line, trained_tensors, trained_parameters, steps } = measured.start;
     json!({
         "frost_line": frost_line,
         "trained_tensors": trained_tensors,
         "trained_parameters": trained_parameters,
         "steps": steps,
-        "step_seconds": rehearsal.step_seconds,
-        "cached_step_seconds": rehearsal.cached_step_seconds(),
-        "largest_tokens": rehearsal.largest_tokens,
-        "peak_bytes": rehearsal.peak_bytes,
+        "step_seconds": measured.step_seconds,
+        "cached_step_seconds": measured.cached_step_seconds(),
+        "largest_tokens": measured.largest_tokens,
+        "peak_bytes": measured.peak_bytes,
     })
 }
 
-fn rehearsal_text(rehearsal: &Rehearsal) -> String {
-    let Start { frost_line, trained_tensors, trained_parameters, steps } = rehearsal.start;
+fn dry_run_text(measured: &DryRun) -> String {
+    let Start { frost_line, trained_tensors, trained_parameters, steps } = measured.start;
     let parameters = count(trained_parameters as f64);
-    let (step, cached) = (rehearsal.step_seconds, rehearsal.cached_step_seconds());
+    let (step, cached) = (measured.step_seconds, measured.cached_step_seconds());
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
-    let peak = rehearsal.peak_bytes.map_or_else(|| "not known here".into(), bytes);
+    let peak = measured.peak_bytes.map_or_else(|| "not known here".into(), bytes);
     format!(
         "would train {trained_tensors} tensors ({parameters} parameters) above frost line {frost_line} for {steps} steps\n\
          step         {step:.2} s; {cached:.2} s from a cache of the state at the frost line\n\
          all steps    {all:.0} s; {all_cached:.0} s from a cache\n\
          peak memory  {peak}, at the largest step's {} tokens\n",
-        rehearsal.largest_tokens
+        measured.largest_tokens
     )
 }
 
@@ -69,12 +74,12 @@ fn report(
     folder: &Path,
     plan: &Plan,
     settings: &TrainSettings,
-    seen: &Seen,
+    seen: &Summary,
     finished: &Finished,
 ) -> anyhow::Result<()> {
     let (first, last) = (seen.first_loss(), seen.last_loss());
     let Finished { frost_line, trained_parameters, seconds, evaluation, .. } = finished;
-    let speed = seen.tokens as f64 / seconds;
+    let speed = seen.tokens() as f64 / seconds;
     let summary = json!({
         "run": folder,
         "plan": plan.id,

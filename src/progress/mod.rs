@@ -17,7 +17,7 @@ use crate::render::units::duration;
 #[cfg(feature = "plan")]
 pub use planning::PlanningProgress;
 #[cfg(feature = "train")]
-pub use training::{Seen, TrainingProgress};
+pub use training::TrainingProgress;
 
 /// Work that takes less is not worth a line.
 const FIRST_LINE: Duration = Duration::from_secs(2);

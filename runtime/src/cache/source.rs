@@ -9,7 +9,7 @@ use frostline_schemas::model::ModelIdentity;
 use crate::cache::{Cache, CacheKey};
 use crate::data::Batch;
 use crate::error::Error;
-use crate::model::decoder::Decoder;
+use crate::model::Model;
 use crate::model::parameters::Parameters;
 use crate::ops::cpu;
 
@@ -27,45 +27,52 @@ pub struct CacheSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Using {
     /// Where all states are there already, or the run comes back to its rows and there is room for them.
-    WherePaying,
+    WhereItPays,
     Always,
 }
 
-/// Hears how many states of all are cached, and how many bytes all of them take; first of all with none done.
-pub type Caching<'a> = &'a mut dyn FnMut(usize, usize, u64) -> Result<(), Error>;
+/// Is told how many states of all are cached, and how many bytes all of them take; first of all with none done.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize, u64) -> Result<(), Error>;
+
+/// What a run needs states of.
+#[derive(Clone, Copy, Debug)]
+pub struct Filling<'a> {
+    /// The rows that the run will see.
+    pub examples: &'a [Example],
+    /// How many rows it takes, each counted as often as it comes.
+    pub visits: u64,
+    /// Rows computed at a time.
+    pub batch_size: usize,
+}
 
 /// The source of states at the frost line: a cache that holds those of all rows, or the layers below it.
 #[derive(Debug)]
-pub struct Boundary {
+pub struct StateSource {
     cache: Option<Cache>,
 }
 
-impl Boundary {
+impl StateSource {
     /// Computed for each batch.
-    pub fn computed() -> Boundary {
-        Boundary { cache: None }
+    pub fn computed() -> StateSource {
+        StateSource { cache: None }
     }
 
-    /// Decides for a run that takes `visits` rows out of `examples` (those that it will see), and fills the cache where
-    /// it is used, `batch_size` rows at a time.
+    /// Decides for a run whether the cache is used, and fills it where it is.
     ///
     /// # Errors
     /// [`Error::CacheLimit`] and [`Error::CacheDisk`] where the cache shall be used and there is no room for it;
     /// [`Error::File`].
     pub fn open(
         settings: &CacheSettings,
-        (decoder, parameters): (&Decoder, &Parameters),
-        model: &ModelIdentity,
-        examples: &[Example],
-        visits: u64,
-        batch_size: usize,
-        caching: Caching,
-    ) -> Result<Boundary, Error> {
-        let key = CacheKey::new(model, decoder.frost_line(), &arithmetic(parameters));
-        match Boundary::cached(settings, key, (decoder, parameters), examples, visits, batch_size, caching) {
-            Err(error) if settings.using == Using::WherePaying && is_of_cache(&error, settings) => {
+        model: &Model,
+        identity: &ModelIdentity,
+        filling: Filling,
+        progress: Progress,
+    ) -> Result<StateSource, Error> {
+        match StateSource::cached(settings, model, identity, filling, progress) {
+            Err(error) if settings.using == Using::WhereItPays && is_of_cache(&error, settings) => {
                 tracing::warn!("states at the frost line are not cached: {error}");
-                Ok(Boundary::computed())
+                Ok(StateSource::computed())
             }
             opened => opened,
         }
@@ -73,23 +80,23 @@ impl Boundary {
 
     fn cached(
         settings: &CacheSettings,
-        key: CacheKey,
-        model: (&Decoder, &Parameters),
-        examples: &[Example],
-        visits: u64,
-        batch_size: usize,
-        caching: Caching,
-    ) -> Result<Boundary, Error> {
+        model: &Model,
+        identity: &ModelIdentity,
+        filling: Filling,
+        progress: Progress,
+    ) -> Result<StateSource, Error> {
+        let key = CacheKey::new(identity, model.frost_line(), &arithmetic(model.parameters()));
         let mut cache = Cache::new(&settings.root, key, settings.limit);
+        let Filling { examples, visits, batch_size } = filling;
         let missing = cache.missing(examples)?;
-        if settings.using == Using::WherePaying && !missing.is_empty() && visits <= examples.len() as u64 {
-            return Ok(Boundary::computed());
+        if settings.using == Using::WhereItPays && !missing.is_empty() && visits <= examples.len() as u64 {
+            return Ok(StateSource::computed());
         }
         if !missing.is_empty() {
             let bytes = cache.bytes_needed(examples, &missing);
-            fill(&mut cache, model, examples, batch_size, &mut |done| caching(done, missing.len().max(done), bytes))?;
+            fill(&mut cache, model, examples, batch_size, &mut |done| progress(done, missing.len().max(done), bytes))?;
         }
-        Ok(Boundary { cache: Some(cache) })
+        Ok(StateSource { cache: Some(cache) })
     }
 
     /// The states of a batch that lie in the cache, [places · hidden]; `None` where any is not there.
@@ -101,21 +108,16 @@ impl Boundary {
 }
 
 /// The state at the frost line of a batch, [places, hidden], from what was read of it.
-pub fn state(
-    read: Option<Vec<f32>>,
-    decoder: &Decoder,
-    parameters: &Parameters,
-    batch: &Batch,
-) -> Result<Tensor, Error> {
-    let Some(values) = read else { return decoder.prefix(parameters, batch) };
-    let shape = (batch.tokens.len(), decoder.config().hidden);
+pub fn state(read: Option<Vec<f32>>, model: &Model, batch: &Batch) -> Result<Tensor, Error> {
+    let Some(values) = read else { return model.prefix(batch) };
+    let (shape, parameters) = ((batch.tokens.len(), model.config().hidden), model.parameters());
     Ok(Tensor::from_vec(values, shape, parameters.device())?.to_dtype(parameters.dtype())?)
 }
 
-/// Computes what the cache lacks; `progress` hears how many states are done.
+/// Computes what the cache lacks; `progress` is told how many states are done.
 fn fill(
     cache: &mut Cache,
-    (decoder, parameters): (&Decoder, &Parameters),
+    model: &Model,
     examples: &[Example],
     batch_size: usize,
     progress: &mut dyn FnMut(usize) -> Result<(), Error>,
@@ -126,8 +128,8 @@ fn fill(
     let mut done = 0;
     for rows in rows.chunks(batch_size) {
         let batch = Batch::new(rows.iter().map(|&row| &examples[row]));
-        let state = decoder.prefix(parameters, &batch)?.to_dtype(DType::F32)?.to_device(&TensorDevice::Cpu)?;
-        let width = decoder.config().hidden;
+        let state = model.prefix(&batch)?.to_dtype(DType::F32)?.to_device(&TensorDevice::Cpu)?;
+        let width = model.config().hidden;
         cpu::with_slices([&state], |[state]| {
             let mut rest = state;
             rows.iter().try_for_each(|&row| {

@@ -6,9 +6,8 @@ use frostline_schemas::data::Example;
 
 use crate::data::{Batch, check_size};
 use crate::error::Error;
-use crate::model::decoder::Decoder;
-use crate::model::parameters::Parameters;
-use crate::system::allocator::Keeping;
+use crate::model::Model;
+use crate::system::allocator::ReuseBuffers;
 
 /// The most distinct completions that are ranked.
 pub const MAX_CANDIDATES: usize = 64;
@@ -42,7 +41,7 @@ pub struct Ranking {
     pub macro_f1: f64,
 }
 
-/// Evaluates with `batch_size` examples at a time; `progress` hears how many examples of all are done.
+/// Evaluates with `batch_size` examples at a time; `progress` is told how many examples of all are done.
 ///
 /// Completions are ranked by the sum of their tokens' log-probabilities given the prompt; of equals the first in the
 /// order of their tokens wins. All completions of an example are computed together, their prompt once.
@@ -51,8 +50,7 @@ pub struct Ranking {
 /// [`Error::Setting`] for a size that makes no sense, [`Error::Token`], [`Error::TooLong`] and [`Error::RankingTooLong`]
 /// for rows that the model cannot take, before anything is computed.
 pub fn evaluate(
-    decoder: &Decoder,
-    parameters: &Parameters,
+    model: &Model,
     examples: &[Example],
     batch_size: usize,
     progress: &mut dyn FnMut(usize, usize),
@@ -61,18 +59,18 @@ pub fn evaluate(
         let field = if examples.is_empty() { "examples" } else { "batch size" };
         return Err(Error::Setting { field, value: "0".into(), reason: "at least one is needed" });
     }
-    decoder.check(examples)?;
-    let _keeping = Keeping::new();
+    model.check(examples)?;
+    let _reuse = ReuseBuffers::new();
     let targets = examples.iter().map(|example| example.targets.len()).sum();
     let candidates = candidates(examples);
     let completions = candidates.as_ref().map_or(1, Vec::len);
     check_size(batch_size.min(examples.len()).saturating_mul(completions), examples)?;
     let (sum, ranking) = match &candidates {
         Some(candidates) => {
-            let (sum, ranking) = rank(decoder, parameters, examples, candidates, batch_size, progress)?;
+            let (sum, ranking) = rank(model, examples, candidates, batch_size, progress)?;
             (sum, Some(ranking))
         }
-        None => (log_likelihood(decoder, parameters, examples, batch_size, progress)?, None),
+        None => (log_likelihood(model, examples, batch_size, progress)?, None),
     };
     Ok(Evaluation { examples: examples.len(), targets, loss: -sum / targets as f64, ranking })
 }
@@ -92,15 +90,14 @@ fn candidates(examples: &[Example]) -> Option<Vec<&[u32]>> {
 
 /// Σ ln p over all targets.
 fn log_likelihood(
-    decoder: &Decoder,
-    parameters: &Parameters,
+    model: &Model,
     examples: &[Example],
     batch_size: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<f64, Error> {
     let mut sum = 0.0;
     for (k, chunk) in examples.chunks(batch_size).enumerate() {
-        let scores = decoder.log_probabilities(parameters, &Batch::new(chunk))?;
+        let scores = model.log_probabilities(&Batch::new(chunk))?;
         sum += scores.iter().map(|&score| f64::from(score)).sum::<f64>();
         progress(k * batch_size + chunk.len(), examples.len());
     }
@@ -109,18 +106,17 @@ fn log_likelihood(
 
 /// Σ ln p over all targets of the examples' own completions, and the ranking.
 fn rank(
-    decoder: &Decoder,
-    parameters: &Parameters,
+    model: &Model,
     examples: &[Example],
     candidates: &[&[u32]],
     batch_size: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(f64, Ranking), Error> {
-    check_lengths(decoder, examples, candidates)?;
+    check_lengths(model, examples, candidates)?;
     let mut sum = 0.0;
     let mut counts = Counts::new(candidates.len());
     for (k, chunk) in examples.chunks(batch_size).enumerate() {
-        let scores = scores(decoder, parameters, chunk, candidates)?;
+        let scores = scores(model, chunk, candidates)?;
         for (example, scores) in chunk.iter().zip(scores.chunks(candidates.len())) {
             let own = example.completion().and_then(|(_, own)| candidates.iter().position(|c| *c == own));
             let own = own.ok_or(Error::Internal("a completion that is no candidate"))?;
@@ -133,8 +129,8 @@ fn rank(
 }
 
 /// Checks that every prompt leaves enough of the learned positions for every candidate.
-fn check_lengths(decoder: &Decoder, examples: &[Example], candidates: &[&[u32]]) -> Result<(), Error> {
-    let Some(positions) = decoder.positions() else { return Ok(()) };
+fn check_lengths(model: &Model, examples: &[Example], candidates: &[&[u32]]) -> Result<(), Error> {
+    let Some(positions) = model.learned_positions() else { return Ok(()) };
     let longest = candidates.iter().map(|candidate| candidate.len()).max().unwrap_or(0);
     for example in examples {
         let tokens = example.completion().map_or(0, |(prompt, _)| prompt.len()) + longest;
@@ -146,16 +142,11 @@ fn check_lengths(decoder: &Decoder, examples: &[Example], candidates: &[&[u32]])
 }
 
 /// Σ ln p of each candidate after each example's prompt, candidates of an example side by side.
-fn scores(
-    decoder: &Decoder,
-    parameters: &Parameters,
-    examples: &[Example],
-    candidates: &[&[u32]],
-) -> Result<Vec<f64>, Error> {
+fn scores(model: &Model, examples: &[Example], candidates: &[&[u32]]) -> Result<Vec<f64>, Error> {
     let prompts = examples.iter().filter_map(|example| Some((example.line, example.completion()?.0)));
     let batch = Batch::ranking(prompts, candidates);
     let mut scores = vec![0.0; examples.len() * candidates.len()];
-    for (&row, score) in batch.target_rows.iter().zip(decoder.log_probabilities(parameters, &batch)?) {
+    for (&row, score) in batch.target_rows.iter().zip(model.log_probabilities(&batch)?) {
         scores[row as usize] += f64::from(score);
     }
     Ok(scores)

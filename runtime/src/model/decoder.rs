@@ -2,19 +2,19 @@
 
 use candle_core::Tensor;
 use frostline_schemas::data::Example;
-use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{DecoderConfig, LinearLayout};
 
 use crate::data::Batch;
 use crate::error::Error;
+use crate::model::Objective;
 use crate::model::gradients::Gradients;
-use crate::model::layer::{self, Context, Layer, Places};
+use crate::model::layer::{Context, Layer, LayerSaved, Places};
+use crate::model::loss::{HeadInput, Targets};
 use crate::model::modules::Norm;
-use crate::model::parameters::{ComputePrecision, Parameters};
+use crate::model::parameters::Parameters;
 use crate::model::scope::Scope;
 use crate::ops::matrix::Matrix;
 use crate::ops::{cpu, embedding, linear, loss, residual};
-use crate::system::device::{self, Device};
 
 /// A decoder of which the scope's tensors are trained.
 #[derive(Clone, Debug)]
@@ -27,9 +27,9 @@ pub struct Decoder {
     recomputes: bool,
 }
 
-/// Hears of a step's loss and gradients as they come. An error stops the step.
-pub trait Listener {
-    /// The loss is known, Σ −ln p(target) in nats, and no gradient computed yet.
+/// Sees a step's loss and gradients as they come. An error stops the step.
+pub trait GradientObserver {
+    /// The loss is known, summed over targets in nats, and no gradient of a layer computed yet.
     fn loss(&mut self, _loss: f64) -> Result<(), Error> {
         Ok(())
     }
@@ -40,8 +40,8 @@ pub trait Listener {
     }
 }
 
-/// Hears nothing.
-impl Listener for () {}
+/// Looks at nothing.
+impl GradientObserver for () {}
 
 impl Decoder {
     /// The decoder that `config` describes.
@@ -54,35 +54,6 @@ impl Decoder {
             config,
             scope,
         }
-    }
-
-    /// A model of which nothing is trained, and its parameters, to be evaluated.
-    ///
-    /// # Errors
-    /// As for [`Parameters::new`] and [`device::open`].
-    pub fn frozen(
-        model: ModelFolder,
-        device: Device,
-        precision: Option<ComputePrecision>,
-    ) -> Result<(Decoder, Parameters), Error> {
-        Decoder::open(model, Scope::nothing(), device, precision)
-    }
-
-    /// A model of which the scope's tensors are trained, and its parameters.
-    ///
-    /// # Errors
-    /// As for [`Parameters::new`] and [`device::open`].
-    pub fn open(
-        model: ModelFolder,
-        scope: Scope,
-        device: Device,
-        precision: Option<ComputePrecision>,
-    ) -> Result<(Decoder, Parameters), Error> {
-        let ModelFolder { config, weights, mut encoder, .. } = model;
-        encoder.forget();
-        let precision = precision.unwrap_or(ComputePrecision::of(device));
-        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
-        Ok((Decoder::new(config, scope), parameters))
     }
 
     /// Keeps of each layer its input alone, and computes the rest again when its gradients are wanted: less memory, a
@@ -127,13 +98,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Places that the model has learned; `None` where it knows places by rotation.
-    pub(crate) fn positions(&self) -> Option<usize> {
+    /// Positions that the model has learned; `None` where it knows positions by rotation.
+    pub fn learned_positions(&self) -> Option<usize> {
         self.config.position_embedding.as_ref().map(|spec| spec.shape[0])
     }
 
     fn check_length(&self, line: u64, tokens: usize) -> Result<(), Error> {
-        match self.positions() {
+        match self.learned_positions() {
             Some(positions) if tokens > positions => Err(Error::TooLong { line, tokens, positions }),
             _ => Ok(()),
         }
@@ -148,41 +119,53 @@ impl Decoder {
 
     /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
     ///
-    /// Returns Σ −ln p(target) in nats; the gradients are those of `scale` times it.
+    /// Returns the sum of the targets' losses in nats; the gradients are those of the objective.
     pub fn loss_and_gradients(
         &self,
         parameters: &mut Parameters,
         batch: &Batch,
-        boundary: Tensor,
-        scale: f64,
+        state: Tensor,
+        objective: Objective,
         gradients: &mut Gradients,
-        listener: &mut dyn Listener,
+        observer: &mut dyn GradientObserver,
     ) -> Result<f64, Error> {
         let context = self.context(parameters, batch)?;
         let frost_line = self.frost_line.max(batch.frost_line);
-        let (states, saved) = self.suffix(parameters, &context, boundary, frost_line)?;
-        let (loss, dnormed) = self.loss(parameters, batch, &states, scale, gradients)?;
-        listener.loss(loss)?;
-        let wants_states = frost_line < self.layers.len();
-        let normed = self.final_norm.backward(parameters, &states, &dnormed, wants_states, gradients)?;
+        let (states, saved) = self.suffix(parameters, &context, state, frost_line)?;
+        let (loss, dnormed) = self.head_loss(parameters, batch, &states, objective, gradients)?;
+        observer.loss(loss)?;
+        let needs_states = frost_line < self.layers.len();
+        let dstates = self.final_norm.backward(parameters, &states, &dnormed, needs_states, gradients)?;
         drop(states);
-        if let Some(dy) = normed {
-            self.suffix_backward(parameters, &context, batch, saved, dy, (gradients, listener))?;
+        if let Some(dy) = dstates {
+            self.suffix_backward(parameters, &context, batch, saved, dy, (gradients, observer))?;
         }
         Ok(loss)
     }
 
     /// ln p of each target of the batch, in nats, in the batch's order.
     pub fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let states = self.states(parameters, batch, Places::Targets)?;
-        let normed = self.final_norm.forward(parameters, &states)?;
-        Ok(loss::log_probabilities(&normed, &parameters.matrix(&self.config.head)?, &batch.targets)?)
+        let normed = self.head_input(parameters, &self.states(parameters, batch, Places::Targets)?)?;
+        let head = parameters.matrix(&self.config.head)?;
+        let input = HeadInput { hidden: &normed, head: &head, softcap: self.softcap() };
+        Ok(loss::log_probabilities(input, &batch.targets)?)
     }
 
     /// Logits at every place, [places, vocabulary]: for comparison with other implementations.
     pub fn logits(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        let normed = self.final_norm.forward(parameters, &self.states(parameters, batch, Places::All)?)?;
-        Ok(linear::forward(&normed, &parameters.matrix(&self.config.head)?, None, LinearLayout::OutputsFirst)?)
+        let normed = self.head_input(parameters, &self.states(parameters, batch, Places::All)?)?;
+        let logits =
+            linear::forward(&normed, &parameters.matrix(&self.config.head)?, None, LinearLayout::OutputsFirst)?;
+        Ok(loss::capped(&logits, self.softcap())?)
+    }
+
+    fn softcap(&self) -> Option<f32> {
+        self.config.logit_softcap.map(|cap| cap as f32)
+    }
+
+    /// What the head is multiplied with: states after the final norm, times the logits' scale, [states, hidden].
+    fn head_input(&self, parameters: &Parameters, states: &Tensor) -> Result<Tensor, Error> {
+        scaled(self.final_norm.forward(parameters, states)?, self.config.logit_scale)
     }
 
     /// The last latent space, before the final norm, at the places wanted, [places, hidden].
@@ -219,10 +202,7 @@ impl Decoder {
 
     /// Latent space 0, [places, hidden].
     fn embed(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        let mut hidden = parameters.rows(&self.config.embedding, &batch.tokens)?;
-        if let Some(scale) = self.config.embedding_scale {
-            hidden = (hidden * scale)?;
-        }
+        let mut hidden = scaled(parameters.rows(&self.config.embedding, &batch.tokens)?, self.config.embedding_scale)?;
         if let Some(spec) = &self.config.position_embedding {
             hidden = residual::add(hidden, &parameters.rows(spec, batch.sequences.positions())?)?;
         }
@@ -244,10 +224,7 @@ impl Decoder {
         let table = &self.config.embedding;
         if self.scope.holds(table) {
             let tokens = Tensor::from_slice(&batch.tokens, batch.tokens.len(), parameters.device())?;
-            let dy = match self.config.embedding_scale {
-                Some(scale) => (dy * scale)?,
-                None => dy.clone(),
-            };
+            let dy = scaled(dy.clone(), self.config.embedding_scale)?;
             gradients.add(&table.name, embedding::backward(&dy, &tokens, table.shape[0])?)?;
         }
         if let Some(spec) = self.config.position_embedding.as_ref().filter(|spec| self.scope.holds(spec)) {
@@ -266,7 +243,7 @@ impl Decoder {
         context: &Context,
         mut hidden: Tensor,
         frost_line: usize,
-    ) -> Result<(Tensor, Vec<layer::Saved>), Error> {
+    ) -> Result<(Tensor, Vec<LayerSaved>), Error> {
         if self.frost_line == self.layers.len() {
             return Ok((context.select(&hidden, Places::Targets)?, Vec::new()));
         }
@@ -276,7 +253,7 @@ impl Decoder {
             if number < frost_line {
                 hidden = layer.forward(parameters, context, &hidden, places)?;
             } else if self.recomputes {
-                all.push(layer::Saved::Input(hidden.clone()));
+                all.push(LayerSaved::Input(hidden.clone()));
                 hidden = layer.forward(parameters, context, &hidden, places)?;
             } else {
                 let (y, saved) = layer.forward_saved(parameters, context, &hidden, places)?;
@@ -287,30 +264,33 @@ impl Decoder {
         Ok((hidden, all))
     }
 
-    /// Head and loss; the gradient of the normed states, [targets, hidden].
-    fn loss(
+    /// Head and loss; the gradient of the states after the final norm, [targets, hidden].
+    fn head_loss(
         &self,
         parameters: &Parameters,
         batch: &Batch,
         states: &Tensor,
-        scale: f64,
+        objective: Objective,
         gradients: &mut Gradients,
     ) -> Result<(f64, Tensor), Error> {
-        let normed = self.final_norm.forward(parameters, states)?;
-        let targets = batch.one_target_a_place().ok_or(Error::Internal("one target at each place"))?;
+        let normed = self.head_input(parameters, states)?;
+        let tokens = batch.one_target_a_place().ok_or(Error::Internal("one target at each place"))?;
         let spec = &self.config.head;
         let head = parameters.matrix(spec)?;
+        let input = HeadInput { hidden: &normed, head: &head, softcap: self.softcap() };
+        let targets = Targets { tokens: &tokens, weights: None };
+        let Objective { loss, scale } = objective;
         let outcome = match &head {
-            _ if !self.scope.holds(spec) => loss::cross_entropy(&normed, &head, &targets, scale, None)?,
-            Matrix::Tensor(tensor) if !cpu::has_kernels_for(&normed) => {
-                gradients.add(&spec.name, loss::reference_head_gradient(&normed, tensor, &targets, scale)?)?;
-                loss::cross_entropy(&normed, &head, &targets, scale, None)?
+            _ if !self.scope.holds(spec) => loss.at_targets(input, targets, scale, None)?,
+            Matrix::Tensor(_) if !cpu::has_kernels_for(&normed) => {
+                gradients.add(&spec.name, loss.reference_head_gradient(input, targets, scale)?)?;
+                loss.at_targets(input, targets, scale, None)?
             }
-            _ => gradients.in_place(&spec.name, &spec.shape, |gradient, into| {
-                Ok(loss::cross_entropy(&normed, &head, &targets, scale, Some((gradient, into)))?)
+            _ => gradients.in_place(&spec.name, &spec.shape, |gradient, mode| {
+                loss.at_targets(input, targets, scale, Some((gradient, mode)))
             })?,
         };
-        Ok((outcome.loss, outcome.hidden))
+        Ok((outcome.loss, scaled(outcome.hidden, self.config.logit_scale)?))
     }
 
     /// Back through the layers above the frost line, each layer's saved tensors freed as it is done.
@@ -319,9 +299,9 @@ impl Decoder {
         parameters: &mut Parameters,
         context: &Context,
         batch: &Batch,
-        mut saved: Vec<layer::Saved>,
+        mut saved: Vec<LayerSaved>,
         mut dy: Tensor,
-        (gradients, listener): (&mut Gradients, &mut dyn Listener),
+        (gradients, observer): (&mut Gradients, &mut dyn GradientObserver),
     ) -> Result<(), Error> {
         let frost_line = self.layers.len() - saved.len();
         let wants_embedding = frost_line == 0 && self.trains_embeddings();
@@ -330,12 +310,19 @@ impl Decoder {
             let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
             let wants = (places, k > 0 || wants_embedding);
             let dx = layer.backward(parameters, context, saved, dy, wants, gradients)?;
-            listener.layer_done(parameters, gradients)?;
+            observer.layer_done(parameters, gradients)?;
             match dx {
                 Some(dx) => dy = dx,
                 None => return Ok(()),
             }
         }
         self.embed_backward(parameters, batch, &dy, gradients)
+    }
+}
+
+fn scaled(x: Tensor, factor: Option<f64>) -> Result<Tensor, Error> {
+    match factor {
+        Some(factor) => Ok((x * factor)?),
+        None => Ok(x),
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub mod embedding;
+mod head;
 pub mod linear;
 pub mod loss;
 pub mod matrix;

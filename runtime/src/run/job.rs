@@ -6,21 +6,19 @@ use std::time::Instant;
 use frostline_schemas::data::{Example, Examples};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{RunRecord, TrainingMethod, VERSION};
 
 use crate::error::Error;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::model::scope::Scope;
-use crate::run::folder::RunWriter;
-use crate::system::device;
-use crate::train::dry_run::{Rehearsal, rehearse};
-use crate::train::{Observer, TrainSettings, Trained, train};
+use crate::run::writer::RunWriter;
+use crate::system::threads;
+use crate::train::{DryRun, FrostLines, Hook, Hooks, TrainSettings, Trained, dry_run, train};
 
 /// The files of a training.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct JobFiles {
     /// Folder of config.json, safetensors and tokenizer.json.
     pub model: PathBuf,
     /// JSONL of examples to train on.
@@ -31,7 +29,7 @@ pub struct Files {
     pub max_length: usize,
 }
 
-impl Files {
+impl JobFiles {
     /// Whether a [`Job`] can be made of them; the weights' digest is not computed.
     ///
     /// # Errors
@@ -75,7 +73,7 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Folder`] where the model's cannot be used, [`Error::Examples`] for rows that cannot.
-    pub fn open(files: &Files) -> Result<Job, Error> {
+    pub fn open(files: &JobFiles) -> Result<Job, Error> {
         let (model, data, held_out) = files.read()?;
         Ok(Job { identity: model.identity()?, model, data, held_out })
     }
@@ -94,9 +92,9 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Shallow`] where no row reaches down to the plan's frost line, so that planned layers would never train.
-    pub fn check_depths(&self, plan: &Plan, depths: &ExampleFrostLines, others: usize) -> Result<(), Error> {
-        let own: Vec<usize> = self.data.examples.iter().filter_map(|row| depths.of(row)).collect();
-        let all = self.examples();
+    pub fn check_frost_lines(&self, plan: &Plan, lines: &FrostLines) -> Result<(), Error> {
+        let own: Vec<usize> = self.data.examples.iter().filter_map(|row| lines.of_examples.of(row)).collect();
+        let (all, others) = (self.examples(), lines.of_others);
         let rest = (own.len() < all).then_some(others);
         let planned = plan.decision.frost_line;
         match own.iter().copied().chain(rest).min() {
@@ -106,22 +104,22 @@ impl Job {
         Ok(())
     }
 
-    /// Says what training would cost: see [`rehearse`].
+    /// Says what training would cost: see [`dry_run`].
     ///
     /// # Errors
     /// As for [`Job::run`].
-    pub fn rehearse(self, plan: &Plan, settings: &TrainSettings) -> Result<Rehearsal, Error> {
+    pub fn dry_run(self, plan: &Plan, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<DryRun, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
-        rehearse(self.model, scope, &self.data.examples, settings)
+        dry_run(self.model, scope, &self.data.examples, settings, hook)
     }
 
     /// Trains by a plan and evaluates, and writes nothing.
     ///
     /// # Errors
     /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
-    pub fn run(self, plan: &Plan, settings: &TrainSettings, observer: &mut dyn Observer) -> Result<Finished, Error> {
+    pub fn run(self, plan: &Plan, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
-        self.finish(scope, settings, observer, |_, _| Ok(()))
+        self.finish(scope, settings, hook)
     }
 
     /// The same with a run folder, which is whole before the evaluation begins.
@@ -134,7 +132,7 @@ impl Job {
         folder: &Path,
         plan: &Plan,
         settings: &TrainSettings,
-        observer: &mut dyn Observer,
+        hook: &mut dyn Hook,
     ) -> Result<Finished, Error> {
         let scope = self.scope(plan, &settings.training.method)?;
         let record = RunRecord {
@@ -148,32 +146,24 @@ impl Job {
             examples: self.data.examples.len(),
             training: settings.training.clone(),
         };
-        let mut both = (RunWriter::new(folder, record)?, observer);
-        self.finish(scope, settings, &mut both, |(writer, _), trained| writer.finish(trained))
+        let mut hooks = Hooks::default().with(RunWriter::new(folder, record)?).with(hook);
+        self.finish(scope, settings, &mut hooks)
     }
 
     fn scope(&self, plan: &Plan, method: &TrainingMethod) -> Result<Scope, Error> {
         Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)
     }
 
-    fn finish<O: Observer + ?Sized>(
-        self,
-        scope: Scope,
-        settings: &TrainSettings,
-        observer: &mut O,
-        keep: impl FnOnce(&mut O, &Trained) -> Result<(), Error>,
-    ) -> Result<Finished, Error> {
+    fn finish(self, scope: Scope, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
         let config = &self.model.config;
         let (frost_line, trained_parameters) = (scope.frost_line(config), scope.parameters(config));
         let begun = Instant::now();
-        let trained = train(self.model, &self.identity, scope, &self.data.examples, settings, &mut &mut *observer)?;
+        let trained = train(self.model, &self.identity, scope, &self.data.examples, settings, hook)?;
         let seconds = begun.elapsed().as_secs_f64();
-        keep(observer, &trained)?;
         let evaluation = self.held_out.map(|examples| {
-            let Trained { decoder, parameters, .. } = &trained;
-            let mut progress = |done, all| observer.evaluating(done, all);
+            let mut progress = |done, all| hook.evaluating(done, all);
             let rows = settings.training.batch_size;
-            device::on_threads(settings.threads, || evaluate(decoder, parameters, &examples, rows, &mut progress))?
+            threads::on_threads(settings.threads, || evaluate(&trained.model, &examples, rows, &mut progress))?
         });
         Ok(Finished { evaluation: evaluation.transpose()?, trained, frost_line, trained_parameters, seconds })
     }

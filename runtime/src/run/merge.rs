@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::Error;
-use crate::run::folder::Run;
+use crate::run::reader::Run;
 use crate::run::tensor_file::{self, Entry};
 
 const CONFIG_FILE: &str = "config.json";
@@ -27,7 +27,7 @@ const MAX_JSON: u64 = 1 << 28;
 
 /// What was written, and what rounding took.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct MergeReport {
     /// Trained tensors put in.
     pub tensors: usize,
     /// Safetensors files written.
@@ -38,7 +38,7 @@ pub struct Report {
     pub rounding: f64,
 }
 
-impl Report {
+impl MergeReport {
     /// ‖round(w) − w‖ / ‖w − w₀‖; 0 where nothing changed.
     pub fn lost(&self) -> f64 {
         if self.change > 0.0 { self.rounding / self.change } else { 0.0 }
@@ -47,7 +47,7 @@ impl Report {
 
 /// The types in which a merged model's tensors are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Types {
+pub enum MergeTypes {
     /// Trained tensors in f32, as they were trained, all others as they were: nothing is lost.
     Exact,
     /// Every tensor as it was, trained ones rounded to that.
@@ -61,11 +61,11 @@ pub enum Types {
 /// # Errors
 /// [`Error::Exists`] where `out` does, [`Error::OtherModel`] where the run began from another model,
 /// [`Error::UnknownTensors`] and [`Error::TensorShape`] where a tensor is none of the model's.
-pub fn merge(run: &Run, model: &Path, out: &Path, types: Types) -> Result<Report, Error> {
+pub fn merge(run: &Run, model: &Path, out: &Path, types: MergeTypes) -> Result<MergeReport, Error> {
     if out.exists() {
         return Err(Error::Exists(out.into()));
     }
-    if let Types::All(dtype) = types
+    if let MergeTypes::All(dtype) = types
         && !is_float(dtype)
     {
         let reason = "weights can be written as F32, BF16 or F16";
@@ -90,16 +90,16 @@ pub fn merge(run: &Run, model: &Path, out: &Path, types: Types) -> Result<Report
 /// A model's files with a run's tensors in place.
 struct Merged<'a> {
     weights: &'a Weights,
-    types: Types,
+    types: MergeTypes,
     /// Elements as they are written, by the name that the files give their tensor.
     trained: BTreeMap<String, Vec<u8>>,
-    report: Report,
+    report: MergeReport,
 }
 
 impl<'a> Merged<'a> {
-    fn new(model: &'a ModelFolder, run: &Run, types: Types) -> Result<Merged<'a>, Error> {
+    fn new(model: &'a ModelFolder, run: &Run, types: MergeTypes) -> Result<Merged<'a>, Error> {
         let weights = &model.weights;
-        let mut merged = Merged { weights, types, trained: BTreeMap::new(), report: Report::default() };
+        let mut merged = Merged { weights, types, trained: BTreeMap::new(), report: MergeReport::default() };
         let (mut change, mut rounding) = (0.0, 0.0);
         for changed in run.changed(model)? {
             let (name, tensor) = changed?;
@@ -129,8 +129,8 @@ impl<'a> Merged<'a> {
     /// The type in which a tensor is written.
     fn dtype_of(&self, before: Dtype, trained: bool) -> Dtype {
         match self.types {
-            Types::Exact if trained => Dtype::F32,
-            Types::All(dtype) if is_float(before) => dtype,
+            MergeTypes::Exact if trained => Dtype::F32,
+            MergeTypes::All(dtype) if is_float(before) => dtype,
             _ => before,
         }
     }
@@ -151,12 +151,12 @@ impl<'a> Merged<'a> {
             })?;
         }
         match self.types {
-            Types::All(dtype) => edit_json(&model.join(CONFIG_FILE), &out.join(CONFIG_FILE), |config| {
+            MergeTypes::All(dtype) => edit_json(&model.join(CONFIG_FILE), &out.join(CONFIG_FILE), |config| {
                 let key = if config.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
                 config.insert(key.into(), json!(config_name(dtype)));
                 Ok(())
             }),
-            Types::Exact | Types::Source => Ok(()),
+            MergeTypes::Exact | MergeTypes::Source => Ok(()),
         }
     }
 

@@ -3,35 +3,35 @@
 //! Training takes and gives back the same few hundred buffers in every step. A system's allocator returns buffers of
 //! this size to the kernel at once, which clears each page anew and tells every core that it is gone: a third of a
 //! step's time on two cores. A program that trains makes this its global allocator. Only while something is
-//! [computed in steps](Keeping) are buffers kept: nothing else takes the same ones again and again.
+//! [computed in steps](ReuseBuffers) are buffers kept: nothing else takes the same ones again and again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::{Mutex, MutexGuard};
 
-/// The system's allocator, with idle buffers of a mebibyte and more kept for reuse while there is a [`Keeping`].
-pub struct Reusing;
+/// The system's allocator, with idle buffers of a mebibyte and more kept for reuse while there is a [`ReuseBuffers`].
+pub struct CachingAllocator;
 
 /// While one of these is there, buffers are kept; with the last one they go back to the system.
-pub struct Keeping(());
+pub struct ReuseBuffers(());
 
-impl Keeping {
-    /// Begins to keep buffers. Without [`Reusing`] as the global allocator nothing happens.
-    pub fn new() -> Keeping {
-        Idle::lock().wanted += 1;
-        Keeping(())
+impl ReuseBuffers {
+    /// Begins to keep buffers. Without [`CachingAllocator`] as the global allocator nothing happens.
+    pub fn new() -> ReuseBuffers {
+        FreeList::lock().wanted += 1;
+        ReuseBuffers(())
     }
 }
 
-impl Default for Keeping {
-    fn default() -> Keeping {
-        Keeping::new()
+impl Default for ReuseBuffers {
+    fn default() -> ReuseBuffers {
+        ReuseBuffers::new()
     }
 }
 
-impl Drop for Keeping {
+impl Drop for ReuseBuffers {
     fn drop(&mut self) {
-        Idle::lock().wanted -= 1;
-        while let Some(block) = Idle::unwanted() {
+        FreeList::lock().wanted -= 1;
+        while let Some(block) = FreeList::unwanted() {
             block.free();
         }
     }
@@ -46,12 +46,12 @@ const PATIENCE: u64 = 8192;
 /// Of all kept buffers: what the system gives without asking, so that fresh zeroed pages need no clearing.
 const ALIGN: usize = 16;
 
-static IDLE: Mutex<Idle> =
-    Mutex::new(Idle { blocks: [Block { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0, wanted: 0 });
+static FREE_LIST: Mutex<FreeList> =
+    Mutex::new(FreeList { blocks: [FreeBuffer { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0, wanted: 0 });
 
 /// Buffers that nobody uses.
-struct Idle {
-    blocks: [Block; KEPT],
+struct FreeList {
+    blocks: [FreeBuffer; KEPT],
     count: usize,
     /// Large buffers taken so far.
     taken: u64,
@@ -60,15 +60,15 @@ struct Idle {
 }
 
 #[derive(Clone, Copy)]
-struct Block {
+struct FreeBuffer {
     /// Address of the first byte.
     start: usize,
     size: usize,
-    /// What [`Idle::taken`] was when it was given back.
+    /// What [`FreeList::taken`] was when it was given back.
     since: u64,
 }
 
-impl Block {
+impl FreeBuffer {
     /// Gives a block that is in no list any more back to the system.
     fn free(self) {
         // SAFETY: nobody uses an idle block, and its size and alignment made a layout when it was taken.
@@ -79,10 +79,10 @@ impl Block {
     }
 }
 
-impl Idle {
-    fn lock() -> MutexGuard<'static, Idle> {
+impl FreeList {
+    fn lock() -> MutexGuard<'static, FreeList> {
         // Nothing panics while it holds the lock.
-        IDLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        FREE_LIST.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The block of this size that was given back last.
@@ -95,8 +95,8 @@ impl Idle {
     }
 
     /// A block that nobody wants to be kept any more.
-    fn unwanted() -> Option<Block> {
-        let mut idle = Idle::lock();
+    fn unwanted() -> Option<FreeBuffer> {
+        let mut idle = FreeList::lock();
         if idle.wanted > 0 || idle.count == 0 {
             return None;
         }
@@ -105,8 +105,8 @@ impl Idle {
     }
 
     /// Keeps a block; returns the one that has to go for it, or that had been idle for long.
-    fn give(&mut self, start: *mut u8, size: usize) -> Option<Block> {
-        let block = Block { start: start.expose_provenance(), size, since: self.taken };
+    fn give(&mut self, start: *mut u8, size: usize) -> Option<FreeBuffer> {
+        let block = FreeBuffer { start: start.expose_provenance(), size, since: self.taken };
         if self.wanted == 0 {
             return Some(block);
         }
@@ -144,13 +144,13 @@ fn kept(layout: Layout) -> Option<Layout> {
 
 // SAFETY: every buffer is the system's own, of a layout that `kept` gives again when it is given back; one that is idle
 // belongs to nobody, and is handed out once.
-unsafe impl GlobalAlloc for Reusing {
+unsafe impl GlobalAlloc for CachingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(large) = kept(layout) else {
             // SAFETY: the caller's own duties.
             return unsafe { System.alloc(layout) };
         };
-        let idle = Idle::lock().take(large.size());
+        let idle = FreeList::lock().take(large.size());
         // SAFETY: the size is not zero.
         idle.unwrap_or_else(|| unsafe { System.alloc(large) })
     }
@@ -160,7 +160,7 @@ unsafe impl GlobalAlloc for Reusing {
             // SAFETY: the caller's own duties.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        match Idle::lock().take(large.size()) {
+        match FreeList::lock().take(large.size()) {
             Some(start) => {
                 // SAFETY: the buffer is at least as large as the layout.
                 unsafe { start.write_bytes(0, layout.size()) };
@@ -176,7 +176,7 @@ unsafe impl GlobalAlloc for Reusing {
             // SAFETY: the caller's own duties; the buffer was taken by the same branch.
             return unsafe { System.dealloc(start, layout) };
         };
-        let gone = Idle::lock().give(start, large.size());
+        let gone = FreeList::lock().give(start, large.size());
         if let Some(block) = gone {
             block.free();
         }
@@ -206,11 +206,11 @@ mod tests {
     use super::*;
 
     #[global_allocator]
-    static ALLOCATOR: Reusing = Reusing;
+    static ALLOCATOR: CachingAllocator = CachingAllocator;
 
     #[test]
     fn a_buffer_is_used_again_and_comes_back_zeroed() {
-        let _keeping = Keeping::new();
+        let _reuse = ReuseBuffers::new();
         // A size that no other test takes.
         let first = vec![7u8; 5 << 20];
         let start = first.as_ptr();
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn growing_and_shrinking_keeps_the_content() {
-        let _keeping = Keeping::new();
+        let _reuse = ReuseBuffers::new();
         let mut bytes: Vec<u8> = Vec::new();
         for k in 0..6_000_000u32 {
             bytes.push(k as u8);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn threads_share_it() {
-        let _keeping = Keeping::new();
+        let _reuse = ReuseBuffers::new();
         std::thread::scope(|scope| {
             for k in 0..4u8 {
                 scope.spawn(move || {

@@ -2,3 +2,5 @@
 
 pub mod allocator;
 pub mod device;
+pub mod memory;
+pub mod threads;

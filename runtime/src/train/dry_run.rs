@@ -7,15 +7,17 @@ use frostline_schemas::model::ModelFolder;
 
 use crate::error::Error;
 use crate::model::scope::Scope;
-use crate::system::device;
-use crate::train::{Prepared, Start, TrainSettings, Trainer, prepare};
+use crate::system::{memory, threads};
+use crate::train::hook::{Hook, Start};
+use crate::train::settings::TrainSettings;
+use crate::train::step::{MicroBatch, Trainer, TypicalSteps, prepare};
 
 /// Steps that are timed, after one of the largest batch.
 const TIMED: u64 = 2;
 
 /// What a run will take.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rehearsal {
+pub struct DryRun {
     pub start: Start,
     /// Of a step with about the mean work, without a cache.
     pub step_seconds: f64,
@@ -27,7 +29,7 @@ pub struct Rehearsal {
     pub peak_bytes: Option<u64>,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// Of a step that reads the state at the frost line from a cache.
     pub fn cached_step_seconds(&self) -> f64 {
         (self.step_seconds - self.prefix_seconds).max(0.0)
@@ -38,46 +40,39 @@ impl Rehearsal {
 ///
 /// # Errors
 /// As for [`train`](crate::train::train).
-pub fn rehearse(
-    model: ModelFolder,
+pub fn dry_run(
+    folder: ModelFolder,
     scope: Scope,
     examples: &[Example],
     settings: &TrainSettings,
-) -> Result<Rehearsal, Error> {
-    let (decoder, parameters) = prepare(model, scope, examples, settings)?;
-    device::on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(decoder, parameters, settings, examples);
-        trainer.check_reach(examples)?;
+    hook: &mut dyn Hook,
+) -> Result<DryRun, Error> {
+    let model = prepare(folder, scope, examples, settings)?;
+    threads::on_threads(settings.threads, || {
+        let mut trainer = Trainer::new(model, settings, examples);
+        trainer.check_reach()?;
         let start = trainer.start()?;
-        let (largest, usual) = trainer.typical_steps(examples);
-        let tokens = |step: &[Prepared]| step.iter().map(|prepared| prepared.batch.tokens.len()).sum();
-        let largest_tokens = tokens(&largest);
-        trainer.step(0, largest, Instant::now())?;
+        hook.started(&start)?;
+        let TypicalSteps { largest, usual } = trainer.typical_steps();
+        let largest_tokens = largest.iter().map(|micro| micro.batch.tokens.len()).sum();
+        trainer.take(0, largest, Instant::now(), hook)?;
         let mut times = Vec::new();
         let mut prefixes = Vec::new();
         for step in 1..=TIMED {
             let begun = Instant::now();
-            for Prepared { batch, .. } in &usual {
-                trainer.decoder.prefix(&trainer.parameters, batch)?;
+            for MicroBatch { batch, .. } in &usual {
+                trainer.model.prefix(batch)?;
             }
             prefixes.push(begun.elapsed().as_secs_f64());
-            let prepared = usual.clone();
-            times.push(trainer.step(step, prepared, Instant::now())?.seconds);
+            times.push(trainer.take(step, usual.clone(), Instant::now(), hook)?.seconds);
         }
         let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-        Ok(Rehearsal {
+        Ok(DryRun {
             start,
             step_seconds: least(&times),
             prefix_seconds: least(&prefixes),
             largest_tokens,
-            peak_bytes: peak_bytes(),
+            peak_bytes: memory::peak_bytes(),
         })
     })?
-}
-
-/// The largest resident memory of this process so far, in bytes.
-pub fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }

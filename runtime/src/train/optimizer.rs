@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter, arXiv 1711.05101), with moments for the trained tensors only.
+//! Optimisers, of which AdamW is the first (Loshchilov & Hutter, arXiv 1711.05101), with moments for the trained tensors only.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,31 @@ const CLIP_EPSILON: f64 = 1e-6;
 /// Elements of one task.
 const CHUNK: usize = 1 << 14;
 
-/// The optimiser's state.
+/// Changes trained tensors by their gradients.
+pub trait Optimizer: Send {
+    /// Updates every tensor that has a gradient.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensors`] for a gradient of a tensor that is not trained.
+    fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, update: Update) -> Result<(), Error>;
+
+    /// What is kept of a tensor from update to update; `None` of one that was never updated.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where it cannot be copied from its device.
+    fn state(&self, name: &str) -> Result<Option<TensorState>, Error>;
+}
+
+/// What an optimiser keeps of one tensor.
+#[derive(Clone, Debug)]
+pub struct TensorState {
+    /// Updates so far.
+    pub updates: u64,
+    /// What it is called, and values in f32, as many as the tensor has elements.
+    pub values: Vec<(&'static str, Vec<f32>)>,
+}
+
+/// AdamW (arXiv 1711.05101): moments of the gradients, of the trained tensors only.
 #[derive(Debug)]
 pub struct AdamW {
     weight_decay: f64,
@@ -35,9 +59,9 @@ enum Moments {
     Device(Tensor, Tensor),
 }
 
-/// What all tensors of a step have in common.
+/// What all tensors of an update have in common.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct Update {
     pub learning_rate: f64,
     /// What gradients are multiplied by first, 1 for none.
     pub clip: f64,
@@ -61,9 +85,10 @@ impl AdamW {
     pub fn new(weight_decay: f64) -> AdamW {
         AdamW { weight_decay, moments: BTreeMap::new() }
     }
+}
 
-    /// Updates every tensor that has a gradient, in place.
-    pub fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, step: Step) -> Result<(), Error> {
+impl Optimizer for AdamW {
+    fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, update: Update) -> Result<(), Error> {
         for (name, gradient) in gradients.iter() {
             let parameter = parameters.trained_tensor(name)?.clone();
             if !self.moments.contains_key(name) {
@@ -71,7 +96,7 @@ impl AdamW {
             }
             let (updates, moments) = self.moments.get_mut(name).ok_or(Error::Internal("moments were just made"))?;
             *updates = updates.saturating_add(1);
-            let rates = Rates::new(*updates, step.learning_rate, self.weight_decay, step.clip);
+            let rates = Rates::new(*updates, update.learning_rate, self.weight_decay, update.clip);
             match moments {
                 Moments::Host(first, second) => {
                     update_in_place(&parameter, gradient, (first, second), rates)?;
@@ -83,12 +108,19 @@ impl AdamW {
                     parameters.changed(name);
                 }
                 Moments::Device(first, second) => {
-                    let updated = update(&parameter, gradient, (first, second), rates)?;
+                    let updated = reference_update(&parameter, gradient, (first, second), rates)?;
                     parameters.replace(name, updated)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn state(&self, name: &str) -> Result<Option<TensorState>, Error> {
+        let Some((updates, moments)) = self.moments.get(name) else { return Ok(None) };
+        let [first, second] = moments.values()?;
+        let values = vec![("first moment", first), ("second moment", second)];
+        Ok(Some(TensorState { updates: u64::from(updates.unsigned_abs()), values }))
     }
 }
 
@@ -117,6 +149,17 @@ pub fn clip_factor(norm: f64, most: Option<f64>) -> f64 {
 }
 
 impl Moments {
+    /// Both in f32, on the CPU.
+    fn values(&self) -> Result<[Vec<f32>; 2], Error> {
+        match self {
+            Moments::Host(first, second) => Ok([first.clone(), second.clone()]),
+            Moments::Device(first, second) => {
+                let copied = |moment: &Tensor| moment.flatten_all()?.to_vec1();
+                Ok([copied(first)?, copied(second)?])
+            }
+        }
+    }
+
     fn zeros(parameter: &Tensor) -> Result<Moments, Error> {
         let n = parameter.elem_count();
         match parameter.device().is_cpu() {
@@ -162,8 +205,8 @@ fn update_chunk(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], seco
     }
 }
 
-/// The same, with candle's operations.
-fn update(
+/// The same, with candle's own operations.
+fn reference_update(
     parameter: &Tensor,
     gradient: &Tensor,
     (first, second): (&mut Tensor, &mut Tensor),
@@ -192,7 +235,7 @@ mod tests {
             let rates = Rates::new(step as i32 + 1, 0.1, 0.01, 1.0);
             let gradient = Tensor::new(gradient, &Device::Cpu).unwrap();
             update_in_place(&parameter, &gradient, (&mut m, &mut v), rates).unwrap();
-            on_device = update(&on_device, &gradient, (&mut first, &mut second), rates).unwrap();
+            on_device = reference_update(&on_device, &gradient, (&mut first, &mut second), rates).unwrap();
         }
         // p₁ = 0.999 p₀ − 0.1 sign(g₁); p₂ = 0.999 p₁ − 0.1 m̂₂/√v̂₂
         //   m̂₂ = (0.09 g₁ + 0.1 g₂)/0.19, v̂₂ = (0.000999 g₁² + 0.001 g₂²)/0.001999
@@ -220,7 +263,7 @@ mod tests {
             for step in 1..4 {
                 let rates = Rates::new(step, 0.1, 0.01, 0.7);
                 cuda::adamw::update(&parameter, &gradient, [&first, &second], rates.numbers()).unwrap();
-                theirs = update(&theirs, &gradient, (&mut m, &mut v), rates).unwrap();
+                theirs = reference_update(&theirs, &gradient, (&mut m, &mut v), rates).unwrap();
                 close(&parameter, &theirs);
                 close(&first, &m);
                 close(&second, &v);

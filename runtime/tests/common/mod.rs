@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use frostline_runtime::Error;
 use frostline_runtime::data::Batch;
-use frostline_runtime::model::decoder::Decoder;
 use frostline_runtime::model::gradients::Gradients;
+use frostline_runtime::model::loss::CrossEntropy;
 use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
 use frostline_runtime::model::scope::Scope;
-use frostline_runtime::train::{Observer, TrainSettings};
+use frostline_runtime::model::{Model, Objective};
+use frostline_runtime::train::{Hook, Step, TrainSettings};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::Weights;
-use frostline_schemas::run::{RunRecord, Schedule, StepMetrics, TrainingSettings, VERSION};
+use frostline_schemas::run::{RunRecord, Schedule, TrainingSettings, VERSION};
 
 pub const FAMILIES: [&str; 11] =
     ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
@@ -78,14 +79,14 @@ impl Case {
         f64::from(self.expected["loss"].flatten_all().unwrap().to_vec1::<f32>().unwrap()[0])
     }
 
-    pub fn model(&self, scope: Scope) -> (Decoder, Parameters) {
+    pub fn model(&self, scope: Scope) -> Model {
         self.model_in(scope, ComputePrecision::F32)
     }
 
-    pub fn model_in(&self, scope: Scope, precision: ComputePrecision) -> (Decoder, Parameters) {
+    pub fn model_in(&self, scope: Scope, precision: ComputePrecision) -> Model {
         let weights = Weights::open(&self.folder).unwrap();
         let parameters = Parameters::new(&self.config, weights, &scope, device(), precision).unwrap();
-        (Decoder::new(self.config.clone(), scope), parameters)
+        Model::new(self.config.clone(), scope, parameters)
     }
 
     /// Mean loss over the case's targets, and its gradients.
@@ -93,13 +94,13 @@ impl Case {
         self.step_of(self.model(scope))
     }
 
-    pub fn step_of(&self, (decoder, mut parameters): (Decoder, Parameters)) -> (f64, Gradients) {
+    pub fn step_of(&self, mut model: Model) -> (f64, Gradients) {
         let batch = self.batch();
         let scale = 1.0 / batch.targets.len() as f64;
+        let objective = Objective { loss: &CrossEntropy, scale };
         let mut gradients = Gradients::default();
-        let boundary = decoder.prefix(&parameters, &batch).unwrap();
-        let sum =
-            decoder.loss_and_gradients(&mut parameters, &batch, boundary, scale, &mut gradients, &mut ()).unwrap();
+        let state = model.prefix(&batch).unwrap();
+        let sum = model.loss_and_gradients(&batch, state, objective, &mut gradients, &mut ()).unwrap();
         (sum * scale, gradients)
     }
 }
@@ -108,9 +109,9 @@ impl Case {
 #[derive(Default)]
 pub struct Losses(pub Vec<f64>);
 
-impl Observer for Losses {
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
-        self.0.push(metrics.loss);
+impl Hook for Losses {
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        self.0.push(step.metrics.loss);
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use frostline_schemas::model::{AttentionSpec, ProjectionSpec, RopeSpec};
 
-use super::{Context, Inner, Passed, Places};
+use super::branch::{Sublayer, SublayerBackward};
+use super::context::{Context, Places};
 use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::modules::{Linear, Norm};
@@ -17,9 +18,9 @@ pub struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    shape: attention::Shape,
+    scoring: attention::Scoring,
     rope: Option<RopeSpec>,
-    projection: Projection,
+    projection: QueryKeyValue,
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     output: Linear,
@@ -27,7 +28,7 @@ pub struct Attention {
 
 /// Queries, keys and values from three matrices, or from one.
 #[derive(Clone, Debug)]
-struct Projection {
+struct QueryKeyValue {
     linears: Vec<Linear>,
     /// Whether the one's outputs are head after head, rather than all queries, then all keys, then all values.
     interleaved: bool,
@@ -35,9 +36,9 @@ struct Projection {
 
 /// What the projections gave, [queries or places, their heads, head_dim], and what the softmax keeps.
 #[derive(Debug)]
-pub struct Saved {
+pub struct AttentionSaved {
     projected: [Tensor; 3],
-    attention: attention::Saved,
+    attention: attention::Attended,
 }
 
 impl Attention {
@@ -48,9 +49,9 @@ impl Attention {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
-            shape: attention::Shape { scale: spec.scale, window: spec.window },
+            scoring: attention::Scoring { scale: spec.scale, softcap: spec.softcap, window: spec.window },
             rope: spec.rope,
-            projection: Projection {
+            projection: QueryKeyValue {
                 linears: spec.projection.linears().into_iter().map(linear).collect(),
                 interleaved: matches!(spec.projection, ProjectionSpec::Interleaved(_)),
             },
@@ -163,7 +164,7 @@ impl Attention {
         &self,
         parameters: &Parameters,
         context: &Context,
-        passed: &Passed,
+        back: &SublayerBackward,
         projected: [Tensor; 3],
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
@@ -172,29 +173,29 @@ impl Attention {
             parts.push(part.flatten_from(1)?);
         }
         if let ([all], [q, k, v]) = (self.projection.linears.as_slice(), parts.as_slice()) {
-            let q = match passed.places {
+            let q = match back.places {
                 Places::All => q.clone(),
                 Places::Targets => {
                     let zeros = Tensor::zeros((k.dim(0)?, q.dim(1)?), q.dtype(), q.device())?;
-                    context.select_backward(q, passed.places, zeros)?
+                    context.select_backward(q, back.places, zeros)?
                 }
             };
             let dy = self.join([&q, k, v])?;
-            all.collect(parameters, passed.x, &dy, gradients)?;
-            return passed.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
+            all.collect(parameters, back.x, &dy, gradients)?;
+            return back.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
         }
         let [q, k, v] = self.projection.linears.as_slice() else {
             return Err(Error::Internal("three projections"));
         };
-        q.collect(parameters, &context.select(passed.x, passed.places)?, &parts[0], gradients)?;
-        k.collect(parameters, passed.x, &parts[1], gradients)?;
-        v.collect(parameters, passed.x, &parts[2], gradients)?;
-        if !passed.wants_input {
+        q.collect(parameters, &context.select(back.x, back.places)?, &parts[0], gradients)?;
+        k.collect(parameters, back.x, &parts[1], gradients)?;
+        v.collect(parameters, back.x, &parts[2], gradients)?;
+        if !back.wants_input {
             return Ok(None);
         }
         let sum = k.input_gradient(parameters, &parts[1], None)?;
         let sum = v.input_gradient(parameters, &parts[2], Some(sum))?;
-        match passed.places {
+        match back.places {
             Places::All => q.input_gradient(parameters, &parts[0], Some(sum)).map(Some),
             places => {
                 let wanted = q.input_gradient(parameters, &parts[0], None)?;
@@ -209,8 +210,8 @@ fn by_width(x: &Tensor, norm: &Norm) -> Result<Tensor, Error> {
     Ok(x.reshape(((), norm.width()))?)
 }
 
-impl Inner for Attention {
-    type Saved = Saved;
+impl Sublayer for Attention {
+    type Saved = AttentionSaved;
 
     fn is_trained(&self) -> bool {
         self.output.is_trained() || self.is_trained_below()
@@ -222,34 +223,34 @@ impl Inner for Attention {
         context: &Context,
         x: &Tensor,
         places: Places,
-    ) -> Result<(Tensor, Saved), Error> {
+    ) -> Result<(Tensor, AttentionSaved), Error> {
         let projected = self.project(parameters, context, x, places)?;
         let [q, k] = self.prepare(parameters, context, [&projected[0], &projected[1]], places)?;
-        let attention = attention::forward(&q, &k, &projected[2], self.shape, context.sequences(places))?;
+        let attention = attention::forward(&q, &k, &projected[2], self.scoring, context.sequences(places))?;
         let y = self.output.forward(parameters, &attention.output)?;
-        Ok((y, Saved { projected, attention }))
+        Ok((y, AttentionSaved { projected, attention }))
     }
 
     fn backward(
         &self,
         parameters: &Parameters,
         context: &Context,
-        saved: Saved,
-        passed: Passed,
+        saved: AttentionSaved,
+        back: SublayerBackward,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        self.output.collect(parameters, &saved.attention.output, passed.dy, gradients)?;
-        if !passed.wants_input && !self.is_trained_below() {
+        self.output.collect(parameters, &saved.attention.output, back.dy, gradients)?;
+        if !back.wants_input && !self.is_trained_below() {
             return Ok(None);
         }
-        let places = passed.places;
-        let dy = self.output.input_gradient(parameters, passed.dy, None)?;
-        let Saved { projected: [q_raw, k_raw, v], attention } = saved;
+        let places = back.places;
+        let dy = self.output.input_gradient(parameters, back.dy, None)?;
+        let AttentionSaved { projected: [q_raw, k_raw, v], attention } = saved;
         let [q, k] = self.prepare(parameters, context, [&q_raw, &k_raw], places)?;
-        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.shape, context.sequences(places))?;
+        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.scoring, context.sequences(places))?;
         drop((q, k, v, attention, dy));
         let raw = [&q_raw, &k_raw];
         let [dq, dk] = self.prepare_backward(parameters, context, raw, [dq, dk], places, gradients)?;
-        self.project_backward(parameters, context, &passed, [dq, dk, dv], gradients)
+        self.project_backward(parameters, context, &back, [dq, dk, dv], gradients)
     }
 }

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use frostline_schemas::model::{Activation, MlpProjectionSpec, MlpSpec};
 
-use super::{Context, Inner, Passed, Places};
+use super::branch::{Sublayer, SublayerBackward};
+use super::context::{Context, Places};
 use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::modules::Linear;
@@ -14,14 +15,14 @@ use crate::ops::activation;
 /// A feed-forward network as one layer has it.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    projection: Projection,
+    projection: MlpProjection,
     down: Linear,
     activation: Activation,
 }
 
 /// What goes up, and the gate where there is one.
 #[derive(Clone, Debug)]
-enum Projection {
+enum MlpProjection {
     Plain(Linear),
     Gated {
         gate: Linear,
@@ -33,7 +34,7 @@ enum Projection {
 
 /// What the projections gave, [places, intermediate].
 #[derive(Debug)]
-pub struct Saved {
+pub struct MlpSaved {
     gate: Option<Tensor>,
     up: Tensor,
 }
@@ -42,7 +43,7 @@ impl Mlp {
     /// A feed-forward network of which the scope's tensors are trained.
     pub fn new(spec: &MlpSpec, scope: &Scope) -> Mlp {
         Mlp {
-            projection: Projection::new(&spec.projection, scope),
+            projection: MlpProjection::new(&spec.projection, scope),
             down: Linear::new(&spec.down, scope),
             activation: spec.activation,
         }
@@ -56,35 +57,35 @@ impl Mlp {
     }
 }
 
-impl Projection {
-    fn new(spec: &MlpProjectionSpec, scope: &Scope) -> Projection {
+impl MlpProjection {
+    fn new(spec: &MlpProjectionSpec, scope: &Scope) -> MlpProjection {
         let linear = |spec| Linear::new(spec, scope);
         match spec {
-            MlpProjectionSpec::Plain(up) => Projection::Plain(linear(up)),
-            MlpProjectionSpec::Gated { gate, up } => Projection::Gated { gate: linear(gate), up: linear(up) },
-            MlpProjectionSpec::FusedGated(both) => Projection::FusedGated(linear(both)),
+            MlpProjectionSpec::Plain(up) => MlpProjection::Plain(linear(up)),
+            MlpProjectionSpec::Gated { gate, up } => MlpProjection::Gated { gate: linear(gate), up: linear(up) },
+            MlpProjectionSpec::FusedGated(both) => MlpProjection::FusedGated(linear(both)),
         }
     }
 
     fn is_trained(&self) -> bool {
         match self {
-            Projection::Gated { gate, up } => gate.is_trained() || up.is_trained(),
-            Projection::Plain(linear) | Projection::FusedGated(linear) => linear.is_trained(),
+            MlpProjection::Gated { gate, up } => gate.is_trained() || up.is_trained(),
+            MlpProjection::Plain(linear) | MlpProjection::FusedGated(linear) => linear.is_trained(),
         }
     }
 
     /// [places, hidden] → [places, intermediate], or two of it.
-    fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Saved, Error> {
+    fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<MlpSaved, Error> {
         match self {
-            Projection::Plain(up) => Ok(Saved { gate: None, up: up.forward(parameters, x)? }),
-            Projection::Gated { gate, up } => {
-                Ok(Saved { gate: Some(gate.forward(parameters, x)?), up: up.forward(parameters, x)? })
+            MlpProjection::Plain(up) => Ok(MlpSaved { gate: None, up: up.forward(parameters, x)? }),
+            MlpProjection::Gated { gate, up } => {
+                Ok(MlpSaved { gate: Some(gate.forward(parameters, x)?), up: up.forward(parameters, x)? })
             }
-            Projection::FusedGated(both) => {
+            MlpProjection::FusedGated(both) => {
                 let both = both.forward(parameters, x)?;
                 let width = both.dim(1)? / 2;
                 let part = |start: usize| both.narrow(1, start, width)?.contiguous();
-                Ok(Saved { gate: Some(part(0)?), up: part(width)? })
+                Ok(MlpSaved { gate: Some(part(0)?), up: part(width)? })
             }
         }
     }
@@ -103,19 +104,19 @@ impl Projection {
             wants_input.then(|| linear.input_gradient(parameters, &dy, sum)).transpose()
         };
         match (self, dgate) {
-            (Projection::Plain(up), None) => through(up, dup, None),
-            (Projection::Gated { gate, up }, Some(dgate)) => {
+            (MlpProjection::Plain(up), None) => through(up, dup, None),
+            (MlpProjection::Gated { gate, up }, Some(dgate)) => {
                 let sum = through(up, dup, None)?;
                 through(gate, dgate, sum)
             }
-            (Projection::FusedGated(both), Some(dgate)) => through(both, Tensor::cat(&[dgate, dup], 1)?, None),
+            (MlpProjection::FusedGated(both), Some(dgate)) => through(both, Tensor::cat(&[dgate, dup], 1)?, None),
             _ => Err(Error::Internal("a gate's gradient where there is a gate")),
         }
     }
 }
 
-impl Inner for Mlp {
-    type Saved = Saved;
+impl Sublayer for Mlp {
+    type Saved = MlpSaved;
 
     fn is_trained(&self) -> bool {
         self.down.is_trained() || self.projection.is_trained()
@@ -127,7 +128,7 @@ impl Inner for Mlp {
         _: &Context,
         x: &Tensor,
         _: Places,
-    ) -> Result<(Tensor, Saved), Error> {
+    ) -> Result<(Tensor, MlpSaved), Error> {
         let projected = self.projection.forward(parameters, x)?;
         let activated = self.activated(projected.gate.as_ref(), &projected.up)?;
         Ok((self.down.forward(parameters, &activated)?, projected))
@@ -137,18 +138,18 @@ impl Inner for Mlp {
         &self,
         parameters: &Parameters,
         _: &Context,
-        saved: Saved,
-        passed: Passed,
+        saved: MlpSaved,
+        back: SublayerBackward,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let Saved { gate, up } = saved;
+        let MlpSaved { gate, up } = saved;
         if self.down.is_trained() {
-            self.down.collect(parameters, &self.activated(gate.as_ref(), &up)?, passed.dy, gradients)?;
+            self.down.collect(parameters, &self.activated(gate.as_ref(), &up)?, back.dy, gradients)?;
         }
-        if !passed.wants_input && !self.projection.is_trained() {
+        if !back.wants_input && !self.projection.is_trained() {
             return Ok(None);
         }
-        let dactivated = self.down.input_gradient(parameters, passed.dy, None)?;
+        let dactivated = self.down.input_gradient(parameters, back.dy, None)?;
         let projected = match &gate {
             Some(gate) => {
                 let (dgate, dup) = activation::gated_backward(&dactivated, gate, &up, self.activation)?;
@@ -157,6 +158,6 @@ impl Inner for Mlp {
             None => (None, activation::backward(&dactivated, &up, self.activation)?),
         };
         drop((gate, up, dactivated));
-        self.projection.backward(parameters, (passed.x, passed.wants_input), projected, gradients)
+        self.projection.backward(parameters, (back.x, back.wants_input), projected, gradients)
     }
 }

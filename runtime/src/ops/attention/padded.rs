@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::shape::Shape;
+use super::scoring::Scoring;
 use crate::ops::sequences::Sequences;
 
 /// Sequences as rows of one length, as operations without kernels of our own want them.
@@ -82,19 +82,34 @@ impl Padded {
         x.index_select(&self.of_keys, 0)
     }
 
+    /// Scaled and capped, before the mask: [rows, kv_heads, group · length, keys], in f32.
+    fn scores(&self, q: &Tensor, k: &Tensor, scoring: Scoring) -> Result<Tensor> {
+        let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)? * scoring.scale)?;
+        match scoring.softcap {
+            Some(cap) => (scores / cap)?.tanh()? * cap,
+            None => Ok(scores),
+        }
+    }
+
+    /// The gradient of scores before their cap, where there is one, from that after it: times 1 − (score / cap)².
+    pub(super) fn through_cap(&self, ds: Tensor, q: &Tensor, k: &Tensor, scoring: Scoring) -> Result<Tensor> {
+        let Some(cap) = scoring.softcap else { return Ok(ds) };
+        ds * (self.scores(q, k, scoring)? / cap)?.sqr()?.affine(-1.0, 1.0)?
+    }
+
     /// [rows, kv_heads, group · length, keys], in f32.
-    pub(super) fn probabilities(&self, q: &Tensor, k: &Tensor, heads: usize, shape: Shape) -> Result<Tensor> {
-        let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)? * shape.scale)?;
+    pub(super) fn probabilities(&self, q: &Tensor, k: &Tensor, heads: usize, scoring: Scoring) -> Result<Tensor> {
+        let scores = self.scores(q, k, scoring)?;
         let by_head = scores.reshape((self.rows, heads, self.queries, self.keys))?;
-        let p = candle_nn::ops::softmax_last_dim(&by_head.broadcast_add(&self.mask(shape.window)?)?)?;
+        let p = candle_nn::ops::softmax_last_dim(&by_head.broadcast_add(&self.mask(scoring.window)?)?)?;
         p.reshape(scores.shape())
     }
 
     /// What the kernels read in the place of a mask.
     #[cfg(feature = "cuda")]
-    pub(super) fn seen(&self, heads: usize, shape: Shape) -> crate::ops::cuda::attention::Mask<'_> {
+    pub(super) fn seen(&self, heads: usize, scoring: Scoring) -> crate::ops::cuda::attention::Mask<'_> {
         let (query_positions, key_positions) = (&self.query_positions, &self.key_positions);
-        crate::ops::cuda::attention::Mask { query_positions, key_positions, heads, shape }
+        crate::ops::cuda::attention::Mask { query_positions, key_positions, heads, scoring }
     }
 
     /// [rows, 1, queries, keys]: 0 where the query sees the key, very low elsewhere. Not −∞, as the softmax of a padded

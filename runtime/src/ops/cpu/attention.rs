@@ -7,8 +7,8 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::product::{OutputRows, multiply, product};
-use super::{accumulate, maximum, softmax_part, sum2, vectorised, with_slices};
-use crate::ops::attention::shape::{Shape, first_seen};
+use super::{accumulate, maximum, softcap, softcap_slope, softmax_part, sum2, vectorised, with_slices};
+use crate::ops::attention::scoring::{Scoring, first_seen};
 use crate::ops::matrix::{Strided, WriteMode};
 use crate::ops::sequences::{Sequences, Span};
 
@@ -25,12 +25,12 @@ struct Heads {
 
 impl Heads {
     /// Checks that each query belongs to one span, as threads write by spans.
-    fn new([queries, keys, values]: [&Tensor; 3], shape: Shape, sequences: &Sequences) -> Result<Heads> {
+    fn new([queries, keys, values]: [&Tensor; 3], scoring: Scoring, sequences: &Sequences) -> Result<Heads> {
         let (rows, heads, head_dim) = queries.dims3()?;
         let (places, kv_heads, key_dim) = keys.dims3()?;
         let fits = rows == sequences.queries() && places == sequences.places() && sequences.are_whole();
         let grouped = kv_heads > 0 && heads.is_multiple_of(kv_heads) && key_dim == head_dim;
-        if !fits || !grouped || values.dims() != keys.dims() || shape.window == Some(0) {
+        if !fits || !grouped || values.dims() != keys.dims() || scoring.window == Some(0) {
             return Err(Error::Msg("attention over other places or heads than the batch has".into()));
         }
         Ok(Heads { heads, kv_heads, head_dim })
@@ -82,10 +82,10 @@ pub fn forward(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
-    shape: Shape,
+    scoring: Scoring,
     sequences: &Sequences,
 ) -> Result<(Tensor, Vec<f32>)> {
-    let heads = Heads::new([queries, keys, values], shape, sequences)?;
+    let heads = Heads::new([queries, keys, values], scoring, sequences)?;
     let mut out = vec![0.0; queries.elem_count()];
     let target = OutputRows::new(&mut out, heads.query_width());
     let normalisers = with_slices([queries, keys, values], |[queries, keys, values]| {
@@ -94,7 +94,7 @@ pub fn forward(
         let results: Vec<Vec<f32>> = tasks
             .into_par_iter()
             .map_init(Scratch::default, |scratch, (span, head)| {
-                let task = Task { heads, shape, sequences, span, head };
+                let task = Task { heads, scoring, sequences, span, head };
                 task.forward(queries, keys, values, target, scratch)
             })
             .collect();
@@ -119,6 +119,7 @@ fn by_head(results: &[Vec<f32>], sequences: &Sequences, heads: usize) -> Vec<f32
 struct Scratch {
     scores: Vec<f32>,
     gradients: Vec<f32>,
+    slopes: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
@@ -126,7 +127,7 @@ struct Scratch {
 /// One sequence and one head.
 struct Task<'a> {
     heads: Heads,
-    shape: Shape,
+    scoring: Scoring,
     sequences: &'a Sequences,
     span: &'a Span,
     head: usize,
@@ -165,14 +166,16 @@ impl Task<'_> {
         let (keys, values) = (self.of_keys(keys, gathered_keys), self.of_keys(values, gathered_values));
         let positions = self.sequences.key_positions(self.span);
         let mut normalisers = Vec::with_capacity(self.span.queries.len());
-        for block in blocks(self.sequences, self.span, &positions, self.shape.window) {
+        for block in blocks(self.sequences, self.span, &positions, self.scoring.window) {
             let (n, seen) = (block.queries.len(), block.keys.len());
             self.scores(&block, queries, keys, scores);
             vectorised(|| {
                 for (row, range) in scores.chunks_exact_mut(seen).zip(&block.seen) {
                     row[..range.start].fill(0.0);
                     row[range.end..].fill(0.0);
-                    normalisers.push(softmax(&mut row[range.clone()], self.shape.scale as f32));
+                    let row = &mut row[range.clone()];
+                    to_scores(row, self.scoring);
+                    normalisers.push(softmax(row));
                 }
             });
             let values = values.from_row(block.keys.start);
@@ -197,31 +200,32 @@ impl Task<'_> {
 
     /// Gradients of the sequence's keys and values through this head, [keys, head_dim] each; those of the queries go to
     /// `dqueries`.
-    fn backward(&self, saved: &Saved, dqueries: OutputRows, scratch: &mut Scratch) -> (Vec<f32>, Vec<f32>) {
-        let Scratch { scores, gradients, .. } = scratch;
+    fn backward(&self, saved: &BackwardInputs, dqueries: OutputRows, scratch: &mut Scratch) -> (Vec<f32>, Vec<f32>) {
+        let Scratch { scores, gradients, slopes, .. } = scratch;
         let (mut unused_keys, mut unused_values) = (Vec::new(), Vec::new());
         let (keys, values) =
             (self.of_keys(saved.keys, &mut unused_keys), self.of_keys(saved.values, &mut unused_values));
         let positions = self.sequences.key_positions(self.span);
         let size = self.heads.head_dim;
         let (mut dkeys, mut dvalues) = (vec![0.0; positions.len() * size], vec![0.0; positions.len() * size]);
-        for block in blocks(self.sequences, self.span, &positions, self.shape.window) {
+        for block in blocks(self.sequences, self.span, &positions, self.scoring.window) {
             let (n, seen, start) = (block.queries.len(), block.keys.len(), block.keys.start);
             let (dy, y) =
                 (self.of_queries(saved.dy, block.queries.start), self.of_queries(saved.y, block.queries.start));
             self.scores(&block, saved.queries, keys, scores);
             gradients.resize(n * seen, 0.0);
             multiply([n, seen, size], gradients, seen, dy, values.from_row(start).transposed(), WriteMode::Overwrite);
-            self.probabilities(&block, saved.normalisers, scores);
+            self.probabilities(&block, saved.normalisers, scores, slopes);
             let p = Strided::rows(scores, seen);
             multiply([seen, size, n], &mut dvalues[start * size..], size, p.transposed(), dy, WriteMode::Accumulate);
             vectorised(|| {
                 for (k, (ds, p)) in gradients.chunks_exact_mut(seen).zip(scores.chunks_exact(seen)).enumerate() {
                     let sum = sum2(&dy.values[k * dy.row..][..size], &y.values[k * y.row..][..size], |dy, y| dy * y);
                     for (ds, p) in ds.iter_mut().zip(p) {
-                        *ds = self.shape.scale as f32 * p * (*ds - sum);
+                        *ds = self.scoring.scale as f32 * p * (*ds - sum);
                     }
                 }
+                gradients.iter_mut().zip(&*slopes).for_each(|(ds, slope)| *ds *= slope);
             });
             let ds = Strided::rows(gradients, seen);
             let queries = self.of_queries(saved.queries, block.queries.start);
@@ -243,24 +247,35 @@ impl Task<'_> {
         (dkeys, dvalues)
     }
 
-    /// From scores to probabilities, by the normalisers that the forward pass found.
-    fn probabilities(&self, block: &Block, normalisers: &[f32], scores: &mut [f32]) {
+    /// From products of queries and keys to probabilities, by the normalisers that the forward pass found; `slopes` then
+    /// holds the cap's derivative at each score, and nothing where there is no cap.
+    fn probabilities(&self, block: &Block, normalisers: &[f32], scores: &mut [f32], slopes: &mut Vec<f32>) {
         let start = self.head * self.sequences.queries() + block.queries.start;
         let normalisers = &normalisers[start..start + block.queries.len()];
-        let scale = self.shape.scale as f32;
+        let seen = block.keys.len();
+        slopes.clear();
+        slopes.resize(if self.scoring.softcap.is_some() { scores.len() } else { 0 }, 0.0);
         vectorised(|| {
-            let rows = scores.chunks_exact_mut(block.keys.len()).zip(&block.seen);
-            for ((row, range), normaliser) in rows.zip(normalisers) {
+            let rows = scores.chunks_exact_mut(seen).zip(&block.seen).enumerate();
+            for ((k, (row, range)), normaliser) in rows.zip(normalisers) {
                 row[..range.start].fill(0.0);
                 row[range.end..].fill(0.0);
-                row[range.clone()].iter_mut().for_each(|x| *x = softmax_part(scale * *x - normaliser));
+                let row = &mut row[range.clone()];
+                to_scores(row, self.scoring);
+                if let Some(cap) = self.scoring.softcap {
+                    slopes[k * seen..][range.clone()]
+                        .iter_mut()
+                        .zip(&*row)
+                        .for_each(|(slope, x)| *slope = softcap_slope(*x, cap as f32));
+                }
+                row.iter_mut().for_each(|x| *x = softmax_part(*x - normaliser));
             }
         });
     }
 }
 
 /// What the backward pass reads.
-struct Saved<'a> {
+struct BackwardInputs<'a> {
     dy: &'a [f32],
     y: &'a [f32],
     queries: &'a [f32],
@@ -269,21 +284,21 @@ struct Saved<'a> {
     normalisers: &'a [f32],
 }
 
-/// Gradients of queries, keys and values, each in its own shape. Each sequence's keys must be one run of places.
+/// Gradients of queries, keys and values, each in its own scoring. Each sequence's keys must be one run of places.
 pub fn backward(
     dy: &Tensor,
     y: &Tensor,
     [queries, keys, values]: [&Tensor; 3],
     normalisers: &[f32],
-    shape: Shape,
+    scoring: Scoring,
     sequences: &Sequences,
 ) -> Result<[Tensor; 3]> {
-    let heads = Heads::new([queries, keys, values], shape, sequences)?;
+    let heads = Heads::new([queries, keys, values], scoring, sequences)?;
     let mut dqueries = vec![0.0; queries.elem_count()];
     let (mut dkeys, mut dvalues) = (vec![0.0; keys.elem_count()], vec![0.0; keys.elem_count()]);
     let target = OutputRows::new(&mut dqueries, heads.query_width());
     with_slices([dy, y, queries, keys, values], |[dy, y, queries, keys, values]| {
-        let saved = Saved { dy, y, queries, keys, values, normalisers };
+        let saved = BackwardInputs { dy, y, queries, keys, values, normalisers };
         let runs = sequences.spans().iter().map(|span| match span.keys.as_slice() {
             [run] => Ok((span, run)),
             _ => Err(Error::Msg("a sequence with branches has no backward pass".into())),
@@ -294,7 +309,7 @@ pub fn backward(
         let parts: Vec<(Vec<f32>, Vec<f32>)> = tasks
             .into_par_iter()
             .map_init(Scratch::default, |scratch, (span, head)| {
-                Task { heads, shape, sequences, span, head }.backward(&saved, target, scratch)
+                Task { heads, scoring, sequences, span, head }.backward(&saved, target, scratch)
             })
             .collect();
         for (k, (dk, dv)) in parts.iter().enumerate() {
@@ -317,10 +332,19 @@ fn add_head(all: &mut [f32], part: &[f32], heads: Heads, head: usize, places: &R
     }
 }
 
-/// `scale · x`'s softmax, in place; returns ln Σ exp of `scale · x`.
+/// From products of a query and keys to scores, in place: scaled, and capped where there is a cap.
 #[inline(always)]
-fn softmax(row: &mut [f32], scale: f32) -> f32 {
+fn to_scores(row: &mut [f32], scoring: Scoring) {
+    let scale = scoring.scale as f32;
     row.iter_mut().for_each(|x| *x *= scale);
+    if let Some(cap) = scoring.softcap {
+        row.iter_mut().for_each(|x| *x = softcap(*x, cap as f32));
+    }
+}
+
+/// Softmax in place; returns ln Σ exp.
+#[inline(always)]
+fn softmax(row: &mut [f32]) -> f32 {
     let max = maximum(row);
     row.iter_mut().for_each(|x| *x = softmax_part(*x - max));
     let total = sum2(row, row, |x, _| x);

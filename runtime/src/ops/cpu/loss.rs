@@ -5,7 +5,8 @@ use candle_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::product::multiply;
-use super::{maximum, softmax_part, sum2, vectorised};
+use super::{maximum, softcap, softcap_slope, softmax_part, sum2, vectorised};
+use crate::ops::head::Targets;
 use crate::ops::matrix::{Elements, Strided, WriteMode};
 
 /// Tokens whose logits stand in memory at a time, for each thread.
@@ -39,17 +40,47 @@ impl<'a> States<'a> {
     }
 }
 
+/// The head's weight [vocabulary, hidden], and the cap of its logits.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    weight: Elements<'a>,
+    softcap: Option<f32>,
+}
+
+impl<'a> Head<'a> {
+    /// Logits `z` become `cap · tanh(z / cap)`, where there is a cap.
+    pub fn new(weight: Elements<'a>, softcap: Option<f32>) -> Head<'a> {
+        Head { weight, softcap }
+    }
+
+    /// Caps logits in place; `slopes` then holds the cap's derivative at each, and nothing where there is no cap.
+    #[inline(always)]
+    fn cap(self, logits: &mut [f32], slopes: &mut Vec<f32>) {
+        let Some(cap) = self.softcap else { return };
+        slopes.resize(logits.len(), 0.0);
+        for (logit, slope) in logits.iter_mut().zip(slopes) {
+            *logit = softcap(*logit, cap);
+            *slope = softcap_slope(*logit, cap);
+        }
+    }
+
+    /// The cap's derivative at a capped logit.
+    fn slope(self, logit: f32) -> f32 {
+        self.softcap.map_or(1.0, |cap| softcap_slope(logit, cap))
+    }
+}
+
 /// ln Σ exp of each state's logits, and what else came of one pass over the head.
 struct Pass {
     normalisers: Vec<f32>,
     /// Logits of the wanted pairs.
     logits: Vec<f32>,
-    /// Σ p(token) · the head's row of the token, for each state; empty where it was not wanted.
+    /// Σ p(token) · the cap's slope · the head's row of the token, for each state; empty where it was not wanted.
     means: Vec<f32>,
 }
 
 /// `−ln softmax(h Wᵀ)[token]` for each pair of a state and a token.
-pub fn losses(states: States, head: Elements, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+pub fn losses(states: States, head: Head, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
     check(states, head, pairs.iter().copied())?;
     let mut losses = vec![0.0; pairs.len()];
     for (start, run) in states.runs() {
@@ -68,47 +99,56 @@ pub fn losses(states: States, head: Elements, pairs: &[(u32, u32)]) -> Result<Ve
     Ok(losses)
 }
 
-/// Losses of a target for each state, and the gradient of `scale` times their sum: that of the states, [states, width],
+/// Losses of a target for each state, and the gradient of `scale` times their weighted sum: that of the states, [states, width],
 /// and added to `head_gradient`, where it is given, that of the head.
 pub fn cross_entropy(
     states: States,
-    head: Elements,
-    targets: &[u32],
+    head: Head,
+    targets: Targets,
     scale: f32,
     mut head_gradient: Option<(&mut [f32], WriteMode)>,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    check(states, head, targets.iter().enumerate().map(|(k, &token)| (k as u32, token)))?;
+    check(states, head, targets.tokens.iter().enumerate().map(|(k, &token)| (k as u32, token)))?;
     if let Some((gradient, WriteMode::Overwrite)) = &mut head_gradient
-        && targets.is_empty()
+        && targets.tokens.is_empty()
     {
         gradient.fill(0.0);
     }
-    let (mut losses, mut gradient) = (Vec::with_capacity(targets.len()), vec![0.0; states.values.len()]);
+    let (mut losses, mut gradient) = (Vec::with_capacity(targets.tokens.len()), vec![0.0; states.values.len()]);
     for ((start, run), gradient) in states.runs().zip(gradient.chunks_mut(STATES * states.width)) {
-        let targets = &targets[start..start + run.count()];
-        let wanted: Vec<(usize, usize)> = targets.iter().map(|&token| token as usize).enumerate().collect();
+        let tokens = &targets.tokens[start..start + run.count()];
+        let scales: Vec<f32> = (start..start + run.count()).map(|k| scale * targets.weight(k)).collect();
+        let wanted: Vec<(usize, usize)> = tokens.iter().map(|&token| token as usize).enumerate().collect();
         let pass = pass(run, head, &wanted, true);
         losses.extend(pass.normalisers.iter().zip(&pass.logits).map(|(normaliser, logit)| normaliser - logit));
-        let rows = gradient.par_chunks_mut(run.width).zip(pass.means.par_chunks(run.width)).zip(targets);
-        rows.for_each_init(Vec::new, |upcast, ((gradient, mean), &target)| {
-            let target = target as usize;
-            let row = head.block(target..target + 1, 0..run.width, upcast);
+        let rows = gradient.par_chunks_mut(run.width).zip(pass.means.par_chunks(run.width)).enumerate();
+        rows.for_each_init(Vec::new, |upcast, (k, (gradient, mean))| {
+            let target = tokens[k] as usize;
+            let row = head.weight.block(target..target + 1, 0..run.width, upcast);
+            let slope = head.slope(pass.logits[k]);
             for ((gradient, mean), own) in gradient.iter_mut().zip(mean).zip(row.values) {
-                *gradient = scale * (mean - own);
+                *gradient = scales[k] * (mean - slope * own);
             }
         });
         if let Some((head_gradient, into)) = &mut head_gradient {
-            add_head_gradient(run, head, &pass.normalisers, targets, scale, (&mut **head_gradient, *into));
+            let targets = tokens.iter().copied().zip(scales);
+            add_head_gradient(
+                run,
+                head,
+                &pass.normalisers,
+                &targets.collect::<Vec<_>>(),
+                (&mut **head_gradient, *into),
+            );
             *into = WriteMode::Accumulate;
         }
     }
     Ok((losses, gradient))
 }
 
-fn check(states: States, head: Elements, pairs: impl Iterator<Item = (u32, u32)>) -> Result<()> {
-    let (count, vocabulary) = (states.count(), head.rows);
-    if head.columns != states.width {
-        return Err(Error::Msg(format!("states of width {} and a head of width {}", states.width, head.columns)));
+fn check(states: States, head: Head, pairs: impl Iterator<Item = (u32, u32)>) -> Result<()> {
+    let (count, vocabulary, columns) = (states.count(), head.weight.rows, head.weight.columns);
+    if columns != states.width {
+        return Err(Error::Msg(format!("states of width {} and a head of width {columns}", states.width)));
     }
     for (state, token) in pairs {
         if token as usize >= vocabulary {
@@ -122,8 +162,8 @@ fn check(states: States, head: Elements, pairs: impl Iterator<Item = (u32, u32)>
 }
 
 /// One part of the vocabulary: for each state the largest logit, Σ exp(logit − largest), and Σ exp(logit − largest) ·
-/// the head's row.
-struct Part {
+/// the cap's slope · the head's row.
+struct VocabularyPart {
     largest: Vec<f32>,
     totals: Vec<f32>,
     sums: Vec<f32>,
@@ -131,12 +171,13 @@ struct Part {
     found: Vec<(usize, f32)>,
 }
 
-fn pass(states: States, head: Elements, wanted: &[(usize, usize)], wants_means: bool) -> Pass {
-    let size = head.rows.div_ceil(PARTS).max(1);
-    let starts: Vec<usize> = (0..head.rows).step_by(size).collect();
-    let parts: Vec<Part> = starts
+fn pass(states: States, head: Head, wanted: &[(usize, usize)], wants_means: bool) -> Pass {
+    let vocabulary = head.weight.rows;
+    let size = vocabulary.div_ceil(PARTS).max(1);
+    let starts: Vec<usize> = (0..vocabulary).step_by(size).collect();
+    let parts: Vec<VocabularyPart> = starts
         .into_par_iter()
-        .map(|start| part(states, head, start..head.rows.min(start + size), wanted, wants_means))
+        .map(|start| part(states, head, start..vocabulary.min(start + size), wanted, wants_means))
         .collect();
     let mut pass = Pass {
         normalisers: vec![0.0; states.count()],
@@ -145,7 +186,7 @@ fn pass(states: States, head: Elements, wanted: &[(usize, usize)], wants_means: 
     };
     for (k, normaliser) in pass.normalisers.iter_mut().enumerate() {
         let largest = parts.iter().map(|part| part.largest[k]).fold(f32::NEG_INFINITY, f32::max);
-        let factor = |part: &Part| (part.largest[k] - largest).exp();
+        let factor = |part: &VocabularyPart| (part.largest[k] - largest).exp();
         let total: f32 = parts.iter().map(|part| factor(part) * part.totals[k]).sum();
         *normaliser = largest + total.ln();
         if wants_means {
@@ -165,28 +206,30 @@ fn pass(states: States, head: Elements, wanted: &[(usize, usize)], wants_means: 
 
 fn part(
     states: States,
-    head: Elements,
+    head: Head,
     tokens: std::ops::Range<usize>,
     wanted: &[(usize, usize)],
     wants_means: bool,
-) -> Part {
+) -> VocabularyPart {
     let (count, width) = (states.count(), states.width);
-    let mut part = Part {
+    let mut part = VocabularyPart {
         largest: vec![f32::NEG_INFINITY; count],
         totals: vec![0.0; count],
         sums: vec![0.0; if wants_means { count * width } else { 0 }],
         found: Vec::new(),
     };
-    let (mut upcast, mut logits, mut by_token) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut upcast, mut logits, mut by_token, mut slopes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for start in tokens.clone().step_by(BLOCK) {
         let block = start..tokens.end.min(start + BLOCK);
-        let rows = head.block(block.clone(), 0..width, &mut upcast);
+        let rows = head.weight.block(block.clone(), 0..width, &mut upcast);
         logits_of(states, rows, block.len(), &mut by_token, &mut logits);
+        vectorised(|| head.cap(&mut logits, &mut slopes));
         for (k, &(state, token)) in wanted.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
             part.found.push((k, logits[state * block.len() + token - start]));
         }
         vectorised(|| part.exponentials(&mut logits, block.len(), width));
         if wants_means {
+            logits.iter_mut().zip(&slopes).for_each(|(p, slope)| *p *= slope);
             let p = Strided::rows(&logits, block.len());
             multiply([count, width, block.len()], &mut part.sums, width, p, rows, WriteMode::Accumulate);
         }
@@ -207,7 +250,7 @@ fn logits_of(states: States, rows: Strided, tokens: usize, by_token: &mut Vec<f3
     }
 }
 
-impl Part {
+impl VocabularyPart {
     /// From logits to exp(logit − largest so far); what was summed before is brought to the same measure.
     #[inline(always)]
     fn exponentials(&mut self, logits: &mut [f32], block: usize, width: usize) {
@@ -226,33 +269,34 @@ impl Part {
     }
 }
 
-/// `scale · (softmax − onehot)ᵀ h`, block by block of the head's rows.
+/// `(scale · (softmax − onehot) · slope)ᵀ h` with each target's token and scale, block by block of the head's rows.
 fn add_head_gradient(
     states: States,
-    head: Elements,
+    head: Head,
     normalisers: &[f32],
-    targets: &[u32],
-    scale: f32,
+    targets: &[(u32, f32)],
     (gradient, into): (&mut [f32], WriteMode),
 ) {
     let (count, width) = (states.count(), states.width);
     let h = Strided::rows(states.values, width);
     gradient.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
-        || (Vec::new(), Vec::new(), Vec::new()),
-        |(upcast, by_token, logits), (k, gradient)| {
+        || (Vec::new(), Vec::new(), Vec::new(), Vec::new()),
+        |(upcast, by_token, logits, slopes), (k, gradient)| {
             let (start, tokens) = (k * BLOCK, gradient.len() / width);
-            let rows = head.block(start..start + tokens, 0..width, upcast);
+            let rows = head.weight.block(start..start + tokens, 0..width, upcast);
             logits_of(states, rows, tokens, by_token, logits);
             vectorised(|| {
-                for (row, normaliser) in logits.chunks_exact_mut(tokens).zip(normalisers) {
+                head.cap(logits, slopes);
+                for ((row, normaliser), (_, scale)) in logits.chunks_exact_mut(tokens).zip(normalisers).zip(targets) {
                     row.iter_mut().for_each(|x| *x = scale * softmax_part(*x - normaliser));
                 }
             });
-            for (row, &target) in logits.chunks_exact_mut(tokens).zip(targets) {
+            for (row, &(target, scale)) in logits.chunks_exact_mut(tokens).zip(targets) {
                 if let Some(own) = (target as usize).checked_sub(start).and_then(|token| row.get_mut(token)) {
                     *own -= scale;
                 }
             }
+            logits.iter_mut().zip(&*slopes).for_each(|(gradient, slope)| *gradient *= slope);
             let p = Strided::rows(logits, tokens).transposed();
             multiply([tokens, width, count], gradient, width, p, h, into);
         },

@@ -3,7 +3,7 @@
 use candle_core::{DType, Error, Result, Tensor};
 
 use super::{Grid, has_kernels_for, run};
-use crate::ops::attention::shape::Shape;
+use crate::ops::attention::scoring::Scoring;
 
 /// Which query sees which key, by where they stand.
 pub struct Mask<'a> {
@@ -13,7 +13,7 @@ pub struct Mask<'a> {
     pub key_positions: &'a Tensor,
     /// Query heads.
     pub heads: usize,
-    pub shape: Shape,
+    pub scoring: Scoring,
 }
 
 impl Mask<'_> {
@@ -43,7 +43,7 @@ impl Mask<'_> {
         let count = rows * self.heads * queries;
         let fits = |scores: &&Tensor| scores.elem_count() == count * keys && u32::try_from(keys).is_ok();
         let positions = [self.query_positions, self.key_positions].iter().all(|x| x.dtype() == DType::F32);
-        if self.shape.window == Some(0) {
+        if self.scoring.window == Some(0) {
             return Err(Error::Msg("a window in which a query does not see itself".into()));
         }
         if !has_kernels_for(scores) || !scores.iter().all(fits) || key_rows != rows || !positions {
@@ -54,6 +54,6 @@ impl Mask<'_> {
 
     /// The kernels know no window as one of 0.
     fn numbers(&self) -> [f32; 2] {
-        [self.shape.scale as f32, self.shape.window.map_or(0.0, |window| window as f32)]
+        [self.scoring.scale as f32, self.scoring.window.map_or(0.0, |window| window as f32)]
     }
 }

@@ -1,10 +1,12 @@
-//! What of an attention no tensor shows: the factor of its scores and the window.
+//! How an attention scores keys: factor, cap and window, which no tensor shows.
 
-/// The shape of an attention that no tensor shows.
+/// How an attention scores keys: what of it no tensor shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct Scoring {
     /// What the scores are multiplied by before the softmax.
     pub scale: f64,
+    /// Scaled scores `s` become `cap · tanh(s / cap)`, where there is a cap.
+    pub softcap: Option<f64>,
     /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
     pub window: Option<usize>,
 }

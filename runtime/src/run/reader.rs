@@ -1,129 +1,23 @@
-//! The folder that a run leaves: settings, metrics, and the trained tensors alone.
-//!
-//! `settings.json` is there from the start, `metrics.jsonl` grows by a line a step, `trained.safetensors` appears whole
-//! when training is done. A folder without it is a run that did not end. Adapters lie in `adapter_model.safetensors` in
-//! its place, with `adapter_config.json` beside it, as PEFT keeps them.
+//! Reading the folder that a run left.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
-use frostline_schemas::canonical;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::files;
-use frostline_schemas::model::{DecoderConfig, TensorSpec};
-use frostline_schemas::model::{Dtype, TensorView};
-use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::run::{
-    ADAPTER_CONFIG_FILE, BASE_KEY, METRICS_FILE, PLAN_KEY, RunRecord, SETTINGS_FILE, StepMetrics, TrainingMethod,
-    VERSION,
-};
+use frostline_schemas::model::{DecoderConfig, ModelFolder, ModelIdentity, TensorSpec, TensorView};
+use frostline_schemas::run::{BASE_KEY, PLAN_KEY, RunRecord, SETTINGS_FILE, TrainingMethod, VERSION};
 use safetensors::SafeTensors;
 
 use crate::error::Error;
+use crate::model::Model;
 use crate::model::adapters::Adapter;
-use crate::model::adapters::peft;
-use crate::model::decoder::Decoder;
 use crate::model::parameters::{ComputePrecision, Parameters};
 use crate::model::scope::Scope;
-use crate::ops::cpu;
-use crate::run::tensor_file::{self, Entry};
 use crate::system::device::Device;
-use crate::train::{Observer, Start, Trained};
 
 /// The largest settings file read, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
-
-/// A run folder that is being written. As an [`Observer`] it begins the folder when training begins, so that what is
-/// refused before the first step leaves nothing behind, and writes down the metrics.
-#[derive(Debug)]
-pub struct RunWriter {
-    folder: PathBuf,
-    record: RunRecord,
-    metrics: Option<File>,
-}
-
-impl RunWriter {
-    /// Prepares to write a run folder.
-    ///
-    /// # Errors
-    /// [`Error::Exists`] where there is anything already.
-    pub fn new(folder: &Path, record: RunRecord) -> Result<RunWriter, Error> {
-        if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-            return Err(Error::Exists(folder.into()));
-        }
-        Ok(RunWriter { folder: folder.into(), record, metrics: None })
-    }
-
-    /// Writes the trained tensors; the run is whole then.
-    pub fn finish(&mut self, trained: &Trained) -> Result<(), Error> {
-        if let Some(metrics) = &self.metrics {
-            metrics.sync_all().map_err(Error::file(self.folder.join(METRICS_FILE)))?;
-        }
-        if let TrainingMethod::Lora(lora) = &self.record.training.method {
-            let adapters: Vec<&Adapter> = trained.decoder.scope().adapters().collect();
-            let config = peft::config(&adapters, lora, &self.record.model_folder);
-            write_json(&self.folder.join(ADAPTER_CONFIG_FILE), &config)?;
-        }
-        let path = self.folder.join(self.record.training.method.file());
-        write_trained(&path, &trained.parameters, self.record.plan, trained.base_weights)
-    }
-}
-
-impl Observer for RunWriter {
-    fn started(&mut self, _: &Start) -> Result<(), Error> {
-        std::fs::create_dir_all(&self.folder).map_err(Error::file(&self.folder))?;
-        write_json(&self.folder.join(SETTINGS_FILE), &self.record)?;
-        let metrics = self.folder.join(METRICS_FILE);
-        self.metrics = Some(File::create_new(&metrics).map_err(Error::file(&metrics))?);
-        Ok(())
-    }
-
-    fn step(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
-        let failed = Error::file(self.folder.join(METRICS_FILE));
-        let file = self.metrics.as_mut().ok_or(Error::Internal("a run that has begun"))?;
-        let line = serde_json::to_string(metrics).map_err(std::io::Error::from).map(|line| line + "\n");
-        line.and_then(|line| file.write_all(line.as_bytes())).map_err(failed)
-    }
-}
-
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
-    let text = canonical::to_text(value).map_err(|error| Error::file(path)(error.into()))?;
-    files::write_bytes(path, text.as_bytes()).map_err(Error::file(path))
-}
-
-fn write_trained(path: &Path, parameters: &Parameters, plan: Digest, base: Digest) -> Result<(), Error> {
-    let mut tensors = BTreeMap::new();
-    for (name, tensor) in parameters.trained() {
-        tensors.insert(name, tensor?);
-    }
-    let entry = |(name, tensor): (&&str, &&Tensor)| Entry {
-        name: (*name).to_owned(),
-        dtype: Dtype::F32,
-        shape: tensor.dims().to_vec(),
-    };
-    let entries = tensors.iter().map(entry).collect();
-    let metadata = BTreeMap::from([
-        ("format".to_owned(), "pt".to_owned()),
-        (PLAN_KEY.to_owned(), plan.to_string()),
-        (BASE_KEY.to_owned(), base.to_string()),
-    ]);
-    let content = |entry: &Entry| {
-        let bytes = tensors.get(entry.name.as_str()).map(|tensor| little_endian(tensor));
-        bytes.unwrap_or_else(|| Ok(Vec::new())).map(Cow::Owned)
-    };
-    tensor_file::write(path, entries, &metadata, content).map_err(Error::file(path))
-}
-
-fn little_endian(tensor: &Tensor) -> std::io::Result<Vec<u8>> {
-    let bytes = tensor.to_device(&candle_core::Device::Cpu).and_then(|tensor| {
-        cpu::with_slices([&tensor], |[values]| values.iter().flat_map(|value| value.to_le_bytes()).collect())
-    });
-    bytes.map_err(std::io::Error::other)
-}
 
 /// A run that ended.
 pub struct Run {
@@ -196,7 +90,7 @@ impl Run {
     ///
     /// # Errors
     /// As for [`apply`](Run::apply).
-    pub fn changed<'a>(&'a self, model: &'a ModelFolder) -> Result<Changed<'a>, Error> {
+    pub fn changed<'a>(&'a self, model: &'a ModelFolder) -> Result<ChangedTensors<'a>, Error> {
         self.check_model(&model.identity()?)?;
         let scope = self.adapters(&model.config)?;
         if let TrainingMethod::Full = self.record.training.method {
@@ -236,19 +130,19 @@ impl Run {
     /// The trained model: the run's tensors in the place of the model's own, or its adapters beside them.
     ///
     /// # Errors
-    /// As for [`apply`](Run::apply) and [`Decoder::open`].
-    pub fn decoder(
+    /// As for [`apply`](Run::apply) and [`Model::open`].
+    pub fn model(
         &self,
-        model: ModelFolder,
+        folder: ModelFolder,
         device: Device,
         precision: Option<ComputePrecision>,
-    ) -> Result<(Decoder, Parameters), Error> {
-        let identity = model.identity()?;
+    ) -> Result<Model, Error> {
+        let identity = folder.identity()?;
         self.check_model(&identity)?;
-        let scope = self.adapters(&model.config)?;
-        let (decoder, mut parameters) = Decoder::open(model, scope, device, precision)?;
-        self.apply(&identity, &mut parameters)?;
-        Ok((decoder, parameters))
+        let scope = self.adapters(&folder.config)?;
+        let mut model = Model::open(folder, scope, device, precision)?;
+        self.apply(&identity, model.parameters_mut())?;
+        Ok(model)
     }
 
     /// Puts the trained tensors in the place of the model's own; `model` is the identity of the model that the
@@ -279,7 +173,7 @@ impl Run {
 }
 
 /// Names and values of changed tensors, f32 on the CPU.
-pub type Changed<'a> = Box<dyn Iterator<Item = Result<(String, Tensor), Error>> + 'a>;
+pub type ChangedTensors<'a> = Box<dyn Iterator<Item = Result<(String, Tensor), Error>> + 'a>;
 
 fn read_record(path: &Path) -> Result<RunRecord, Error> {
     let bad = |reason: String| Error::Run { path: path.into(), reason };

@@ -1,0 +1,155 @@
+//! A branch off the residual stream: a sublayer (attention or MLP) between two norms.
+
+use candle_core::Tensor;
+use frostline_schemas::model::NormSpec;
+
+use super::context::{Context, Places};
+use crate::error::Error;
+use crate::model::gradients::Gradients;
+use crate::model::modules::Norm;
+use crate::model::parameters::Parameters;
+use crate::model::scope::Scope;
+
+/// What stands between two norms in a branch.
+pub(super) trait Sublayer {
+    type Saved;
+
+    fn is_trained(&self) -> bool;
+
+    /// [places, hidden] → the same width, at the places wanted.
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
+        Ok(self.forward_saved(parameters, context, x, places)?.0)
+    }
+
+    fn forward_saved(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        x: &Tensor,
+        places: Places,
+    ) -> Result<(Tensor, Self::Saved), Error>;
+
+    /// Adds the gradients of the trained tensors, given the input `x` of the forward pass; returns that of `x` where it
+    /// is wanted.
+    fn backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        saved: Self::Saved,
+        back: SublayerBackward,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error>;
+}
+
+/// What a sublayer is given on the way back.
+pub(super) struct SublayerBackward<'a> {
+    /// Input of the forward pass.
+    pub x: &'a Tensor,
+    /// Gradient of its output.
+    pub dy: &'a Tensor,
+    pub places: Places,
+    pub wants_input: bool,
+}
+
+/// One branch off the residual stream, to which it adds `scale · out_norm(sublayer(norm(h)))`.
+#[derive(Clone, Debug)]
+pub(super) struct Branch<T> {
+    norm: Option<Norm>,
+    sublayer: T,
+    out_norm: Option<Norm>,
+    scale: Option<f64>,
+}
+
+#[derive(Debug)]
+pub(super) struct BranchSaved<S> {
+    /// Input of the branch.
+    hidden: Tensor,
+    inner: S,
+    /// Input of the norm at its end.
+    added: Option<Tensor>,
+}
+
+impl<T: Sublayer> Branch<T> {
+    pub fn new(norms: [&Option<NormSpec>; 2], sublayer: T, scale: Option<f64>, scope: &Scope) -> Branch<T> {
+        let [norm, out_norm] = norms.map(|spec| spec.as_ref().map(|spec| Norm::new(spec, scope)));
+        Branch { norm, sublayer, out_norm, scale }
+    }
+
+    pub fn is_trained(&self) -> bool {
+        self.sublayer.is_trained() || self.norm.iter().chain(&self.out_norm).any(Norm::is_trained)
+    }
+
+    fn normed(&self, parameters: &Parameters, hidden: &Tensor) -> Result<Tensor, Error> {
+        match &self.norm {
+            Some(norm) => norm.forward(parameters, hidden),
+            None => Ok(hidden.clone()),
+        }
+    }
+
+    fn scaled(&self, x: Tensor) -> Result<Tensor, Error> {
+        match self.scale {
+            Some(scale) => Ok((x * scale)?),
+            None => Ok(x),
+        }
+    }
+
+    pub fn forward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        hidden: &Tensor,
+        places: Places,
+    ) -> Result<Tensor, Error> {
+        let normed = self.normed(parameters, hidden)?;
+        let mut added = self.sublayer.forward(parameters, context, &normed, places)?;
+        if let Some(norm) = &self.out_norm {
+            added = norm.forward(parameters, &added)?;
+        }
+        self.scaled(added)
+    }
+
+    pub fn forward_saved(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        hidden: &Tensor,
+        places: Places,
+    ) -> Result<(Tensor, BranchSaved<T::Saved>), Error> {
+        let normed = self.normed(parameters, hidden)?;
+        let (mut y, inner) = self.sublayer.forward_saved(parameters, context, &normed, places)?;
+        let mut added = None;
+        if let Some(norm) = &self.out_norm {
+            let normed = norm.forward(parameters, &y)?;
+            added = Some(std::mem::replace(&mut y, normed));
+        }
+        Ok((self.scaled(y)?, BranchSaved { hidden: hidden.clone(), inner, added }))
+    }
+
+    pub fn backward(
+        &self,
+        parameters: &Parameters,
+        context: &Context,
+        saved: BranchSaved<T::Saved>,
+        dy: &Tensor,
+        (places, wants_input): (Places, bool),
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, Error> {
+        let wants_normed = wants_input || self.norm.as_ref().is_some_and(Norm::is_trained);
+        let wants_added = wants_normed || self.sublayer.is_trained();
+        let dy = self.scaled(dy.clone())?;
+        let added = match (&self.out_norm, &saved.added) {
+            (Some(norm), Some(added)) => norm.backward(parameters, added, &dy, wants_added, gradients)?,
+            _ => wants_added.then_some(dy),
+        };
+        let Some(added) = added else { return Ok(None) };
+        let x = self.normed(parameters, &saved.hidden)?;
+        let back = SublayerBackward { x: &x, dy: &added, places, wants_input: wants_normed };
+        let Some(normed) = self.sublayer.backward(parameters, context, saved.inner, back, gradients)? else {
+            return Ok(None);
+        };
+        match &self.norm {
+            Some(norm) => norm.backward(parameters, &saved.hidden, &normed, wants_input, gradients),
+            None => Ok(Some(normed)),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What looks at a training as it goes on.
+
+use frostline_schemas::digest::Digest;
+use frostline_schemas::run::StepMetrics;
+
+use crate::error::Error;
+use crate::model::Model;
+use crate::train::optimizer::Optimizer;
+
+/// Looks at a training as it goes on: to write metrics down, to show progress, to stop it. An error from any method ends
+/// the training with that error.
+pub trait Hook: Send {
+    /// Before the first step, when all that could be refused has not been.
+    fn started(&mut self, _start: &Start) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// While states at the frost line are computed for the cache; first of all with none done.
+    fn caching(&mut self, _progress: Caching) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// After each step.
+    fn step(&mut self, _step: &Step) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// After the last step, before anything is evaluated.
+    fn trained(&mut self, _trained: &Trained) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// While the trained model is evaluated: `done` of `all` rows.
+    fn evaluating(&mut self, _done: usize, _all: usize) {}
+}
+
+/// What is about to be trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Layers whose output never changes.
+    pub frost_line: usize,
+    pub trained_tensors: usize,
+    pub trained_parameters: u64,
+    pub steps: u64,
+}
+
+/// How far the cache has been filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    /// States computed.
+    pub done: usize,
+    /// States that were missing.
+    pub all: usize,
+    /// What all of them take on disk.
+    pub bytes: u64,
+}
+
+/// A step that was taken.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    pub metrics: &'a StepMetrics,
+    /// The model after the update.
+    pub model: &'a Model,
+    pub optimizer: &'a dyn Optimizer,
+}
+
+/// A trained model.
+pub struct Trained {
+    pub model: Model,
+    /// Digest of the weights that training began from.
+    pub base_weights: Digest,
+}
+
+/// Looks at nothing.
+impl Hook for () {}
+
+impl<T: Hook + ?Sized> Hook for &mut T {
+    fn started(&mut self, start: &Start) -> Result<(), Error> {
+        (**self).started(start)
+    }
+
+    fn caching(&mut self, progress: Caching) -> Result<(), Error> {
+        (**self).caching(progress)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        (**self).step(step)
+    }
+
+    fn trained(&mut self, trained: &Trained) -> Result<(), Error> {
+        (**self).trained(trained)
+    }
+
+    fn evaluating(&mut self, done: usize, all: usize) {
+        (**self).evaluating(done, all);
+    }
+}
+
+/// Several hooks, in their order; the first error ends it.
+#[derive(Default)]
+pub struct Hooks<'a>(Vec<Box<dyn Hook + 'a>>);
+
+impl<'a> Hooks<'a> {
+    /// The same with another hook behind the others.
+    pub fn with(mut self, hook: impl Hook + 'a) -> Hooks<'a> {
+        self.0.push(Box::new(hook));
+        self
+    }
+}
+
+impl Hook for Hooks<'_> {
+    fn started(&mut self, start: &Start) -> Result<(), Error> {
+        self.0.iter_mut().try_for_each(|hook| hook.started(start))
+    }
+
+    fn caching(&mut self, progress: Caching) -> Result<(), Error> {
+        self.0.iter_mut().try_for_each(|hook| hook.caching(progress))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        self.0.iter_mut().try_for_each(|hook| hook.step(step))
+    }
+
+    fn trained(&mut self, trained: &Trained) -> Result<(), Error> {
+        self.0.iter_mut().try_for_each(|hook| hook.trained(trained))
+    }
+
+    fn evaluating(&mut self, done: usize, all: usize) {
+        self.0.iter_mut().for_each(|hook| hook.evaluating(done, all));
+    }
+}
