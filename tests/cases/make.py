@@ -69,10 +69,11 @@ def gemma3():
 
 
 def gemma2():
-    # Scores reach about twice their cap and logits about twice theirs, so tanh bends both; the window of 4 is smaller than a row;
-    # head_dim 16 differs from hidden / heads; the query scale differs from head_dim.
+    # Scores reach about three times their cap and logits about twice theirs, so tanh bends both; a cap of 1 would hide whether it
+    # divides and multiplies. The window of 4 is smaller than a row; head_dim 16 differs from hidden / heads; the query scale differs
+    # from head_dim.
     return hf.Gemma2ForCausalLM(gated(hf.Gemma2Config, head_dim=2 * HEAD_DIM, query_pre_attn_scalar=12, sliding_window=4,
-                                      layer_types=["sliding_attention", "full_attention"] * 2, attn_logit_softcapping=1.0,
+                                      layer_types=["sliding_attention", "full_attention"] * 2, attn_logit_softcapping=1.2,
                                       final_logit_softcapping=1.5, tie_word_embeddings=True))
 
 
