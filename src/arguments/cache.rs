@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 #[cfg(feature = "train")]
-use clap::Subcommand;
+use clap::{Subcommand, builder::Resettable};
 #[cfg(feature = "train")]
 use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_schemas::cache_folder;
@@ -19,7 +19,7 @@ use super::values::{FolderOrOff, folder_or_off};
 #[derive(Args)]
 pub struct CacheFolderArguments {
     /// Folder of the cache, or `off` [default: frostline in the platform's cache folder].
-    #[arg(long, value_name = "DIR", env = "FROSTLINE_CACHE", value_parser = folder_or_off())]
+    #[arg(long, value_name = "DIR", env = "FROSTLINE_CACHE", hide_env_values = true, value_parser = folder_or_off())]
     cache: Option<FolderOrOff>,
 }
 
@@ -92,7 +92,7 @@ pub enum CacheCommand {
     #[command(next_help_heading = "Cache")]
     Clear {
         /// Beginnings of the keys to clear, as `cache list` shows them [default: all].
-        #[arg(value_name = "KEY")]
+        #[arg(value_name = "KEY", help_heading = Resettable::Reset)]
         keys: Vec<String>,
         #[command(flatten)]
         folder: CacheFolderArguments,

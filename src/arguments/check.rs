@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::Resettable;
 
 /// Flags of `frostline show`.
 #[derive(Args)]
@@ -16,6 +17,7 @@ pub struct ShowArguments {
 #[command(next_help_heading = "Files")]
 pub struct CheckArguments {
     /// The plan.
+    #[arg(help_heading = Resettable::Reset)]
     pub plan: PathBuf,
     /// The model folder that it must fit.
     #[arg(long, value_name = "DIR")]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
 use frostline_runtime::run::MergeTypes;
 use frostline_schemas::model::Dtype;
@@ -50,6 +51,7 @@ pub struct EvalRows {
 #[command(next_help_heading = "Files")]
 pub struct MergeArguments {
     /// The run folder.
+    #[arg(help_heading = Resettable::Reset)]
     pub run: PathBuf,
     /// The model folder to make.
     #[arg(long, value_name = "DIR")]

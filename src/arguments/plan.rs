@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
 use frostline_planner::{EngineChoice, PlanSettings, SampleShard, Strategy};
 use frostline_schemas::device::Device;
@@ -137,6 +138,7 @@ enum EngineName {
 #[command(next_help_heading = "Latent spaces")]
 pub struct LayersArguments {
     /// The ONNX file.
+    #[arg(help_heading = Resettable::Reset)]
     pub onnx: PathBuf,
     #[command(flatten)]
     pub spaces: LatentSpaceArguments,

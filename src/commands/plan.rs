@@ -83,7 +83,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
             ),
             None => format!("strategy {} {time}", plan.method.strategy),
         };
-        format!("{chosen}{made}; id {}\n", plan.id)
+        format!("{chosen}{made}\nid {}\n", plan.id)
     })
 }
 

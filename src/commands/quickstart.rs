@@ -17,6 +17,7 @@ use super::compare::train_each;
 use crate::arguments::QuickstartArguments;
 use crate::output::Output;
 use crate::progress::PlanningProgress;
+use crate::render::command_line::{command_line, path};
 use crate::render::comparison;
 
 /// The model, its export and the task: made by `examples/quickstart/make.py`, and part of this program so that it runs
@@ -98,9 +99,19 @@ fn render(plan: &Plan, planning: f64, rows: &[ComparisonRow], kept: Option<&Path
         plan.data.examples, plan.decision.frost_line, plan.model.layers
     )?;
     out += &comparison::render(rows)?;
-    if let Some(folder) = kept {
-        let plan = folder.join("plan.json");
-        writeln!(out, "\nmodel, data and plan are in {}; next: frostline show {}", folder.display(), plan.display())?;
+    out += "\n";
+    match kept {
+        Some(folder) => {
+            let (model, plan) = (path(folder, "model"), path(folder, "plan.json"));
+            let (data, eval, run) = (path(folder, "train.jsonl"), path(folder, "test.jsonl"), path(folder, "run"));
+            let (steps, rate, length) = (STEPS.to_string(), LEARNING_RATE.to_string(), MAX_LENGTH.to_string());
+            let train = ["train", "--model", &model, "--plan", &plan, "--data", &data, "--eval", &eval];
+            let how = ["--steps", &steps, "--learning-rate", &rate, "--max-length", &length, "--out", &run];
+            writeln!(out, "model, data and plan are in {}; next:", folder.display())?;
+            writeln!(out, "  {}", command_line(&["show", &plan]))?;
+            writeln!(out, "  {}", command_line(&[&train[..], &how].concat()))?;
+        }
+        None => writeln!(out, "nothing was kept; next: {}", command_line(&["quickstart", "--out", "quickstart"]))?,
     }
     Ok(out)
 }

@@ -47,8 +47,8 @@ impl TrainingProgress {
     pub fn finish(self) -> Summary {
         if let Some((first, last)) = self.summary.without_a_fall() {
             tracing::warn!(
-                "the loss has not fallen: {first:.4} in the first steps, {last:.4} in the last; try another \
-                 --learning-rate, or more steps"
+                "the loss has not fallen by more than it varies: {first:.4} in the first steps, {last:.4} in the last; \
+                 try another --learning-rate, or more steps"
             );
         }
         self.summary

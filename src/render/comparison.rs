@@ -11,10 +11,10 @@ use crate::render::units::count;
 /// One table of all rows; costs are over that of training all layers, and measured where a row does that.
 pub fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
-    let widest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(15);
+    let widest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(14);
     writeln!(
         out,
-        "{:<widest$} {:>10} {:>10} {:>9} {:>9} {:>8} {:>10} {:>9}",
+        "{:<widest$} {:>10} {:>9} {:>8} {:>8} {:>7} {:>9} {:>8}",
         "trained", "parameters", "predicted", "measured", "a step", "loss", "test loss", "accuracy"
     )?;
     for row in rows {
@@ -22,7 +22,7 @@ pub fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> {
         let or_dash = |share: Option<f64>| share.map_or_else(|| "-".into(), percent);
         writeln!(
             out,
-            "{:<widest$} {:>10} {:>10} {:>9} {:>7.3} s {:>8.4} {:>10.4} {:>9}",
+            "{:<widest$} {:>10} {:>9} {:>8} {:>6.3} s {:>7.4} {:>9.4} {:>8}",
             row.name,
             count(row.trained_parameters as f64),
             percent(row.predicted),

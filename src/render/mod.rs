@@ -1,6 +1,8 @@
 //! What commands print for people.
 
 #[cfg(all(feature = "plan", feature = "train"))]
+pub mod command_line;
+#[cfg(all(feature = "plan", feature = "train"))]
 pub mod comparison;
 #[cfg(feature = "train")]
 pub mod evaluation;

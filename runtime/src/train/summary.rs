@@ -57,12 +57,17 @@ impl Summary {
         (steps > 0).then(|| self.frost_lines.iter().sum::<usize>() as f64 / steps as f64)
     }
 
-    /// Mean losses of the first and of the last steps, where the run is long enough to compare them and the last are no
-    /// lower.
+    /// Mean losses of the first and of the last steps, where the run is long enough to compare them and the fall is
+    /// within what they vary by: one standard error of the difference.
     pub fn without_a_fall(&self) -> Option<(f64, f64)> {
+        if self.losses.len() < TELLING {
+            return None;
+        }
         let some = RECENT.min(self.losses.len() / 2);
-        let (first, last) = (mean(&self.losses[..some]), mean(&self.losses[self.losses.len() - some..]));
-        (self.losses.len() >= TELLING && last >= first).then_some((first, last))
+        let (first, last) = (&self.losses[..some], &self.losses[self.losses.len() - some..]);
+        let error = (squared_error(first) + squared_error(last)).sqrt();
+        let (first, last) = (mean(first), mean(last));
+        (first - last <= error).then_some((first, last))
     }
 }
 
@@ -81,6 +86,12 @@ fn mean(numbers: &[f64]) -> f64 {
     numbers.iter().sum::<f64>() / numbers.len() as f64
 }
 
+/// The squared standard error of a mean.
+fn squared_error(numbers: &[f64]) -> f64 {
+    let (mean, count) = (mean(numbers), numbers.len() as f64);
+    numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / (count * (count - 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +108,7 @@ mod tests {
         assert_eq!(summary(&[1.0; TELLING - 1]).without_a_fall(), None);
         let falling: Vec<f64> = rising.into_iter().rev().collect();
         assert_eq!(summary(&falling).without_a_fall(), None);
+        let varying: Vec<f64> = (0..40).map(|step| f64::from(step % 7) - 0.001 * f64::from(step)).collect();
+        assert!(summary(&varying).without_a_fall().is_some());
     }
 }

@@ -1,0 +1,124 @@
+//! A desk to work at: a folder with examples, and the command run in it.
+// Each test binary uses some of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value as Json, json};
+
+pub const DONE: i32 = 0;
+pub const REFUSED: i32 = 1;
+pub const FAILED: i32 = 2;
+
+/// A folder to work in, with examples for the small models of `tests/cases`.
+pub struct Desk(tempfile::TempDir);
+
+impl Desk {
+    pub fn new() -> Desk {
+        let desk = Desk(tempfile::tempdir().unwrap());
+        std::fs::write(desk.path("train.jsonl"), rows(48, 0)).unwrap();
+        std::fs::write(desk.path("test.jsonl"), rows(12, 1000)).unwrap();
+        desk
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs the command in this folder.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frostline"));
+        command.env("FROSTLINE_CACHE", self.path("cache")).args(arguments).current_dir(self.0.path()).output().unwrap()
+    }
+
+    /// Runs a command that must be done; returns its stdout.
+    pub fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Json {
+        serde_json::from_str(&self.done(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// Runs a command that must fail; returns what it says on stderr, its stdout being empty.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(FAILED), "{arguments:?}: {said}");
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+        said
+    }
+
+    /// Runs a check that must say no; returns what it says.
+    pub fn says_no(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(REFUSED), "{arguments:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("no: "), "{said}");
+        said
+    }
+
+    /// Plans a case into `out` with the flags given.
+    pub fn plan(&self, case: &str, out: &str, flags: &[&str]) {
+        let (model, onnx) = (self::case(case), self::case(case) + "/model.dynamo.onnx");
+        let fixed = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", out];
+        self.done(&[&fixed, flags].concat());
+    }
+
+    /// The plan of `llama` that trains its upper two layers, whatever its traces say.
+    pub fn plan_two(&self) {
+        self.plan("llama", "plan.json", &["--budget", "0.72", "--aggregate", "quantile:0", "--cache", "off"]);
+        assert_eq!(self.read_json("plan.json")["decision"]["frost_line"], 2);
+    }
+
+    pub fn read_json(&self, name: &str) -> Json {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+pub fn case(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name).to_str().unwrap().to_owned()
+}
+
+/// Rows of tokens, of different lengths; the last token is one of three completions and follows from the first.
+pub fn rows(count: usize, from: usize) -> String {
+    let row = |i: usize| {
+        let mut tokens: Vec<usize> = (0..4 + i % 5).map(|j| 3 + (i * 7 + j * 11) % 50).collect();
+        tokens.push(54 + tokens[0] % 3);
+        let mut labels = vec![-100i64; tokens.len()];
+        *labels.last_mut().unwrap() = *tokens.last().unwrap() as i64;
+        json!({"input_ids": tokens, "labels": labels}).to_string() + "\n"
+    };
+    (from..from + count).map(row).collect()
+}
+
+/// The flags of a training that all have in common; what they begin with comes last.
+pub const TRAIN: [&str; 10] = [
+    "train",
+    "--plan",
+    "plan.json",
+    "--data",
+    "train.jsonl",
+    "--batch-size",
+    "8",
+    "--learning-rate",
+    "5e-3",
+    "--model",
+];
+
+/// States of one example at a frost line of `llama`, as training leaves them.
+pub fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
+    use frostline_runtime::cache::{Cache, CacheKey, DEFAULT_LIMIT};
+    use frostline_schemas::{data::Example, model::ModelFolder};
+    let identity = ModelFolder::open(Path::new(&case("llama"))).unwrap().identity().unwrap();
+    let key = CacheKey::new(&identity, frost_line, "f32");
+    let examples = [Example::new(1, (0..tokens).collect(), Vec::new())];
+    let mut cache = Cache::new(root, key.clone(), DEFAULT_LIMIT);
+    let mut writer = cache.writer(&examples).unwrap();
+    writer.add(&examples[0].tokens, &vec![0.5; tokens as usize * key.hidden]).unwrap();
+    writer.finish().unwrap();
+    key.digest().short()
+}
