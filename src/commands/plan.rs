@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::{Planned, SampleShard, ShardTraces, TracesError};
-use frostline_schemas::plan::{self, ExampleFrostLines};
-use frostline_schemas::plan::{Plan, PlanError};
+use frostline_schemas::plan::{self, Plan, PlanError};
 use serde_json::json;
 
 use crate::arguments::{PlanArguments, ShardArguments};
@@ -28,9 +27,8 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
     let settings = arguments.settings()?;
-    let beside = plan::beside(out);
-    if settings.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
-        anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
+    if settings.per_example {
+        plan::free_beside(out)?;
     }
     let begun = Instant::now();
     let progress = PlanningProgress::new(output);
@@ -40,9 +38,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         None => frostline_planner::plan(&settings, &progress)?,
     };
     let steps = progress.finish();
-    // The plan last: where there is one, what it names is there.
-    example_frost_lines.map_or(Ok(()), |frost_lines| frost_lines.write(&beside))?;
-    plan.write(out)?;
+    plan.write_with(out, example_frost_lines.as_ref())?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
     // Of a model that ran elsewhere this machine's clock says nothing.
