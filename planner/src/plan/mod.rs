@@ -5,8 +5,17 @@
 //!
 //! SALF, re-derived (arXiv 2406.11753): see the [crate].
 
-use std::path::{Path, PathBuf};
+pub mod decide;
+mod run;
+pub mod settings;
+mod task;
 
+<<<<<<< HEAD
+use std::path::PathBuf;
+
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::select::Strategy;
+=======
 use frostline_schemas::data::{self, Encoder, Example, Examples};
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
@@ -19,157 +28,73 @@ use frostline_schemas::plan::{
 use frostline_schemas::select::scope;
 use frostline_schemas::select::{self, Strategy};
 use frostline_schemas::select::{CostTable, ROWS_PER_STEP, StepShape};
+>>>>>>> refs/heads/schemas
 
-use crate::batch::{self, Group, Limits};
-use crate::engine::ort::Ort;
-use crate::engine::ort_library;
-use crate::engine::tract::Tract;
-use crate::engine::{Engine, Traces};
-use crate::error::{Error, Result};
-use crate::heuristics::rule;
-use crate::onnx::{self, Model};
-use crate::progress::{Progress, Step, on_threads};
-use crate::rewrite::latent::LatentSpaces;
-use crate::rewrite::{prune_embedding, trace_outputs};
-use crate::salf::basis::Basis;
-use crate::salf::gram::Keep;
-use crate::salf::{deviation, frost_line, gain};
-use crate::traces::merge::{self, Wanted};
-use crate::traces::shard::Shard;
-use crate::traces::{self, ExampleTrace, Origin, ShardTraces};
-use crate::verify;
-
-/// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
-const TOKENS_PER_BATCH: usize = 512;
-
-/// What a plan is made from, and how.
-#[derive(Clone, Debug)]
-pub struct PlanSettings {
-    /// Folder of config.json, safetensors and tokenizer.json.
-    pub model: PathBuf,
-    /// The export; where `None`, `model.onnx` or `onnx/model.onnx` in the model folder.
-    pub onnx: Option<PathBuf>,
-    /// JSONL of examples.
-    pub data: PathBuf,
-    /// By what rule is chosen what is trained. All but [`Strategy::Salf`] run no export: `onnx`, `engine`
-    /// and `cache` do not matter to them, and what else only SALF heeds is refused.
-    pub strategy: Strategy,
-    pub engine: EngineChoice,
-    /// Threads for everything, engines included; `None` for one a core.
-    pub threads: Option<usize>,
-    /// Examples in the sample.
-    pub examples: usize,
-    /// Seed of the sample.
-    pub seed: u64,
-    /// Tokens of an example; what goes beyond is cut off.
-    pub max_length: usize,
-    pub gain: Gain,
-    pub aggregate: Aggregate,
-    /// Layers at the output that are always trained, at least 1.
-    pub min_trainable_layers: usize,
-    /// The share of a full step's FLOPs that a step may cost, in (0, 1].
-    pub budget: Option<f64>,
-    /// Tensors of the latent spaces, embedding's output first, where they are named by hand.
-    pub latent_spaces: Option<Vec<String>>,
-    /// Whether each example shall have a frost line of its own.
-    pub per_example: bool,
-    /// Folder in which the Gram matrix of the LM head is kept for later plans; not kept where `None`.
-    pub cache: Option<PathBuf>,
-}
-
-impl PlanSettings {
-    /// The settings that are used where nothing else is asked for.
-    pub fn new(model: PathBuf, data: PathBuf) -> PlanSettings {
-        PlanSettings {
-            model,
-            onnx: None,
-            data,
-            strategy: Strategy::Salf,
-            engine: EngineChoice::Tract,
-            threads: None,
-            examples: 256,
-            seed: 0,
-            max_length: 512,
-            gain: Gain::PowerLaw,
-            aggregate: Aggregate::Median,
-            min_trainable_layers: 1,
-            budget: None,
-            latent_spaces: None,
-            per_example: false,
-            cache: None,
-        }
-    }
-}
-
-/// What runs the model.
-#[derive(Clone, Debug, Default)]
-pub enum EngineChoice {
-    #[default]
-    Tract,
-    /// ONNX Runtime; where no library is given it is looked for.
-    Ort { library: Option<PathBuf>, device: Device },
-}
+use self::decide::Planned;
+use self::settings::PlanSettings;
+use self::task::PlanningTask;
+use crate::batch::shard::SampleShard;
+use crate::error::Result;
+use crate::progress::{Progress, Stage, on_threads};
+use crate::salf::example_traces::in_order;
+use crate::traces::file::ShardTraces;
+use crate::traces::merge;
 
 /// Makes a plan.
 ///
 /// # Errors
-/// [`Error::Setting`] for settings that make no sense; else for the first of what is read that cannot be used: model
-/// folder, examples, export ([`Error::OtherModel`] where it is another model's), engine; [`Error::Budget`] where no frost
-/// line fits it.
+/// [`Error::Setting`](crate::Error::Setting) for settings that make no sense; else for the first of what is read that
+/// cannot be used: model folder, examples, export ([`Error::OtherModel`](crate::Error::OtherModel) where it is another
+/// model's), engine; [`Error::Budget`](crate::Error::Budget) where no frost line fits it.
 pub fn plan(settings: &PlanSettings, progress: &dyn Progress) -> Result<Planned> {
-    check(settings)?;
+    settings.check()?;
     if settings.strategy != Strategy::Salf {
-        check_rule(settings)?;
+        settings.check_rule()?;
         return on_threads(settings.threads, progress, |progress| {
-            progress.begin(Step::Reading, 0);
-            let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
-            Ok(Planned { plan: rule::plan(settings, task, progress)?, depths: None })
+            decide::without_examples(settings, read(settings, progress)?, progress)
         });
     }
-    load_engine(settings)?;
+    run::load_engine(settings)?;
     on_threads(settings.threads, progress, |progress| {
-        let (task, found) = compute(settings, Shard::WHOLE, progress)?;
-        let traces = traces::in_order(task.sample.examples.len(), found.traces);
-        decide(settings, task, found.origin, &traces)
+        let (task, found) = run::trace(settings, SampleShard::WHOLE, progress)?;
+        let traces = in_order(task.examples.len(), found.traces);
+        decide::from_traces(settings, task, found.origin, &traces)
     })
-}
-
-/// What [`plan`] and [`plan_from_traces`] make.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Planned {
-    pub plan: Plan,
-    /// Where the settings ask for them, the examples' own frost lines.
-    pub depths: Option<ExampleFrostLines>,
 }
 
 /// Computes the traces of one shard of the sample: what one machine of several does for a plan.
 ///
 /// # Errors
-/// As for [`plan()`], and [`Error::Setting`] for a strategy that has no traces.
-pub fn trace_shard(settings: &PlanSettings, shard: Shard, progress: &dyn Progress) -> Result<ShardTraces> {
-    check(settings)?;
-    check_runs(settings)?;
-    load_engine(settings)?;
-    on_threads(settings.threads, progress, |progress| Ok(compute(settings, shard, progress)?.1))
+/// As for [`plan()`], and [`Error::Setting`](crate::Error::Setting) for a strategy that has no traces.
+pub fn trace_shard(settings: &PlanSettings, shard: SampleShard, progress: &dyn Progress) -> Result<ShardTraces> {
+    settings.check()?;
+    settings.check_runs()?;
+    run::load_engine(settings)?;
+    on_threads(settings.threads, progress, |progress| Ok(run::trace(settings, shard, progress)?.1))
 }
 
-/// Makes the plan of all shards' traces, the very one that [`plan`] makes on one machine. No model is run: of the
-/// settings, `onnx` and `engine` are not looked at.
+/// Makes the plan of all shards' traces, the very one that [`plan()`] makes on one machine. No model is run: the settings
+/// `onnx` and `engine` do not matter.
 ///
 /// # Errors
-/// [`Error::Traces`] for files that are damaged, of something else, or not all shards; and as for [`plan()`].
+/// [`Error::Traces`](crate::Error::Traces) for files that are damaged, of something else, or not all shards; and as for
+/// [`plan()`].
 pub fn plan_from_traces(settings: &PlanSettings, files: &[PathBuf], progress: &dyn Progress) -> Result<Planned> {
-    check(settings)?;
-    check_runs(settings)?;
+    settings.check()?;
+    settings.check_runs()?;
     on_threads(settings.threads, progress, |progress| {
-        progress.begin(Step::Reading, 0);
-        let task = Task::read(settings, ModelFolder::open(&settings.model)?)?;
-        check_layers(settings, task.folder.config.layers.len())?;
-        let (origin, traces) = merge::merge(files, &task.wanted(settings))?;
-        decide(settings, task, origin, &traces)
+        let task = read(settings, progress)?;
+        settings.check_layers(task.folder.config.layers.len())?;
+        let (origin, traces) = merge::merge(files, &task.expected_traces(settings))?;
+        decide::from_traces(settings, task, origin, &traces)
     })
 }
 
+<<<<<<< HEAD
+fn read(settings: &PlanSettings, progress: &dyn Progress) -> Result<PlanningTask> {
+    progress.begin(Stage::Reading, 0);
+    PlanningTask::read(settings, ModelFolder::open(&settings.model)?)
+=======
 /// A model and the sample that it is run over.
 pub(crate) struct Task {
     pub folder: ModelFolder,
@@ -530,4 +455,5 @@ mod tests {
         assert_eq!(rounded(-1234567.8), -1234570.0);
         assert_eq!(rounded(0.0), 0.0);
     }
+>>>>>>> refs/heads/schemas
 }
