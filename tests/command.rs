@@ -618,7 +618,7 @@ fn examples_have_frost_lines_of_their_own() {
             ["train", "--model", &llama, "--data", "train.jsonl", "--plan", "each.json", "--steps", "1", "--out", "no"];
         desk.fails(&[&fixed, flags].concat())
     };
-    assert!(fails(&["--order", "file"]).contains("batches of like depth cannot keep the file's order"));
+    assert!(fails(&["--order", "file"]).contains("batches of equal frost lines cannot keep the file's order"));
     // A file of other frost lines, and none at all.
     desk.plan("llama", "other.json", &["--examples", "20", "--per-example"]);
     std::fs::copy(desk.path("other.examples.safetensors"), desk.path("each.examples.safetensors")).unwrap();

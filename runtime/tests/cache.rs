@@ -11,7 +11,6 @@ use frostline_runtime::Error;
 use frostline_runtime::cache::{Cache, CacheKey, Listed, clear, list};
 use frostline_schemas::data::Example;
 use frostline_schemas::digest::Digest;
-use frostline_schemas::model::Family;
 
 const HIDDEN: usize = 6;
 const LIMIT: u64 = 1 << 20;
@@ -19,7 +18,7 @@ const NONE: [usize; 0] = [];
 
 fn key(frost_line: usize) -> CacheKey {
     CacheKey {
-        family: Family::Llama,
+        family: "llama".parse().unwrap(),
         weights: Digest::of(b"weights"),
         config: Digest::of(b"config"),
         frost_line,
@@ -120,7 +119,7 @@ fn what_decides_on_a_state_keeps_it_apart() {
     let cache = filled(root.path(), 2, &examples);
     assert!(cache.get(&[1, 2, 3]).is_none());
     let changes: [fn(&mut CacheKey); 6] = [
-        |key| key.family = Family::Gpt2,
+        |key| key.family = "gpt2".parse().unwrap(),
         |key| key.weights = Digest::of(b"others"),
         |key| key.config = Digest::of(b"another"),
         |key| key.frost_line = 3,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use frostline_schemas::model;
-use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::{Family, ModelFolder};
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::scope;
 use frostline_schemas::select::{CostTable, StepShape};
@@ -63,7 +63,7 @@ fn shares_fall_with_the_frost_line() {
 /// What a layer multiplies by is what its file holds as matrices.
 #[test]
 fn every_familys_matrices_are_counted_once() {
-    for name in ["gpt2", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"] {
+    for name in Family::all().map(Family::name) {
         let model =
             ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)).unwrap();
         let in_layers = model.weights.names().filter(|name| name.contains("layers.") || name.contains(".h."));

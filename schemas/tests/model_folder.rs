@@ -8,15 +8,17 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{self, ConfigError};
 use frostline_schemas::model::{
-    Activation, DecoderConfig, Family, MlpProjectionSpec, NormSpec, ProjectionSpec, Residual, RopeScaling,
+    Activation, DecoderConfig, Family, MlpProjectionSpec, NormKind, NormSpec, ProjectionSpec, Residual, RopeScaling,
 };
 use frostline_schemas::model::{INDEX_FILE, SINGLE_FILE, Weights};
 use frostline_schemas::select::{CostTable, StepShape};
 use proptest::prelude::*;
 use serde_json::json;
 
-const FAMILIES: [&str; 11] =
-    ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
+/// A case of each family, and one more.
+fn cases() -> Vec<&'static str> {
+    Family::all().map(Family::name).chain(["llama-tied"]).collect()
+}
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
@@ -55,7 +57,7 @@ fn refused_with(field: &str, value: serde_json::Value) -> String {
 
 #[test]
 fn every_family_is_understood_and_its_tensors_are_those_of_the_file() {
-    for name in FAMILIES {
+    for name in cases() {
         let model = ModelFolder::open(&case(name)).unwrap();
         let mut described: Vec<&str> = model.config.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
         described.sort_unstable();
@@ -66,8 +68,9 @@ fn every_family_is_understood_and_its_tensors_are_those_of_the_file() {
 
 #[test]
 fn every_family_is_spelt_in_plans_as_in_messages() {
-    for family in Family::ALL {
+    for family in Family::all() {
         assert_eq!(serde_json::to_value(family).unwrap(), family.name());
+        assert_eq!(family.name().parse::<Family>().unwrap(), family);
     }
 }
 
@@ -182,9 +185,9 @@ fn a_tensor_of_another_shape_is_named() {
 fn an_unknown_family_lists_the_known_ones() {
     let message = refused_with("model_type", "mamba".into());
     assert!(message.contains("`mamba`"), "{message}");
-    assert!(
-        message.ends_with("supported: llama, qwen2, gemma3_text, gpt2, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3")
-    );
+    assert!(message.ends_with(
+        "supported: llama, qwen2, gemma3_text, gpt2, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3, gemma2, granite"
+    ));
 }
 
 #[test]
@@ -192,6 +195,10 @@ fn what_is_not_computed_is_refused_by_name() {
     for (field, value) in [
         ("final_logit_softcapping", serde_json::json!(30.0)),
         ("attn_logit_softcapping", serde_json::json!(50.0)),
+        ("embedding_multiplier", serde_json::json!(12.0)),
+        ("residual_multiplier", serde_json::json!(0.22)),
+        ("attention_multiplier", serde_json::json!(0.0078125)),
+        ("logits_scaling", serde_json::json!(16.0)),
         ("use_bidirectional_attention", serde_json::json!(true)),
         ("hidden_act", serde_json::json!("quick_gelu")),
         ("layer_types", serde_json::json!(["full_attention", "linear_attention", "full_attention", "full_attention"])),
@@ -332,6 +339,106 @@ fn what_a_gemma3_config_leaves_out_is_what_transformers_takes() {
     assert_eq!(config.layers[0].mlp.activation, Activation::GeluTanh);
 }
 
+/// As `Gemma2Config` of transformers 5 fills them in.
+#[test]
+fn what_a_gemma2_config_leaves_out_is_what_transformers_takes() {
+    let left_out = json!({
+        "head_dim": null, "query_pre_attn_scalar": null, "rope_parameters": null, "sliding_window": null,
+        "rms_norm_eps": null, "tie_word_embeddings": null, "num_key_value_heads": null, "hidden_activation": null,
+        "layer_types": null, "attn_logit_softcapping": null, "final_logit_softcapping": null,
+    });
+    let config = with("gemma2", left_out).unwrap();
+    let (sliding, full) = (&config.layers[0].attention, &config.layers[1].attention);
+    assert_eq!((full.kv_heads, full.head_dim, full.scale), (4, 256, 1.0 / 16.0));
+    assert_eq!([sliding.window, full.window], [Some(4096), None]);
+    assert_eq!([sliding, full].map(|attention| attention.rope.unwrap().theta), [1e4, 1e4]);
+    assert_eq!((sliding.softcap, full.softcap, config.logit_softcap), (Some(50.0), Some(50.0), Some(30.0)));
+    assert_eq!((config.final_norm.epsilon, config.tied()), (1e-6, true));
+    assert_eq!(config.layers[0].mlp.activation, Activation::GeluTanh);
+    assert_eq!(config.embedding_scale, Some(32.0f64.sqrt()));
+}
+
+#[test]
+fn gemma2s_layers_alternate_whatever_pattern_is_left_over() {
+    let pattern = json!({"layer_types": null, "sliding_window_pattern": 3, "_sliding_window_pattern": 4});
+    let windows = with("gemma2", pattern).unwrap().layers.into_iter().map(|layer| layer.attention.window);
+    assert_eq!(windows.collect::<Vec<_>>(), [Some(4), None, Some(4), None]);
+}
+
+#[test]
+fn gemma2_has_four_norms_a_layer_and_none_of_queries_and_keys() {
+    let layer = with("gemma2", json!({})).unwrap().layers.swap_remove(0);
+    assert_eq!(layer.norms().filter(|norm| norm.kind == NormKind::RmsUnitOffset).count(), 4);
+    assert_eq!((layer.attention.query_norm, layer.attention.key_norm), (None, None));
+}
+
+#[test]
+fn a_softcap_of_null_is_none() {
+    assert_eq!(with_null("gemma2", "attn_logit_softcapping").layers[0].attention.softcap, None);
+    assert_eq!(with_null("gemma2", "final_logit_softcapping").logit_softcap, None);
+}
+
+#[test]
+fn a_softcap_that_is_not_above_0_is_refused() {
+    for field in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        for value in [json!(0), json!(0.0), json!(-30.0)] {
+            let message = with("gemma2", json!({field: value})).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{field}` is")) && message.contains("must be above 0"), "{message}");
+        }
+        assert!(with("gemma2", json!({field: "30"})).is_err(), "a text is no number");
+    }
+}
+
+#[test]
+fn granites_multipliers_are_read() {
+    let config = with("granite", json!({})).unwrap();
+    assert_eq!((config.embedding_scale, config.logit_scale), (Some(3.0), Some(1.0 / 1.7)));
+    assert!(config.layers.iter().all(|layer| layer.residual_scale == Some(0.6) && layer.attention.scale == 0.7));
+}
+
+/// As `GraniteConfig` of transformers 5 fills them in.
+#[test]
+fn what_a_granite_config_leaves_out_is_what_transformers_takes() {
+    let left_out = json!({
+        "rms_norm_eps": null, "tie_word_embeddings": null, "rope_parameters": null, "hidden_act": null,
+        "embedding_multiplier": null, "residual_multiplier": null, "attention_multiplier": null,
+        "logits_scaling": null, "num_key_value_heads": null,
+    });
+    let config = with("granite", left_out).unwrap();
+    let layer = &config.layers[0];
+    assert_eq!((config.embedding_scale, layer.residual_scale, config.logit_scale), (None, None, None));
+    // Not the root of a head's width, which the multiplier replaces.
+    assert_eq!(layer.attention.scale, 1.0);
+    assert_eq!((layer.attention.kv_heads, layer.mlp.activation), (4, Activation::Silu));
+    assert_eq!((config.final_norm.epsilon, config.tied()), (1e-6, false));
+    assert_eq!(layer.attention.rope.unwrap().theta, 1e4);
+}
+
+#[test]
+fn a_multiplier_that_is_not_above_0_is_refused() {
+    for field in ["embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"] {
+        for value in [json!(0), json!(-1.0)] {
+            let message = with("granite", json!({field: value})).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{field}` is")) && message.contains("must be above 0"), "{message}");
+        }
+        let message = null("granite", field).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{field}` is null")), "{message}");
+    }
+}
+
+#[test]
+fn gemma2_and_granite_read_the_older_fields_of_rope() {
+    for name in ["gemma2", "granite"] {
+        let older =
+            json!({"rope_parameters": null, "rope_theta": 5e4, "rope_scaling": {"type": "linear", "factor": 2.0}});
+        let config = with(name, older).unwrap();
+        for layer in &config.layers {
+            let rope = layer.attention.rope.unwrap();
+            assert_eq!((rope.theta, rope.scaling), (5e4, RopeScaling::Linear { factor: 2.0 }), "{name}");
+        }
+    }
+}
+
 /// As `LlamaConfig`, `Qwen2Config` and `GPT2Config` of transformers 5 fill them in.
 #[test]
 fn what_other_configs_leave_out_is_what_transformers_takes() {
@@ -373,11 +480,15 @@ fn what_the_newer_families_configs_leave_out_is_what_transformers_takes() {
 }
 
 /// A field set to `null`, which says something else than one that is left out.
-fn with_null(name: &str, field: &str) -> DecoderConfig {
+fn null(name: &str, field: &str) -> Result<DecoderConfig, ConfigError> {
     let text = std::fs::read(case(name).join("config.json")).unwrap();
     let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     json[field] = json!(null);
-    model::parse_config(Path::new("config.json"), json.to_string().as_bytes()).unwrap()
+    model::parse_config(Path::new("config.json"), json.to_string().as_bytes())
+}
+
+fn with_null(name: &str, field: &str) -> DecoderConfig {
+    null(name, field).unwrap()
 }
 
 #[test]
@@ -524,14 +635,14 @@ fn examples_are_never_longer_than_the_models_positions() {
 
 proptest! {
     #[test]
-    fn no_changed_byte_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::byte_changes()) {
-        let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
+    fn no_changed_byte_of_a_config_panics(name in prop::sample::select(cases()), changes in spoil::byte_changes()) {
+        let text = std::fs::read(case(name).join("config.json")).unwrap();
         let _ = model::parse_config(Path::new("config.json"), &spoil::bytes(&text, &changes));
     }
 
     #[test]
-    fn no_changed_value_of_a_config_panics(name in 0..FAMILIES.len(), changes in spoil::value_changes()) {
-        let text = std::fs::read(case(FAMILIES[name]).join("config.json")).unwrap();
+    fn no_changed_value_of_a_config_panics(name in prop::sample::select(cases()), changes in spoil::value_changes()) {
+        let text = std::fs::read(case(name).join("config.json")).unwrap();
         let json = spoil::values(serde_json::from_slice(&text).unwrap(), &changes);
         if let Ok(config) = model::parse_config(Path::new("config.json"), json.to_string().as_bytes()) {
             // What is read can be computed with: no size of it is 0, no sum of it overflows.

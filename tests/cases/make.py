@@ -7,8 +7,8 @@
   python tests/cases/make.py --check DIR ...    recompute expected.safetensors of a case from its own weights and inputs
                                                 and print how far the two lie apart; writes nothing
 
-Families: gpt2, llama, llama-tied, qwen2, gemma3, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3, llama-sharded. The files are
-the same on every run. Made with Python 3.11, torch 2.15.0, transformers 5.23.0, onnx 1.23.2, onnxscript 0.7.2,
+Families: gpt2, llama, llama-tied, qwen2, gemma2, gemma3, mistral, qwen3, phi3, olmo2, gpt_neox, smollm3, granite, llama-sharded.
+The files are the same on every run. Made with Python 3.11, torch 2.15.0, transformers 5.23.0, onnx 1.23.2, onnxscript 0.7.2,
 onnxruntime 1.32.0, safetensors 0.8.0; other versions give another graph, and may give other last digits.
 """
 import argparse, logging, os, shutil, sys, warnings
@@ -68,6 +68,15 @@ def gemma3():
                              sliding_attention=dict(rope_type="default", rope_theta=10000.0))))
 
 
+def gemma2():
+    # Scores reach about three times their cap and logits about twice theirs, so tanh bends both; a cap of 1 would hide whether it
+    # divides and multiplies. The window of 4 is smaller than a row; head_dim 16 differs from hidden / heads; the query scale differs
+    # from head_dim.
+    return hf.Gemma2ForCausalLM(gated(hf.Gemma2Config, head_dim=2 * HEAD_DIM, query_pre_attn_scalar=12, sliding_window=4,
+                                      layer_types=["sliding_attention", "full_attention"] * 2, attn_logit_softcapping=1.2,
+                                      final_logit_softcapping=1.5, tie_word_embeddings=True))
+
+
 def gated(config, **changed):
     """What the newer families' configs have in common."""
     settings = dict(vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
@@ -109,8 +118,14 @@ def smollm3():
     return hf.SmolLM3ForCausalLM(gated(hf.SmolLM3Config, no_rope_layer_interval=2, tie_word_embeddings=True))
 
 
-FAMILIES = {"gpt2": gpt2, "llama": llama, "llama-tied": llama_tied, "qwen2": qwen2, "gemma3": gemma3, "mistral": mistral, "qwen3": qwen3,
-            "phi3": phi3, "olmo2": olmo2, "gpt_neox": gpt_neox, "smollm3": smollm3}
+def granite():
+    # No multiplier is 1, and the attention's differs from 1 / sqrt(head_dim).
+    return hf.GraniteForCausalLM(gated(hf.GraniteConfig, embedding_multiplier=3.0, residual_multiplier=0.6, attention_multiplier=0.7,
+                                       logits_scaling=1.7, tie_word_embeddings=True))
+
+
+FAMILIES = {"gpt2": gpt2, "llama": llama, "llama-tied": llama_tied, "qwen2": qwen2, "gemma2": gemma2, "gemma3": gemma3, "mistral": mistral,
+            "qwen3": qwen3, "phi3": phi3, "olmo2": olmo2, "gpt_neox": gpt_neox, "smollm3": smollm3, "granite": granite}
 
 # Tensors that transformers calls otherwise in a family's files than in its model.
 NAMES_IN_FILES = {"gpt_neox": {"lm_head.weight": "embed_out.weight"}}

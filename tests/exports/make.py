@@ -13,7 +13,7 @@ import argparse, contextlib, io, json, logging, os, re, shutil, subprocess, sys,
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = os.path.join(os.path.dirname(HERE), "cases")
-FAMILIES = ["gpt2", "llama", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"]
+FAMILIES = ["gpt2", "llama", "qwen2", "gemma2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3", "granite"]
 
 # Each environment: what it installs, and what that stands on, which --torch-from may bring along.
 BELOW = ["torch==2.15.0", "onnx==1.23.2", "onnxruntime==1.32.0", "onnxscript==0.7.2", "onnx-ir==1.1.0", "safetensors==0.8.0", "tqdm", "requests", "pyyaml",

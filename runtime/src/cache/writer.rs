@@ -110,7 +110,6 @@ impl<'a> StateWriter<'a> {
 
 #[cfg(test)]
 mod tests {
-    use frostline_schemas::model::Family;
 
     use super::*;
     use crate::cache::{CacheKey, DEFAULT_LIMIT};
@@ -119,7 +118,7 @@ mod tests {
     fn a_long_file_is_parted_and_what_is_committed_outlives_the_writer() {
         let root = tempfile::tempdir().unwrap();
         let key = CacheKey {
-            family: Family::Llama,
+            family: "llama".parse().unwrap(),
             weights: Digest::of(b"weights"),
             config: Digest::of(b"config"),
             frost_line: 1,

@@ -4,66 +4,7 @@
 //! is made of, and the name and shape of every tensor. It is read from Hugging Face's `config.json` by
 //! [`config`](crate::model); no code below it knows a model family.
 
-use serde::{Deserialize, Serialize};
-
-/// The model families whose `config.json` is understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Llama 2 and 3, and what is built alike.
-    Llama,
-    /// Qwen 2 and 2.5.
-    Qwen2,
-    /// Gemma 3, text only.
-    Gemma3,
-    /// GPT-2.
-    Gpt2,
-    /// Mistral 7B and what is built alike.
-    Mistral,
-    /// Qwen 3, dense.
-    Qwen3,
-    /// Phi 3, and what of Phi 4 is built alike.
-    Phi3,
-    /// OLMo 2.
-    Olmo2,
-    /// GPT-NeoX and Pythia.
-    #[serde(rename = "gpt_neox")]
-    GptNeox,
-    /// SmolLM3.
-    SmolLm3,
-}
-
-impl Family {
-    /// Every family, in the order in which messages list them.
-    pub const ALL: [Family; 10] = [
-        Family::Llama,
-        Family::Qwen2,
-        Family::Gemma3,
-        Family::Gpt2,
-        Family::Mistral,
-        Family::Qwen3,
-        Family::Phi3,
-        Family::Olmo2,
-        Family::GptNeox,
-        Family::SmolLm3,
-    ];
-
-    /// The family's name as plans spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Family::Llama => "llama",
-            Family::Qwen2 => "qwen2",
-            Family::Gemma3 => "gemma3",
-            Family::Gpt2 => "gpt2",
-            Family::Mistral => "mistral",
-            Family::Qwen3 => "qwen3",
-            Family::Phi3 => "phi3",
-            Family::Olmo2 => "olmo2",
-            Family::GptNeox => "gpt_neox",
-            Family::SmolLm3 => "smollm3",
-        }
-    }
-}
+use crate::model::Family;
 
 /// A decoder-only language model, fully resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +75,7 @@ pub struct AttentionSpec {
     pub scale: f64,
     /// Scores `s` (scaled) become `cap · tanh(s / cap)` before the mask and the softmax, where there is a cap.
     pub softcap: Option<f64>,
-    /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
+    /// A query sees itself and the `window − 1` positions before it; all positions before it where `None`.
     pub window: Option<usize>,
     /// None where positions are a learned embedding, or the layer does without.
     pub rope: Option<RopeSpec>,
@@ -247,7 +188,7 @@ pub enum RopeScaling {
 }
 
 impl RopeSpec {
-    /// Radians per place of each of the `width / 2` planes.
+    /// Radians per position of each of the `width / 2` planes.
     ///
     /// `theta^(−2k/width)`, then the scaling as Hugging Face's `modeling_rope_utils` defines it.
     pub fn frequencies(&self) -> Vec<f64> {

@@ -6,9 +6,9 @@ mod folder;
 mod weights;
 
 use self::config::MAX_CONFIG;
-pub use self::config::{ConfigError, parse as parse_config, read as read_config};
+pub use self::config::{ConfigError, Family, UnknownFamily, parse as parse_config, read as read_config};
 pub use self::decoder::{
-    Activation, AttentionSpec, DecoderConfig, Family, LayerSpec, LinearLayout, LinearSpec, MlpProjectionSpec, MlpSpec,
+    Activation, AttentionSpec, DecoderConfig, LayerSpec, LinearLayout, LinearSpec, MlpProjectionSpec, MlpSpec,
     NormKind, NormSpec, ProjectionSpec, Residual, RopeScaling, RopeSpec, TensorSpec,
 };
 pub use self::folder::{FolderError, ModelFolder, ModelIdentity};

@@ -1,69 +1,168 @@
 //! What sets each model family apart: the names of its tensors, the parts of a decoder that it uses, its defaults.
+//!
+//! [`ALL`] is the one place that lists the families; a new one is an entry there and a reference case in `tests/cases`.
 
-use super::RawConfig;
-use crate::model::{Family, LinearLayout, NormKind};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::raw::RawConfig;
+use crate::model::{LinearLayout, NormKind};
+
+/// A model family whose `config.json` is understood.
+#[derive(Clone, Copy)]
+pub struct Family(&'static FamilySpec);
+
+impl Family {
+    /// Every family, in the order in which messages list them.
+    pub fn all() -> impl Iterator<Item = Family> {
+        ALL.iter().map(Family)
+    }
+
+    /// The family's name as plans spell it.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+}
+
+impl From<&'static FamilySpec> for Family {
+    fn from(family: &'static FamilySpec) -> Family {
+        Family(family)
+    }
+}
+
+/// A text that names no [`Family`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no model family that is known here; known: {known}", known = Family::all().map(Family::name).collect::<Vec<_>>().join(", "))]
+pub struct UnknownFamily(String);
+
+impl FromStr for Family {
+    type Err = UnknownFamily;
+
+    fn from_str(name: &str) -> Result<Family, UnknownFamily> {
+        Family::all().find(|family| family.name() == name).ok_or_else(|| UnknownFamily(name.into()))
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Family) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Family {}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Family {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Family, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Family {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Family".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let families: Vec<_> = ALL
+            .iter()
+            .map(|family| serde_json::json!({"description": family.about, "type": "string", "const": family.name}))
+            .collect();
+        schemars::json_schema!({"description": "The model families whose `config.json` is understood.", "oneOf": families})
+    }
+}
 
 /// What sets one family apart from the others.
-pub struct Dialect {
-    pub family: Family,
-    pub norm: NormKind,
-    pub norm_bias: bool,
-    pub tied_by_default: bool,
-    pub activation: &'static str,
+pub(super) struct FamilySpec {
+    /// As plans and messages spell it.
+    pub(super) name: &'static str,
+    /// As `config.json` spells it.
+    pub(super) model_type: &'static str,
+    /// Which models belong to it.
+    pub(super) about: &'static str,
+    pub(super) norm: NormKind,
+    pub(super) norm_bias: bool,
+    pub(super) tied_by_default: bool,
+    pub(super) activation: &'static str,
     /// What transformers takes for fields that a config leaves out.
-    pub defaults: Defaults,
-    pub fields: Fields,
-    pub layout: LinearLayout,
-    pub positions: Positions,
-    pub windows: Windows,
+    pub(super) defaults: Defaults,
+    pub(super) fields: Fields,
+    /// Whether sizes may stand under GPT-2's names (`n_layer`, `n_embd` and so on).
+    pub(super) older_size_names: bool,
+    pub(super) layout: LinearLayout,
+    pub(super) positions: Positions,
+    pub(super) windows: Windows,
     /// Whether embeddings are multiplied by √hidden.
-    pub scaled_embedding: bool,
-    pub query_key_norms: QueryKeyNorms,
-    pub query_key_value_bias: Presence,
-    pub output_bias: Presence,
-    pub mlp_bias: Presence,
+    pub(super) scaled_embedding: bool,
+    /// Whether embeddings, branches, scores and logits are multiplied by numbers that the config names.
+    pub(super) multipliers: bool,
+    /// The caps where the config names none; the family has no caps where `None`.
+    pub(super) softcaps: Option<Softcaps>,
+    pub(super) query_key_norms: QueryKeyNorms,
+    pub(super) query_key_value_bias: Presence,
+    pub(super) output_bias: Presence,
+    pub(super) mlp_bias: Presence,
     /// Whether attention and MLP lie side by side unless `use_parallel_residual` is false.
-    pub parallel_residual: bool,
-    pub names: Names,
+    pub(super) parallel_residual: bool,
+    pub(super) names: Names,
 }
 
 /// What transformers' config class takes for fields that are left out, where it is neither an error nor worked out
 /// from other fields. Sizes that say which model it is (`hidden_size` and the like) have no default here.
-pub struct Defaults {
-    pub epsilon: f64,
+pub(super) struct Defaults {
+    pub(super) epsilon: f64,
     /// As many as there are attention heads where `None`.
-    pub kv_heads: Option<usize>,
+    pub(super) kv_heads: Option<usize>,
     /// `hidden_size / num_attention_heads` where `None`.
-    pub head_dim: Option<usize>,
+    pub(super) head_dim: Option<usize>,
     /// `head_dim` where `None`.
-    pub query_scalar: Option<f64>,
-    pub rope_theta: f64,
+    pub(super) query_scalar: Option<f64>,
+    pub(super) rope_theta: f64,
     /// Of layers with a sliding window, where they turn by a base of their own.
-    pub local_rope_theta: Option<f64>,
+    pub(super) local_rope_theta: Option<f64>,
     /// The share of a head that is turned; only whole heads are where `None`.
-    pub rotary_share: Option<f64>,
+    pub(super) rotary_share: Option<f64>,
     /// No window where `None`.
-    pub sliding_window: Option<usize>,
+    pub(super) sliding_window: Option<usize>,
 }
 
 /// Fields of `config.json` that families name differently. Those that others use are left-overs, which transformers does
 /// not look at either.
-pub struct Fields {
-    pub epsilon: Field<f64>,
-    pub activation: Field<String>,
-    pub rope_theta: Field<f64>,
-    pub rotary_share: Field<f64>,
+pub(super) struct Fields {
+    pub(super) epsilon: Field<f64>,
+    pub(super) activation: Field<String>,
+    pub(super) rope_theta: Field<f64>,
+    pub(super) rotary_share: Field<f64>,
 }
 
 /// A field of `config.json`.
-pub struct Field<T> {
-    pub name: &'static str,
-    pub read: fn(&RawConfig) -> Option<T>,
+pub(super) struct Field<T> {
+    pub(super) name: &'static str,
+    pub(super) read: fn(&RawConfig) -> Option<T>,
 }
 
-/// How a family knows places.
+/// What bends large values of attention's scores and of logits; not at all where `None`.
+pub(super) struct Softcaps {
+    pub(super) attention: Option<f64>,
+    pub(super) logits: Option<f64>,
+}
+
+/// How a family knows positions.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Positions {
+pub(super) enum Positions {
     Learned,
     Rotary,
     /// Rotary but in the layers of which `no_rope_layers` says 0, or else in every `no_rope_layer_interval`-th.
@@ -72,13 +171,15 @@ pub enum Positions {
 
 /// Which layers see a sliding window only.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Windows {
+pub(super) enum Windows {
     /// None; `layer_types` is not looked at.
     Never,
     /// All if `sliding_window` is set; `layer_types` is not looked at.
     Everywhere,
     /// As `layer_types` says, else all but every `sliding_window_pattern`-th.
     Pattern,
+    /// As `layer_types` says, else all but every second.
+    Alternating,
     /// As `layer_types` says, else those from `max_window_layers` up if `use_sliding_window`.
     Upper,
     /// As `layer_types` says, else those without a rotary embedding if `use_sliding_window`.
@@ -87,7 +188,7 @@ pub enum Windows {
 
 /// Whether queries and keys are normalised.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum QueryKeyNorms {
+pub(super) enum QueryKeyNorms {
     Never,
     /// Each head for itself.
     PerHead,
@@ -117,7 +218,7 @@ const LLAMA_FIELDS: Fields = Fields {
 
 /// Whether a family has a tensor.
 #[derive(Clone, Copy)]
-pub enum Presence {
+pub(super) enum Presence {
     Always,
     Never,
     /// As the config says, or this where it says nothing.
@@ -125,25 +226,25 @@ pub enum Presence {
 }
 
 /// Names of tensors: those of a layer stand behind `{layers}.{index}.`.
-pub struct Names {
-    pub embedding: &'static str,
-    pub positions: &'static str,
-    pub layers: &'static str,
-    pub final_norm: &'static str,
-    pub head: &'static str,
-    pub attention_norm: Option<&'static str>,
-    pub projection: ProjectionNames,
-    pub output: &'static str,
-    pub attention_out_norm: Option<&'static str>,
-    pub mlp_norm: Option<&'static str>,
-    pub mlp_projection: MlpProjectionNames,
-    pub down: &'static str,
-    pub mlp_out_norm: Option<&'static str>,
+pub(super) struct Names {
+    pub(super) embedding: &'static str,
+    pub(super) positions: &'static str,
+    pub(super) layers: &'static str,
+    pub(super) final_norm: &'static str,
+    pub(super) head: &'static str,
+    pub(super) attention_norm: Option<&'static str>,
+    pub(super) projection: ProjectionNames,
+    pub(super) output: &'static str,
+    pub(super) attention_out_norm: Option<&'static str>,
+    pub(super) mlp_norm: Option<&'static str>,
+    pub(super) mlp_projection: MlpProjectionNames,
+    pub(super) down: &'static str,
+    pub(super) mlp_out_norm: Option<&'static str>,
 }
 
 /// Names of what projects queries, keys and values, and how they lie there.
 #[derive(Clone, Copy)]
-pub enum ProjectionNames {
+pub(super) enum ProjectionNames {
     Separate { query: &'static str, key: &'static str, value: &'static str },
     Fused(&'static str),
     Interleaved(&'static str),
@@ -151,7 +252,7 @@ pub enum ProjectionNames {
 
 /// Names of what projects into an MLP, and how it lies there.
 #[derive(Clone, Copy)]
-pub enum MlpProjectionNames {
+pub(super) enum MlpProjectionNames {
     Plain(&'static str),
     Gated { gate: &'static str, up: &'static str },
     FusedGated(&'static str),
@@ -177,18 +278,23 @@ const LLAMA_NAMES: Names = Names {
     mlp_out_norm: None,
 };
 
-const LLAMA: Dialect = Dialect {
-    family: Family::Llama,
+const LLAMA: FamilySpec = FamilySpec {
+    name: "llama",
+    model_type: "llama",
+    about: "Llama 2 and 3, and what is built alike.",
     norm: NormKind::Rms,
     norm_bias: false,
     tied_by_default: false,
     activation: "silu",
     defaults: LLAMA_DEFAULTS,
     fields: LLAMA_FIELDS,
+    older_size_names: false,
     layout: LinearLayout::OutputsFirst,
     positions: Positions::Rotary,
     windows: Windows::Never,
     scaled_embedding: false,
+    multipliers: false,
+    softcaps: None,
     query_key_norms: QueryKeyNorms::Never,
     query_key_value_bias: Presence::Configured(false),
     output_bias: Presence::Configured(false),
@@ -197,8 +303,10 @@ const LLAMA: Dialect = Dialect {
     names: LLAMA_NAMES,
 };
 
-const QWEN2: Dialect = Dialect {
-    family: Family::Qwen2,
+const QWEN2: FamilySpec = FamilySpec {
+    name: "qwen2",
+    model_type: "qwen2",
+    about: "Qwen 2 and 2.5.",
     windows: Windows::Upper,
     query_key_value_bias: Presence::Always,
     output_bias: Presence::Never,
@@ -206,8 +314,10 @@ const QWEN2: Dialect = Dialect {
     ..LLAMA
 };
 
-const QWEN3: Dialect = Dialect {
-    family: Family::Qwen3,
+const QWEN3: FamilySpec = FamilySpec {
+    name: "qwen3",
+    model_type: "qwen3",
+    about: "Qwen 3, dense.",
     // Of `Qwen3Config`.
     defaults: Defaults { head_dim: Some(128), sliding_window: Some(4096), ..LLAMA_DEFAULTS },
     windows: Windows::Upper,
@@ -216,8 +326,10 @@ const QWEN3: Dialect = Dialect {
     ..LLAMA
 };
 
-const MISTRAL: Dialect = Dialect {
-    family: Family::Mistral,
+const MISTRAL: FamilySpec = FamilySpec {
+    name: "mistral",
+    model_type: "mistral",
+    about: "Mistral 7B and what is built alike.",
     // Of `MistralConfig`.
     defaults: Defaults { kv_heads: Some(8), sliding_window: Some(4096), ..LLAMA_DEFAULTS },
     windows: Windows::Everywhere,
@@ -227,8 +339,10 @@ const MISTRAL: Dialect = Dialect {
     ..LLAMA
 };
 
-const PHI3: Dialect = Dialect {
-    family: Family::Phi3,
+const PHI3: FamilySpec = FamilySpec {
+    name: "phi3",
+    model_type: "phi3",
+    about: "Phi 3, and what of Phi 4 is built alike.",
     // Of `Phi3Config`.
     defaults: Defaults { epsilon: 1e-5, rotary_share: Some(1.0), ..LLAMA_DEFAULTS },
     names: Names {
@@ -239,8 +353,10 @@ const PHI3: Dialect = Dialect {
     ..MISTRAL
 };
 
-const OLMO2: Dialect = Dialect {
-    family: Family::Olmo2,
+const OLMO2: FamilySpec = FamilySpec {
+    name: "olmo2",
+    model_type: "olmo2",
+    about: "OLMo 2.",
     // Of `Olmo2Config`.
     defaults: Defaults { epsilon: 1e-5, ..LLAMA_DEFAULTS },
     query_key_norms: QueryKeyNorms::Whole,
@@ -255,8 +371,10 @@ const OLMO2: Dialect = Dialect {
     ..LLAMA
 };
 
-const SMOLLM3: Dialect = Dialect {
-    family: Family::SmolLm3,
+const SMOLLM3: FamilySpec = FamilySpec {
+    name: "smollm3",
+    model_type: "smollm3",
+    about: "SmolLM3.",
     tied_by_default: true,
     // Of `SmolLM3Config`.
     defaults: Defaults { kv_heads: Some(4), rope_theta: 2e6, ..LLAMA_DEFAULTS },
@@ -265,8 +383,10 @@ const SMOLLM3: Dialect = Dialect {
     ..LLAMA
 };
 
-const GEMMA3: Dialect = Dialect {
-    family: Family::Gemma3,
+const GEMMA3: FamilySpec = FamilySpec {
+    name: "gemma3",
+    model_type: "gemma3_text",
+    about: "Gemma 3, text only.",
     norm: NormKind::RmsUnitOffset,
     tied_by_default: true,
     activation: "gelu_pytorch_tanh",
@@ -297,8 +417,25 @@ const GEMMA3: Dialect = Dialect {
     ..LLAMA
 };
 
-const GPT2: Dialect = Dialect {
-    family: Family::Gpt2,
+const GEMMA2: FamilySpec = FamilySpec {
+    name: "gemma2",
+    model_type: "gemma2",
+    about: "Gemma 2.",
+    // Of `Gemma2Config`.
+    defaults: Defaults { rope_theta: 1e4, local_rope_theta: None, ..GEMMA3.defaults },
+    windows: Windows::Alternating,
+    softcaps: Some(Softcaps { attention: Some(50.0), logits: Some(30.0) }),
+    query_key_norms: QueryKeyNorms::Never,
+    ..GEMMA3
+};
+
+const GRANITE: FamilySpec =
+    FamilySpec { name: "granite", model_type: "granite", about: "Granite 3, dense.", multipliers: true, ..LLAMA };
+
+const GPT2: FamilySpec = FamilySpec {
+    name: "gpt2",
+    model_type: "gpt2",
+    about: "GPT-2.",
     norm: NormKind::Layer,
     norm_bias: true,
     tied_by_default: true,
@@ -310,6 +447,7 @@ const GPT2: Dialect = Dialect {
         activation: Field { name: "activation_function", read: |raw| raw.activation_function.clone() },
         ..LLAMA_FIELDS
     },
+    older_size_names: true,
     layout: LinearLayout::InputsFirst,
     positions: Positions::Learned,
     query_key_value_bias: Presence::Always,
@@ -333,8 +471,10 @@ const GPT2: Dialect = Dialect {
     ..LLAMA
 };
 
-const GPT_NEOX: Dialect = Dialect {
-    family: Family::GptNeox,
+const GPT_NEOX: FamilySpec = FamilySpec {
+    name: "gpt_neox",
+    model_type: "gpt_neox",
+    about: "GPT-NeoX and Pythia.",
     norm: NormKind::Layer,
     norm_bias: true,
     activation: "gelu",
@@ -364,33 +504,23 @@ const GPT_NEOX: Dialect = Dialect {
     ..LLAMA
 };
 
-/// Every family by its `model_type`, in the order in which messages list them.
-const ALL: [(&str, &Dialect); 10] = [
-    ("llama", &LLAMA),
-    ("qwen2", &QWEN2),
-    ("gemma3_text", &GEMMA3),
-    ("gpt2", &GPT2),
-    ("mistral", &MISTRAL),
-    ("qwen3", &QWEN3),
-    ("phi3", &PHI3),
-    ("olmo2", &OLMO2),
-    ("gpt_neox", &GPT_NEOX),
-    ("smollm3", &SMOLLM3),
-];
+/// Every family, in the order in which messages list them.
+static ALL: [FamilySpec; 12] =
+    [LLAMA, QWEN2, GEMMA3, GPT2, MISTRAL, QWEN3, PHI3, OLMO2, GPT_NEOX, SMOLLM3, GEMMA2, GRANITE];
 
-impl Dialect {
-    pub fn of(model_type: &str) -> Option<&'static Dialect> {
-        ALL.iter().find(|(name, _)| *name == model_type).map(|(_, dialect)| *dialect)
-    }
-
-    /// Every `model_type` that is understood, for messages.
-    pub fn model_types() -> String {
-        ALL.map(|(name, _)| name).join(", ")
+impl FamilySpec {
+    pub(super) fn of_model_type(model_type: &str) -> Option<&'static FamilySpec> {
+        ALL.iter().find(|family| family.model_type == model_type)
     }
 }
 
+/// Every `model_type` that is understood, for messages.
+pub(super) fn model_types() -> String {
+    ALL.each_ref().map(|family| family.model_type).join(", ")
+}
+
 impl Presence {
-    pub fn resolve(self, configured: Option<bool>) -> bool {
+    pub(super) fn resolve(self, configured: Option<bool>) -> bool {
         match self {
             Presence::Always => true,
             Presence::Never => false,
