@@ -8,7 +8,7 @@ use frostline_schemas::select::Cost;
 use super::units::{bytes, count};
 
 /// Writes what a step costs with every frost line, the highest first as in the chart above it.
-pub fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
+pub(super) fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
     let step = &plan.cost.step;
     writeln!(
         out,
