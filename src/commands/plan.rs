@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use frostline_planner::traces::TracesError;
 use frostline_planner::{Planned, Shard, ShardTraces};
-use frostline_schemas::plan::{self, ExampleFrostLines};
-use frostline_schemas::plan::{Plan, PlanError};
+use frostline_schemas::plan::{self, Plan, PlanError};
 use serde_json::json;
 
 use crate::arguments::{PlanArguments, ShardArguments};
@@ -29,9 +28,8 @@ pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
     let settings = arguments.settings()?;
-    let beside = plan::beside(out);
-    if settings.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
-        anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
+    if settings.per_example {
+        plan::free_beside(out)?;
     }
     let begun = Instant::now();
     let progress = PlanningProgress::new(output);
@@ -41,9 +39,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         None => frostline_planner::plan(&settings, &progress)?,
     };
     let steps = progress.finish();
-    // The plan last: where there is one, what it names is there.
-    depths.map_or(Ok(()), |depths| depths.write(&beside))?;
-    plan.write(out)?;
+    plan.write_with(out, depths.as_ref())?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
     // Of a model that ran elsewhere this machine's clock says nothing.

@@ -1,7 +1,7 @@
 //! Plans by strategies that look at no examples: from the model's config, or from its weights.
 
 use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::{DecidedBy, Decision, Plan, PlanMethod, VERSION};
+use frostline_schemas::plan::{DecidedBy, Decision, Plan, PlanMethod, REVISION, VERSION};
 use frostline_schemas::select::CostTable;
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::scope;
@@ -25,6 +25,7 @@ pub fn plan(settings: &PlanSettings, task: Task, progress: &dyn Progress) -> Res
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
+        revision: REVISION,
         id: unset,
         model: task.model,
         onnx: None,

@@ -7,17 +7,17 @@
 
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::data::{self, Example, Examples};
+use frostline_schemas::data::{self, Encoder, Example, Examples};
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::plan::{
     Aggregate, DataIdentity, Decision, EngineUsed, ExportPrecision, Gain, OnnxIdentity, PerExample, Plan, PlanMethod,
-    SpaceMeasured, VERSION,
+    REVISION, SpaceMeasured, VERSION,
 };
-use frostline_schemas::select::Strategy;
 use frostline_schemas::select::scope;
+use frostline_schemas::select::{self, Strategy};
 use frostline_schemas::select::{CostTable, ROWS_PER_STEP, StepShape};
 
 use crate::batch::{self, Group, Limits};
@@ -180,9 +180,8 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn read(settings: &PlanSettings, mut folder: ModelFolder) -> Result<Task> {
+    fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<Task> {
         let sample = sample(settings, &folder)?;
-        folder.encoder.forget();
         let limits = Limits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
         let groups = batch::groups(&sample.examples, limits);
         Ok(Task { model: folder.identity()?, folder, sample, groups })
@@ -275,6 +274,7 @@ fn decide(settings: &PlanSettings, task: Task, origin: Origin, traces: &[Vec<f64
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
+        revision: REVISION,
         id: unset,
         model: task.model,
         onnx: Some(origin.onnx),
@@ -397,8 +397,8 @@ pub(crate) struct Sample {
 
 fn sample(settings: &PlanSettings, folder: &ModelFolder) -> Result<Sample> {
     let Examples { examples: all, rows, digest, max_length, .. } =
-        folder.read_examples(&settings.data, settings.max_length)?;
-    let chosen = data::sample(all.len(), settings.examples, settings.seed);
+        data::read_examples(folder, &Encoder::new(&folder.path), &settings.data, settings.max_length)?;
+    let chosen = select::sample(all.len(), settings.examples, settings.seed);
     let examples: Vec<Example> = chosen.into_iter().filter_map(|index| all.get(index).cloned()).collect();
     let identity = identity(settings, max_length, &examples, rows, digest);
     Ok(Sample { examples, identity })

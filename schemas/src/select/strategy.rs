@@ -9,9 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data;
 use crate::model::{DecoderConfig, LayerSpec, NormSpec};
-use crate::select::scope;
+use crate::select::{sample, scope};
 
 /// A rule, written as `salf`, `last:7`, `spectrum:0.4` and so on. Whatever it chooses, the final norm is trained, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,7 +73,7 @@ impl Strategy {
             Strategy::Last(count) => (all - count..all).collect(),
             Strategy::First(count) => (0..count).collect(),
             Strategy::Every(step) => (1..=all).filter(|number| number % step == 0).map(|number| number - 1).collect(),
-            Strategy::Random(count) => data::sample(all, count, seed).into_iter().collect(),
+            Strategy::Random(count) => sample(all, count, seed).into_iter().collect(),
             Strategy::All => (0..all).collect(),
         };
         let chosen = |index: &usize| layers.contains(index);

@@ -1,4 +1,4 @@
-//! Spoils what is valid, so that a test reaches the code behind the parser.
+//! Corrupts what is valid, so that a test reaches the code behind the parser.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -21,14 +21,14 @@ pub fn value_changes() -> impl Strategy<Value = Vec<ValueChange>> {
 /// Replaces, deletes, inserts or flips bits of bytes.
 pub fn bytes(valid: &[u8], changes: &[ByteChange]) -> Vec<u8> {
     let mut out = valid.to_vec();
-    for &(at, how, byte) in changes {
-        let place = (at * out.len() as f64) as usize;
+    for &(share, how, byte) in changes {
+        let at = (share * out.len() as f64) as usize;
         match how {
             _ if out.is_empty() => {}
-            0 => out[place] = byte,
-            1 => drop(out.remove(place)),
-            2 => out.insert(place, byte),
-            _ => out[place] ^= byte,
+            0 => out[at] = byte,
+            1 => drop(out.remove(at)),
+            2 => out.insert(at, byte),
+            _ => out[at] ^= byte,
         }
     }
     out
