@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
-use frostline_planner::{EngineChoice, PlanSettings, Shard, Strategy};
+use frostline_planner::{EngineChoice, PlanSettings, SampleShard, Strategy};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 
@@ -114,7 +114,7 @@ pub(crate) struct LatentSpaceArguments {
 pub(crate) struct ShardArguments {
     /// Run one of N equal parts of the examples, the K-th from 1, and write its traces instead of a plan.
     #[arg(long, value_name = "K/N", requires = "traces", conflicts_with_all = ["out", "from_traces"])]
-    pub shard: Option<Shard>,
+    pub shard: Option<SampleShard>,
     /// Where to write the shard's traces.
     // That it excludes --out is said here, too: a flag that one at hand excludes is not required by clap.
     #[arg(long, value_name = "FILE", requires = "shard", conflicts_with_all = ["out", "from_traces"])]
