@@ -43,7 +43,7 @@ impl Digest {
         &self.0
     }
 
-    /// The 64 hexadecimal digits alone, for the names of files.
+    /// The 64 hexadecimal digits alone, for file names.
     pub fn hex(&self) -> String {
         self.to_string().split_off(PREFIX.len())
     }

@@ -14,7 +14,7 @@ const SUFFIX: &str = ".tmp";
 /// Writes `path` so that a reader sees either the old file or the whole new one, whatever happens in between:
 /// to a temporary file beside it, fsync, rename.
 ///
-/// A link is followed, and what is no file (a pipe, a device) is written into: a rename would take its place.
+/// Follows links, and writes straight into pipes and devices, which a rename would replace.
 pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let mut writer = BufWriter::new(std::fs::OpenOptions::new().write(true).open(path)?);
@@ -43,7 +43,7 @@ impl Unfinished {
         Ok(Unfinished { path, temporary, writer: BufWriter::with_capacity(1 << 20, file) })
     }
 
-    /// What is written through; the file itself is behind it, for locks and sizes.
+    /// The buffered writer; its `get_ref` is the file itself, for locks and sizes.
     pub fn writer(&mut self) -> &mut BufWriter<File> {
         &mut self.writer
     }
@@ -53,7 +53,7 @@ impl Unfinished {
         &self.path
     }
 
-    /// Has all that was written reach the disk, then puts the file in its place.
+    /// Syncs all that was written to disk, then moves the file into place.
     pub fn commit(mut self) -> io::Result<()> {
         self.writer.flush()?;
         self.writer.get_ref().sync_all()?;
@@ -100,12 +100,12 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a rename last through a power cut: syncs the folder that `path` lies in; only Unix lets a folder be opened.
+/// Makes a rename survive a power cut by syncing the folder that `path` lies in; only Unix can open folders.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     sync_folder(folder_of(path))
 }
 
-/// Makes what a folder lists last through a power cut.
+/// Makes a folder's entries survive a power cut.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -143,7 +143,7 @@ pub fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(file) }
 }
 
-/// Lets go of the memory in which a part of a map stands. Read again, it comes from the file again.
+/// Gives up the memory that part of a map occupies; a later access reads the file again.
 pub fn release(map: &memmap2::Mmap, part: std::ops::Range<usize>) {
     #[cfg(unix)]
     {

@@ -10,7 +10,7 @@ use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par, Side};
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{LinearSpec, NormSpec};
-use frostline_schemas::select::scope;
+use frostline_schemas::select::{ScoreOrigin, Scores, Ties, scope};
 
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
@@ -28,17 +28,15 @@ pub fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Res
         NormSpec::tensors(&folder.config.final_norm).map(|spec| spec.name.as_str()).collect();
     for matrix in 0..matrices {
         let linears: Vec<&LinearSpec> = layers.iter().filter_map(|linears| linears.get(matrix).copied()).collect();
-        let mut ranked = Vec::new();
+        let mut ratios = Vec::new();
         for linear in &linears {
-            ranked.push((signal_to_noise(&singular_values(folder, linear)?, linear), *linear));
+            ratios.push((*linear, signal_to_noise(&singular_values(folder, linear)?, linear)));
             progress.advance(1);
         }
-        // Of equals the one nearer to the output goes first: a gradient reaches it for less.
-        ranked.reverse();
-        ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let ratios = Scores::new(ScoreOrigin::Weights, ratios);
         // As the tool does it, rounded down; but 0.58 of 50 is 29, though not in floating point.
         let best = ((linears.len() as f64 * share + 1e-9) as usize).max(1);
-        for (_, linear) in ranked.into_iter().take(best) {
+        for (linear, _) in ratios.ranked(Ties::UpperFirst).into_iter().take(best) {
             chosen.extend(linear.tensors().map(|spec| spec.name.as_str()));
         }
     }

@@ -1,7 +1,7 @@
 //! What the sample's traces say together: mean deviations, gains, and where each example's freezing ends.
 
 use frostline_schemas::plan::{Aggregate, Decision, Gain, SpaceMeasured};
-use frostline_schemas::select::CostTable;
+use frostline_schemas::select::{CostTable, Scores};
 
 use super::{deviation, frost_line, gain};
 use crate::error::Result;
@@ -11,7 +11,7 @@ pub struct Measured {
     /// Mean and spread of each space's deviation.
     trace: Vec<(f64, f64)>,
     /// Gains of the mean trace.
-    gains: Vec<f64>,
+    gains: Scores<usize>,
     /// Each example's end-of-freezing layer.
     pub ends: Vec<usize>,
     min_trainable: usize,
@@ -41,7 +41,7 @@ impl Measured {
                 space,
                 deviation: rounded(deviation),
                 spread: rounded(spread),
-                gain: space.checked_sub(1).and_then(|layer| self.gains.get(layer)).copied().map(rounded),
+                gain: self.gains.get(&space).map(rounded),
                 ends_here: self.ends.iter().filter(|&&end| end == space).count(),
             })
             .collect()

@@ -80,7 +80,7 @@ pub struct AttentionSpec {
     pub softcap: Option<f64>,
     /// A query sees itself and the `window − 1` positions before it; all positions before it where `None`.
     pub window: Option<usize>,
-    /// None where positions are a learned embedding, or the layer does without.
+    /// `None` where positions are a learned embedding, and in layers that have no positions.
     pub rope: Option<RopeSpec>,
     /// `[hidden]` → queries, keys and values.
     pub projection: ProjectionSpec,

@@ -14,15 +14,15 @@ pub enum FolderError {
     /// Its weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// What holds its chat template is unreadable.
+    /// The file with its chat template is unreadable.
     #[error(transparent)]
     ChatTemplate(#[from] ChatTemplateError),
-    /// A file of the folder is unreadable.
+    /// A file in the folder is unreadable.
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
 }
 
-/// An opened model folder. Weights are mapped, nothing is read but headers.
+/// An opened model folder. Weights are memory-mapped; only their headers are read.
 pub struct ModelFolder {
     /// Where it lies.
     pub path: PathBuf,

@@ -31,7 +31,7 @@ pub struct ModelIdentity {
     pub tokenizer: Option<Digest>,
 }
 
-/// Keys of `config.json` that change with each saving and say nothing of the model.
+/// Keys of `config.json` that change whenever a model is saved and say nothing about it.
 const INCIDENTAL: [&str; 2] = ["_name_or_path", "transformers_version"];
 
 impl ModelFolder {

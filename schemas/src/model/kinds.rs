@@ -24,7 +24,7 @@ pub enum Activation {
     Relu,
 }
 
-/// How a layer's two branches stand to each other.
+/// How a layer's two branches are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residual {
     /// `h += attention(h)`, then `h += mlp(h)`.

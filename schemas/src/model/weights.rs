@@ -210,8 +210,8 @@ impl Weights {
         }
     }
 
-    /// A tensor's elements as f32. They are read from the file and not through the map, whose pages would go on standing
-    /// in memory beside them.
+    /// A tensor's elements as f32. They are read from the file and not through the map, whose pages would stay in
+    /// memory beside them.
     pub fn load_f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let TensorView { dtype, bytes, .. } = self.require(name)?;
         let not_float = || WeightsError::Type { folder: self.folder.clone(), name: name.into(), dtype };

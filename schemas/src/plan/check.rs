@@ -45,7 +45,7 @@ impl Plan {
         self.check_numbers()
     }
 
-    /// Numbers that no plan can have; the seal is no protection from who can make one.
+    /// Refuses numbers that no plan can have: the seal shows damage, but anyone can compute a new one.
     fn check_numbers(&self) -> Result<(), String> {
         let (layers, method, data) = (self.model.layers, &self.method, &self.data);
         let deviates = |value: f64| (-SLACK..=2.0 + SLACK).contains(&value);

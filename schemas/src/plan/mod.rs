@@ -3,7 +3,28 @@
 //! A plan is JSON, of [`VERSION`] 1. Its [`id`](Plan::id) is the digest of what it binds and decides: model, calibration
 //! data, method, frost line, tensors. Measured floats and the engine stay out of it, so the same inputs and the same
 //! decision have the same id on every machine. Its [`checksum`](Plan::checksum) covers everything, so an edit shows.
-//! [`Plan::seal`] computes both, by a recipe that other languages can follow.
+//! [`Plan::seal`] computes both.
+//!
+//! # Id and checksum in other languages
+//!
+//! Both are the SHA-256 of canonical JSON by RFC 8785, so any language with a library for that can compute them:
+//!
+//! - the id: of an object with the plan's `version`, `model`, `data`, `method`, `tensors`, its `decision.frost_line` as
+//!   `frost_line`, and its `decision.per_example`, where there is one, as `per_example`;
+//! - the checksum: of the whole plan without `checksum`.
+//!
+//! ```python
+//! import hashlib, json, rfc8785
+//!
+//! plan = json.load(open("plan.json"))
+//! bound = {key: plan[key] for key in ("version", "model", "data", "method", "tensors")}
+//! bound["frost_line"] = plan["decision"]["frost_line"]
+//! if "per_example" in plan["decision"]:
+//!     bound["per_example"] = plan["decision"]["per_example"]
+//! assert plan["id"] == "sha256:" + hashlib.sha256(rfc8785.dumps(bound)).hexdigest()
+//! ```
+//!
+//! RFC 8785 takes every number for a double, so whole numbers beyond 2⁵³ (a seed may be one) are rounded there.
 
 mod check;
 mod file;

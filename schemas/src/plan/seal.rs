@@ -1,21 +1,5 @@
 //! A plan's id and checksum: what they cover, and how they are computed.
-//!
-//! Both are the SHA-256 of canonical JSON by RFC 8785, so any language with a library for that can compute them:
-//!
-//! - the id: of an object with the plan's `version`, `model`, `data`, `method`, `tensors`, its `decision.frost_line` as
-//!   `frost_line`, and its `decision.per_example`, where there is one, as `per_example`;
-//! - the checksum: of the whole plan without `checksum`.
-//!
-//! ```python
-//! import hashlib, json, rfc8785
-//!
-//! plan = json.load(open("plan.json"))
-//! bound = {key: plan[key] for key in ("version", "model", "data", "method", "tensors")}
-//! bound["frost_line"] = plan["decision"]["frost_line"]
-//! if "per_example" in plan["decision"]:
-//!     bound["per_example"] = plan["decision"]["per_example"]
-//! assert plan["id"] == "sha256:" + hashlib.sha256(rfc8785.dumps(bound)).hexdigest()
-//! ```
+//! The recipe stands in the docs of [`plan`](crate::plan).
 
 use std::path::Path;
 

@@ -13,12 +13,12 @@ use crate::select::{Cost, CostTable};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Version of this file's format: another one is read by another Frostline.
+    /// Version of this file's format, raised with each incompatible change.
     pub version: u64,
     /// Counts compatible additions to the version; 0 where it is left out.
     #[serde(default)]
     pub revision: u64,
-    /// Digest of what the plan binds and decides.
+    /// Digest of what the plan binds and decides; how it is computed stands in the docs of [`plan`](crate::plan).
     pub id: Digest,
     /// The model that the plan was made for.
     pub model: ModelIdentity,
@@ -136,8 +136,8 @@ pub struct EngineUsed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// Layers of which nothing is trained and below which nothing is, counted from the input. A strategy may freeze
-    /// layers above it, too.
+    /// Number of layers, counted from the input, of which nothing is trained. A strategy may freeze layers above them,
+    /// too.
     pub frost_line: usize,
     /// What had the last word.
     pub decided_by: DecidedBy,

@@ -116,7 +116,7 @@ pub enum TrainingMethod {
 pub struct Lora {
     /// Rows of A and columns of B.
     pub rank: usize,
-    /// The factor of what the adapters add, times the rank.
+    /// Scales what the adapters add: by `alpha / rank`.
     pub alpha: f64,
     /// The linear layers with an adapter: the last part of their names.
     pub targets: Vec<String>,

@@ -202,7 +202,7 @@ fn elements<'a>(tensors: impl IntoIterator<Item = &'a TensorSpec>) -> u64 {
     tensors.into_iter().map(TensorSpec::elements).sum()
 }
 
-/// To four digits behind the point: a share is for people to read and to compare.
+/// Rounds to four decimal places: people read and compare shares.
 fn rounded(share: f64) -> f64 {
     (share * 1e4).round() / 1e4
 }

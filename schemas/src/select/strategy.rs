@@ -1,4 +1,4 @@
-//! By what rule a plan chooses what is trained.
+//! The rule by which a plan chooses what is trained.
 //!
 //! [`Strategy::Salf`] needs a run of the model and [`Strategy::Spectrum`] its weights; all others follow from the
 //! model's config alone, and are checked against it whenever a plan is used.
@@ -35,11 +35,11 @@ pub enum Strategy {
     Manual(Vec<String>),
 }
 
-/// How strategies are spelled, for messages.
+/// How strategies are spelled, as messages show it.
 pub const SPELLINGS: &str = "salf, last:N, first:N, every:N, random:N, all, spectrum:FRACTION (above 0, at most 1), \
                              manual:PATTERN+PATTERN+… (layers such as 3 or 5-7, names such as *.mlp.down_proj.weight)";
 
-/// A strategy that says nothing, or that does not fit a model.
+/// A text that names no strategy, or a strategy that does not fit a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum StrategyError {
@@ -207,7 +207,7 @@ impl schemars::JsonSchema for Strategy {
         schemars::json_schema!({
             "type": "string",
             "pattern": "^(salf|all|(last|first|every|random):[0-9]+|spectrum:[0-9.e-]+|manual:.+)$",
-            "description": "By what rule is chosen what is trained."
+            "description": "The rule that chooses what is trained."
         })
     }
 }

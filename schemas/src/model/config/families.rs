@@ -34,7 +34,7 @@ impl From<&'static FamilySpec> for Family {
 
 /// A text that names no [`Family`].
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no model family that is known here; known: {known}", known = Family::all().map(Family::name).collect::<Vec<_>>().join(", "))]
+#[error("`{0}` is not a known model family; known: {known}", known = Family::all().map(Family::name).collect::<Vec<_>>().join(", "))]
 pub struct UnknownFamily(String);
 
 impl FromStr for Family {
@@ -85,7 +85,7 @@ impl schemars::JsonSchema for Family {
     }
 }
 
-/// What sets one family apart from the others.
+/// The properties that set one family apart from the others.
 pub(super) struct FamilySpec {
     /// As plans and messages spell it.
     pub(super) name: &'static str,
@@ -139,8 +139,8 @@ pub(super) struct Defaults {
     pub(super) sliding_window: Option<usize>,
 }
 
-/// Fields of `config.json` that families name differently. Those that others use are left-overs, which transformers does
-/// not look at either.
+/// Fields of `config.json` that families name differently. Fields of other families are leftovers, which transformers
+/// ignores, too.
 pub(super) struct Fields {
     pub(super) epsilon: Field<f64>,
     pub(super) activation: Field<String>,
@@ -160,7 +160,7 @@ pub(super) struct Softcaps {
     pub(super) logits: Option<f64>,
 }
 
-/// How a family knows positions.
+/// How a family encodes positions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Positions {
     Learned,

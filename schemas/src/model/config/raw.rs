@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 /// The fields of `config.json` that matter, under the names that the families give them.
 ///
-/// Of two `Option`s in each other the outer is `None` where the field is left out: `null` says something else.
+/// Of two nested `Option`s the outer is `None` where the field is left out, which is not the same as `null`.
 #[derive(Deserialize)]
 pub(super) struct RawConfig {
     pub(super) model_type: Option<String>,
@@ -88,7 +88,7 @@ pub(super) enum RawRopeParameters {
 pub(super) struct RawRope {
     pub(super) rope_theta: Option<f64>,
     pub(super) rope_type: Option<String>,
-    /// The older spelling of `rope_type`; configs that old and new code shall read hold both.
+    /// The older spelling of `rope_type`; configs that both old and new code are to read hold both.
     #[serde(rename = "type")]
     pub(super) old_rope_type: Option<String>,
     pub(super) factor: Option<f64>,
