@@ -1,21 +1,12 @@
 //! Chooses tensors by strategies that look at no examples: from the model's config, or from its weights.
 
-<<<<<<< HEAD
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::select::{CostTable, StepShape, Strategy, scope};
-=======
-use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::{DecidedBy, Decision, Plan, PlanMethod, REVISION, VERSION};
-use frostline_schemas::select::CostTable;
-use frostline_schemas::select::Strategy;
-use frostline_schemas::select::scope;
->>>>>>> refs/heads/schemas
 
 use super::spectrum;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-<<<<<<< HEAD
 /// The tensors that a strategy chose to train.
 pub struct Choice {
     /// Their names.
@@ -24,50 +15,6 @@ pub struct Choice {
     pub frost_line: usize,
     /// What a step costs that trains them.
     pub cost: CostTable,
-=======
-/// Makes the plan of a task by its settings' strategy, which is not [`Strategy::Salf`].
-pub fn plan(settings: &PlanSettings, task: Task, progress: &dyn Progress) -> Result<Plan> {
-    let (strategy, config) = (&settings.strategy, &task.folder.config);
-    let tensors = match (strategy.tensors(config, settings.seed), strategy) {
-        (Some(tensors), _) => tensors?,
-        (None, Strategy::Spectrum(share)) => spectrum::tensors(&task.folder, *share, progress)?,
-        (None, _) => return Err(Error::Setting(format!("strategy {strategy} runs the model"))),
-    };
-    let frost_line = scope::frost_line(config, &tensors);
-    let cost = CostTable::of_tensors(config, task.step(), &tensors);
-    check_budget(settings, &cost, frost_line)?;
-    let unset = Digest::of(b"");
-    let mut plan = Plan {
-        version: VERSION,
-        revision: REVISION,
-        id: unset,
-        model: task.model,
-        onnx: None,
-        data: task.sample.identity,
-        method: PlanMethod {
-            strategy: strategy.clone(),
-            gain: None,
-            aggregate: None,
-            min_trainable_layers: None,
-            budget: settings.budget,
-            latent_spaces: None,
-        },
-        engine: None,
-        decision: Decision {
-            frost_line,
-            decided_by: DecidedBy::Strategy,
-            before_budget: frost_line,
-            per_example: None,
-        },
-        spaces: Vec::new(),
-        ridge: None,
-        cost,
-        tensors,
-        checksum: unset,
-    };
-    plan.seal();
-    Ok(plan)
->>>>>>> refs/heads/schemas
 }
 
 /// Chooses by a strategy that is not [`Strategy::Salf`]; `seed` is for those that draw lots.

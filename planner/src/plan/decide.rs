@@ -1,7 +1,9 @@
 //! From traces, or from a rule, to a plan.
 
 use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::{DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, VERSION};
+use frostline_schemas::plan::{
+    DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, REVISION, VERSION,
+};
 use frostline_schemas::select::{CostTable, Strategy, scope};
 
 use super::settings::PlanSettings;
@@ -37,6 +39,7 @@ pub fn from_traces(
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
+        revision: REVISION,
         id: unset,
         model: task.model,
         onnx: Some(origin.onnx),
@@ -85,6 +88,7 @@ pub fn without_examples(settings: &PlanSettings, task: PlanningTask, progress: &
     let unset = Digest::of(b"");
     let mut plan = Plan {
         version: VERSION,
+        revision: REVISION,
         id: unset,
         model: task.model,
         onnx: None,

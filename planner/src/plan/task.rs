@@ -1,10 +1,10 @@
 //! What a plan is made of: a model, the sample of examples, and the batches that they are run in.
 
-use frostline_schemas::data::{self, Example, Examples};
+use frostline_schemas::data::{self, Encoder, Example, Examples};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::DataIdentity;
-use frostline_schemas::select::{ROWS_PER_STEP, StepShape};
+use frostline_schemas::select::{self, ROWS_PER_STEP, StepShape};
 
 use super::settings::PlanSettings;
 use crate::batch::{self, BatchGroup, BatchLimits};
@@ -29,13 +29,12 @@ pub struct PlanningTask {
 
 impl PlanningTask {
     /// Reads the examples, draws the sample and sorts it into batches.
-    pub fn read(settings: &PlanSettings, mut folder: ModelFolder) -> Result<PlanningTask> {
+    pub fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanningTask> {
         let Examples { examples: all, rows, digest, max_length, .. } =
-            folder.read_examples(&settings.data, settings.max_length)?;
-        let chosen = data::sample(all.len(), settings.examples, settings.seed);
+            data::read_examples(&folder, &Encoder::new(&folder.path), &settings.data, settings.max_length)?;
+        let chosen = select::sample(all.len(), settings.examples, settings.seed);
         let examples: Vec<Example> = chosen.into_iter().filter_map(|index| all.get(index).cloned()).collect();
         let data = identity(settings, max_length, &examples, rows, digest);
-        folder.encoder.forget();
         let limits = BatchLimits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
         let groups = batch::groups(&examples, limits);
         Ok(PlanningTask { model: folder.identity()?, folder, examples, data, groups })
