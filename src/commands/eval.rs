@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::evaluation::{to_json, to_text};
 
-pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let (files, rows, compute) = (&arguments.files, &arguments.rows, &arguments.compute);
     let bar = Bar::new(output, "reading model and rows");
     let model = ModelFolder::open(&files.model)?;

@@ -8,7 +8,7 @@ use crate::arguments::LayersArguments;
 use crate::output::Output;
 use crate::render::units::bytes;
 
-pub fn run(arguments: &LayersArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &LayersArguments, output: &Output) -> anyhow::Result<()> {
     let layers = frostline_planner::layers(&arguments.onnx, arguments.spaces.latent_spaces.as_deref())?;
     let text = render(&layers)?;
     output.result(&layers, || text)

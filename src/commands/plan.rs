@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::progress::PlanningProgress;
 use crate::render::units::count;
 
-pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
     match (&arguments.shards, &arguments.files.out) {
         (ShardArguments { shard: Some(shard), traces: Some(traces), .. }, _) => {
             run_shard(arguments, *shard, traces, output)
@@ -117,7 +117,7 @@ fn run_shard(arguments: &PlanArguments, shard: SampleShard, out: &Path, output: 
 }
 
 /// A plan may take the place of a plan, even of one that somebody has changed, not of data, a config or weights.
-pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
+pub(crate) fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
     if out.is_dir() {
         anyhow::bail!("{}: is a folder; name a file in it", out.display());
     }

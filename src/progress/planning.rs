@@ -10,7 +10,7 @@ use super::Bar;
 use crate::output::Output;
 
 /// Shows how far planning has come, and keeps what its steps took.
-pub struct PlanningProgress {
+pub(crate) struct PlanningProgress {
     bar: Bar,
     done: Cell<u64>,
     begun: RefCell<Vec<(Stage, Instant)>>,
@@ -18,12 +18,12 @@ pub struct PlanningProgress {
 
 impl PlanningProgress {
     /// Planning begins with reading.
-    pub fn new(output: &Output) -> PlanningProgress {
+    pub(crate) fn new(output: &Output) -> PlanningProgress {
         PlanningProgress { bar: Bar::new(output, what(Stage::Reading)), done: Cell::new(0), begun: RefCell::default() }
     }
 
     /// Ends with what each step took, in seconds, by its name.
-    pub fn finish(self) -> BTreeMap<&'static str, f64> {
+    pub(crate) fn finish(self) -> BTreeMap<&'static str, f64> {
         let begun = self.begun.borrow();
         let ends = begun.iter().skip(1).map(|(_, end)| *end).chain([Instant::now()]);
         begun.iter().zip(ends).map(|(&(step, start), end)| (name(step), (end - start).as_secs_f64())).collect()
