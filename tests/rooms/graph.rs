@@ -6,7 +6,7 @@ use crate::source::{CodePath, Import, Module, ModulePath, Modules, joined};
 
 /// One file's need of another, where it is seen first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Arrow {
+pub(crate) struct Arrow {
     pub from: String,
     pub line: usize,
     pub path: String,
@@ -16,7 +16,7 @@ pub struct Arrow {
 
 /// A crate other than `std` that a file names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Foreign {
+pub(crate) struct Foreign {
     pub from: String,
     pub line: usize,
     pub name: String,
@@ -32,7 +32,7 @@ enum Meaning {
 }
 
 /// The arrows between a crate's files, one for each pair, and the names of crates that its files mention.
-pub fn arrows(modules: &Modules) -> (Vec<Arrow>, BTreeSet<Foreign>) {
+pub(crate) fn arrows(modules: &Modules) -> (Vec<Arrow>, BTreeSet<Foreign>) {
     let mut arrows = BTreeMap::new();
     let mut foreign = BTreeSet::new();
     for (at, module) in modules {
@@ -146,7 +146,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// The shortest circle through each arrow that is part of one, each circle once, short ones first.
-pub fn circles(arrows: &[Arrow]) -> Vec<Vec<Arrow>> {
+pub(crate) fn circles(arrows: &[Arrow]) -> Vec<Vec<Arrow>> {
     let mut found: BTreeMap<Vec<&str>, Vec<Arrow>> = BTreeMap::new();
     for arrow in arrows {
         let Some(mut back) = way(arrows, &arrow.to, &arrow.from) else { continue };

@@ -6,18 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// A module's place in its crate: `["ops", "cpu"]`; the root is empty.
-pub type ModulePath = Vec<String>;
+pub(crate) type ModulePath = Vec<String>;
 
 /// A path as it stands in code, by its segments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CodePath {
+pub(crate) struct CodePath {
     pub segments: Vec<String>,
     pub line: usize,
 }
 
 /// One name that a `use` brings into a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Import {
+pub(crate) struct Import {
     pub path: CodePath,
     /// What the module calls it; `*` for all names of `path`, `_` for none.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Import {
 
 /// What one module says.
 #[derive(Debug, Default)]
-pub struct Module {
+pub(crate) struct Module {
     pub file: String,
     pub imports: Vec<Import>,
     /// Paths outside `use`, single names included.
@@ -37,10 +37,10 @@ pub struct Module {
 }
 
 /// The modules of a crate, by path.
-pub type Modules = BTreeMap<ModulePath, Module>;
+pub(crate) type Modules = BTreeMap<ModulePath, Module>;
 
 /// Reads a crate's files: names relative to `src/`, with `/`, and their text.
-pub fn modules(files: &[(String, String)]) -> Result<Modules, String> {
+pub(crate) fn modules(files: &[(String, String)]) -> Result<Modules, String> {
     let mut modules = Modules::new();
     let mut for_tests = BTreeSet::new();
     for (name, text) in files {
@@ -271,6 +271,6 @@ fn first_is(group: &Group, word: &str) -> bool {
     matches!(group.stream().into_iter().next(), Some(TokenTree::Ident(first)) if first == word)
 }
 
-pub fn joined(path: &[String], name: &str) -> ModulePath {
+pub(crate) fn joined(path: &[String], name: &str) -> ModulePath {
     path.iter().cloned().chain([name.to_owned()]).collect()
 }
