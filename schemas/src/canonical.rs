@@ -23,14 +23,14 @@ pub fn digest(value: &Json) -> Digest {
 /// diff. Ends with a line break.
 pub fn to_text<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
     let mut out = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Rows::default()))?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, RowFormatter::default()))?;
     out.push(b'\n');
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
 /// Pretty-prints, but keeps what lies inside an object in a list on that object's line.
 #[derive(Default)]
-struct Rows {
+struct RowFormatter {
     pretty: PrettyFormatter<'static>,
     /// For each open container, whether it is a list.
     lists: Vec<bool>,
@@ -38,7 +38,7 @@ struct Rows {
     row: Option<usize>,
 }
 
-impl Rows {
+impl RowFormatter {
     fn open(&mut self, list: bool) {
         if !list && self.row.is_none() && self.lists.last() == Some(&true) {
             self.row = Some(self.lists.len());
@@ -61,7 +61,7 @@ impl Rows {
     }
 }
 
-impl Formatter for Rows {
+impl Formatter for RowFormatter {
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.open(true);
         if self.row.is_some() { writer.write_all(b"[") } else { self.pretty.begin_array(writer) }

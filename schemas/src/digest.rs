@@ -59,7 +59,7 @@ impl Digest {
     }
 }
 
-/// Builds a [`Digest`] piece by piece.
+/// Builds a [`Digest`] of content that comes in parts.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
@@ -69,7 +69,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// Adds a length and then the bytes, so that neighbouring pieces cannot run into each other.
+    /// Adds a length and then the bytes, so that neighbours cannot run into each other.
     pub fn update_framed(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);

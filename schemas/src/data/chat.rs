@@ -12,6 +12,7 @@ use crate::model::chat_template::{self, ChatTemplateError};
 
 /// A chat template that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ChatError {
     /// The model has no template.
     #[error(
@@ -43,6 +44,7 @@ pub struct ChatTemplate {
 /// A conversation as text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
+    /// What the model is shown.
     pub text: String,
     /// What the assistant said, its end-of-turn token included, as byte ranges of `text`, in order.
     pub answers: Vec<Range<usize>>,

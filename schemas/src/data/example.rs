@@ -7,6 +7,7 @@ use crate::digest::{Digest, Hasher};
 pub struct Example {
     /// The row's line in its file, from 1.
     pub line: u64,
+    /// By the model's own tokenizer, special tokens included.
     pub tokens: Vec<u32>,
     /// In the order of their positions; never empty.
     pub targets: Vec<Target>,
@@ -19,7 +20,9 @@ pub struct Example {
 /// A token that training is asked to predict, and the position before it, at which it is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Where it is predicted, from 0.
     pub position: u32,
+    /// What is to be predicted there.
     pub token: u32,
 }
 

@@ -13,11 +13,12 @@ use crate::digest::{Digest, Hasher};
 use crate::model::ModelFolder;
 
 /// What is read before it is tokenised, in parallel.
-const LIMITS: Limits = Limits { row: MAX_ROW, rows: 1 << 12, bytes: 1 << 26 };
+const LIMITS: ChunkLimits = ChunkLimits { row: MAX_ROW, rows: 1 << 12, bytes: 1 << 26 };
 
 /// The examples of a file.
 #[derive(Clone, Debug)]
 pub struct Examples {
+    /// Those that have a target, in the order of their lines.
     pub examples: Vec<Example>,
     /// Rows in the file, those without a target included.
     pub rows: u64,
@@ -33,6 +34,7 @@ pub struct Examples {
 
 /// Examples that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ExampleError {
     /// The file is missing or unreadable.
     #[error("{}: {source}", path.display())]
@@ -46,6 +48,16 @@ pub enum ExampleError {
     /// No row has anything to predict.
     #[error("{}: none of {rows} rows has a target within the first {max_length} tokens; raise the maximum length", path.display())]
     NoTargets { path: PathBuf, rows: u64, max_length: usize },
+}
+
+impl ExampleError {
+    /// The setting that caused the error or would cure it.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            ExampleError::NoTargets { .. } => Some("max_length"),
+            ExampleError::Read { .. } | ExampleError::Row { .. } | ExampleError::Empty { .. } => None,
+        }
+    }
 }
 
 /// Reads all rows of a JSONL file. The first bad row is the error; nothing is skipped in silence.
@@ -125,7 +137,7 @@ pub fn read_examples(
 
 /// How much is held of a file at a time.
 #[derive(Clone, Copy)]
-struct Limits {
+struct ChunkLimits {
     /// Bytes of a row.
     row: u64,
     /// Rows of a chunk.
@@ -139,14 +151,14 @@ struct Lines<R> {
     reader: BufReader<R>,
     hasher: Hasher,
     line: u64,
-    limits: Limits,
+    limits: ChunkLimits,
 }
 
 /// Rows with their lines, and the line of the row after them if that one is too long to be read.
 type Chunk = (Vec<(u64, Vec<u8>)>, Option<u64>);
 
 impl<R: Read> Lines<R> {
-    fn new(file: R, limits: Limits) -> Lines<R> {
+    fn new(file: R, limits: ChunkLimits) -> Lines<R> {
         Lines { reader: BufReader::with_capacity(1 << 20, file), hasher: Hasher::default(), line: 0, limits }
     }
 
@@ -202,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_rows_before_one_that_is_too_long_are_still_read() {
-        let limits = Limits { row: 8, ..LIMITS };
+        let limits = ChunkLimits { row: 8, ..LIMITS };
         let (chunk, too_long) = Lines::new(&b"one\n\ntwo\nmuch too long\n"[..], limits).chunk().unwrap();
         let rows: Vec<u64> = chunk.iter().map(|(line, _)| *line).collect();
         assert_eq!((rows, too_long), (vec![1, 3], Some(4)));
@@ -211,7 +223,7 @@ mod tests {
     #[test]
     fn a_chunk_is_bounded_by_its_bytes_and_by_its_rows() {
         let chunk = |limits| Lines::new(Endless(b"1234567\n", 0), limits).chunk().unwrap().0.len();
-        assert_eq!(chunk(Limits { row: 8, rows: 100, bytes: 24 }), 3);
-        assert_eq!(chunk(Limits { row: 8, rows: 2, bytes: 24 }), 2);
+        assert_eq!(chunk(ChunkLimits { row: 8, rows: 100, bytes: 24 }), 3);
+        assert_eq!(chunk(ChunkLimits { row: 8, rows: 2, bytes: 24 }), 2);
     }
 }

@@ -20,6 +20,7 @@ pub(super) const MAX_ROW: u64 = 1 << 26;
 
 /// What is wrong with a row.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum RowError {
     /// More bytes than a row may have.
     #[error("longer than {} MiB", MAX_ROW >> 20)]

@@ -15,6 +15,7 @@ const MAX_TOKENIZER: u64 = 1 << 30;
 
 /// Text that cannot be turned into tokens.
 #[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum TokenError {
     /// The model folder has no tokenizer, or one that does not load.
     #[error("{}: {reason}; rows of text need the model's tokenizer, rows of `input_ids` and `labels` do not", path.display())]

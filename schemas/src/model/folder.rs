@@ -6,6 +6,7 @@ use crate::model::{self, ChatTemplateError, ConfigError, DecoderConfig, Weights,
 
 /// A model folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum FolderError {
     /// Its `config.json` cannot be used.
     #[error(transparent)]

@@ -14,9 +14,13 @@ use crate::model::{ConfigError, Family, FolderError, ModelFolder, TOKENIZER_FILE
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelIdentity {
+    /// Of `config.json`.
     pub family: Family,
+    /// How many there are.
     pub layers: usize,
+    /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Rows of the LM head.
     pub vocabulary: usize,
     /// Of all tensors' names, types, shapes and contents, however they are spread over files.
     pub weights: Digest,

@@ -18,6 +18,7 @@ const MAX_PLAN: u64 = 1 << 26;
 
 /// A plan that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum PlanError {
     /// The file is missing, unreadable or cannot be written.
     #[error("{}: {source}", path.display())]
@@ -132,6 +133,7 @@ pub fn free_beside(plan: &Path) -> Result<PathBuf, PlanFilesError> {
 
 /// A plan and the frost lines of its examples that cannot be written together.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum PlanFilesError {
     /// The plan cannot be written.
     #[error(transparent)]

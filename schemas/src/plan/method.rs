@@ -11,6 +11,7 @@ use crate::select::Strategy;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanMethod {
+    /// By what rule is chosen what is trained.
     pub strategy: Strategy,
     /// Where the strategy measures gains.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -67,12 +67,16 @@ pub struct OnnxIdentity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExportPrecision {
+    /// Not rounded.
     #[default]
     F32,
+    /// Half precision.
     F16,
     /// Whole numbers of so many bits, in blocks that share a scale.
     Int8,
+    /// As `Int8`, of 4 bits.
     Int4,
+    /// As `Int8`, of 2 bits.
     Int2,
 }
 
@@ -122,6 +126,7 @@ pub struct DataIdentity {
 pub struct EngineUsed {
     /// `tract` or `ort`.
     pub name: String,
+    /// Of the engine.
     pub version: String,
     /// `cpu`, or the execution provider that ONNX Runtime used.
     pub provider: String,
@@ -134,6 +139,7 @@ pub struct Decision {
     /// Layers of which nothing is trained and below which nothing is, counted from the input. A strategy may freeze
     /// layers above it, too.
     pub frost_line: usize,
+    /// What had the last word.
     pub decided_by: DecidedBy,
     /// The frost line before the budget was looked at.
     pub before_budget: usize,

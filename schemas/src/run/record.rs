@@ -11,7 +11,7 @@ use crate::model::ModelIdentity;
 pub const VERSION: u64 = 1;
 /// The file with the run's settings, a [`RunRecord`].
 pub const SETTINGS_FILE: &str = "settings.json";
-/// The file with one [`StepMetrics`] a line.
+/// The file with one [`StepMetrics`](crate::run::StepMetrics) a line.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The file with the trained tensors and nothing else.
 pub const TRAINED_FILE: &str = "trained.safetensors";
@@ -28,10 +28,13 @@ pub const BASE_KEY: &str = "frostline.base_weights";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecord {
+    /// Version of the run folder's files.
     pub version: u64,
     /// Id of the plan.
     pub plan: Digest,
+    /// Layers frozen, counted from the input.
     pub frost_line: usize,
+    /// Of the planned tensors, or of the adapters beside them.
     pub trained_parameters: u64,
     /// The model that training began from.
     pub model: ModelIdentity,
@@ -39,7 +42,9 @@ pub struct RunRecord {
     pub model_folder: PathBuf,
     /// SHA-256 of the training file.
     pub data: Digest,
+    /// Examples in the training file.
     pub examples: usize,
+    /// How it was trained.
     pub training: TrainingSettings,
 }
 
@@ -47,6 +52,7 @@ pub struct RunRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSettings {
+    /// What of the planned layers is trained.
     #[serde(default)]
     pub method: TrainingMethod,
     /// Optimiser steps in all.
@@ -57,14 +63,17 @@ pub struct TrainingSettings {
     pub accumulation: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
+    /// How the learning rate runs.
     pub schedule: Schedule,
     /// Steps until the learning rate is reached.
     pub warmup_steps: u64,
+    /// AdamW's, decoupled from the gradient.
     pub weight_decay: f64,
     /// The largest norm of all gradients together; larger ones are scaled down to it.
     pub gradient_clip: Option<f64>,
     /// Tokens of an example; what goes beyond is cut off.
     pub max_length: usize,
+    /// In which order examples are taken.
     pub order: Order,
     /// Seed of the shuffle and of what adapters begin with.
     pub seed: u64,
@@ -107,6 +116,7 @@ pub enum TrainingMethod {
 pub struct Lora {
     /// Rows of A and columns of B.
     pub rank: usize,
+    /// The factor of what the adapters add, times the rank.
     pub alpha: f64,
     /// The linear layers with an adapter: the last part of their names.
     pub targets: Vec<String>,

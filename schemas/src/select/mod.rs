@@ -3,8 +3,10 @@
 mod cost;
 mod sample;
 pub mod scope;
+mod scores;
 mod strategy;
 
 pub use self::cost::{Cost, CostTable, ROWS_PER_STEP, StepShape};
 pub use self::sample::sample;
+pub use self::scores::{ScoreOrigin, Scores, Ties};
 pub use self::strategy::{SPELLINGS, Strategy, StrategyError};

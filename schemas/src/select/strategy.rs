@@ -41,6 +41,7 @@ pub const SPELLINGS: &str = "salf, last:N, first:N, every:N, random:N, all, spec
 
 /// A strategy that says nothing, or that does not fit a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum StrategyError {
     /// A text that names no strategy.
     #[error("`{0}` is no strategy; there are {SPELLINGS}")]
@@ -54,6 +55,13 @@ pub enum StrategyError {
     /// Nothing in a layer would be trained.
     #[error("strategy {strategy}: it trains no tensor of any layer")]
     NoLayer { strategy: String },
+}
+
+impl StrategyError {
+    /// The setting that caused the error or would cure it.
+    pub fn setting(&self) -> Option<&'static str> {
+        Some("strategy")
+    }
 }
 
 impl Strategy {
@@ -128,7 +136,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
         match rest.find(part) {
-            Some(place) => rest = &rest[place + part.len()..],
+            Some(start) => rest = &rest[start + part.len()..],
             None => return false,
         }
     }
