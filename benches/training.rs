@@ -13,6 +13,7 @@ use frostline_runtime::cache::source::{CacheSettings, Using};
 use frostline_runtime::model::scope::Scope;
 use frostline_runtime::system::memory::peak_bytes;
 use frostline_runtime::train::{Hook, Step, TrainSettings, train};
+use frostline_schemas::data::{self, Encoder};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
@@ -64,7 +65,7 @@ impl Hook for Steps {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let model = ModelFolder::open(&arguments.model)?;
-    let examples = model.read_examples(&arguments.data, 4096)?.examples;
+    let examples = data::read_examples(&model, &Encoder::new(&model.path), &arguments.data, 4096)?.examples;
     let scope = Scope::above(&model.config, arguments.frost_line)?;
     let identity = model.identity()?;
     let settings = TrainSettings {

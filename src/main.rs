@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod cure;
 mod output;
 #[cfg(any(feature = "plan", feature = "train"))]
 mod progress;
@@ -9,7 +10,7 @@ mod render;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use arguments::{Arguments, Command};
 use output::Output;
@@ -25,7 +26,9 @@ const REFUSED: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut program = Arguments::command();
+    let matches = program.get_matches_mut();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut program).exit());
     let output = Output::new(arguments.global.json, arguments.global.quiet);
     match output.start_log().and_then(|()| run(arguments.command, &output)) {
         Ok(true) => ExitCode::SUCCESS,
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Every error's own message says what caused it.
             eprintln!("error: {error}");
+            if let Some(cure) = cure::cure(&error, &program, &matches) {
+                eprintln!("  {cure}");
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 /// How a command answers.
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bars: MultiProgress,
@@ -18,7 +18,7 @@ pub struct Output {
 
 impl Output {
     /// Answers as JSON or as text; draws bars where stderr is a terminal and they are wanted.
-    pub fn new(json: bool, quiet: bool) -> Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Output {
         let is_watched = !quiet && io::stderr().is_terminal();
         let target = if is_watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Output { json, quiet, bars: MultiProgress::with_draw_target(target) }
@@ -28,7 +28,7 @@ impl Output {
     ///
     /// # Errors
     /// Where `FROSTLINE_LOG` says nothing that can be understood.
-    pub fn start_log(&self) -> anyhow::Result<()> {
+    pub(crate) fn start_log(&self) -> anyhow::Result<()> {
         let default =
             if self.quiet { "warn" } else { "warn,frostline=info,frostline_planner=info,frostline_runtime=info" };
         let wanted = std::env::var("FROSTLINE_LOG").unwrap_or_else(|_| default.into());
@@ -37,7 +37,7 @@ impl Output {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(move || LogLine(bars.clone()))
-            .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+            .with_ansi(has_colours())
             .without_time()
             .with_target(false)
             .init();
@@ -46,12 +46,12 @@ impl Output {
 
     /// What draws the bars; nothing does where nobody watches.
     #[cfg(any(feature = "plan", feature = "train"))]
-    pub fn bars(&self) -> Option<&MultiProgress> {
+    pub(crate) fn bars(&self) -> Option<&MultiProgress> {
         (!self.bars.is_hidden()).then_some(&self.bars)
     }
 
     /// Writes a result: `value` for machines, `text` for people.
-    pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+    pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { text() };
         self.bars.suspend(|| {
             let mut stdout = io::stdout().lock();
@@ -60,6 +60,12 @@ impl Output {
         })?;
         Ok(())
     }
+}
+
+/// Whether logs may be coloured: on a terminal that can, where nobody has said no (<https://no-color.org>).
+fn has_colours() -> bool {
+    let says = |name: &str| std::env::var_os(name).unwrap_or_default();
+    io::stderr().is_terminal() && says("NO_COLOR").is_empty() && says("TERM") != "dumb"
 }
 
 /// Writes a line of the log past the bars.
@@ -77,6 +83,6 @@ impl Write for LogLine {
 }
 
 /// Whether the reader of stdout has gone, as `head` does: nobody is left to tell.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine;
 use crate::error::Result;
-use crate::onnx::{Index, Model};
+use crate::onnx::GraphIndex;
+use crate::onnx::pb::{NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::value_info;
+use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 
 /// What an ONNX file holds and where its latent spaces are. Needs no config.json.
@@ -16,38 +18,48 @@ pub struct Layers {
     pub opset: i64,
     /// The program that exported it, with its version.
     pub producer: String,
+    /// Nodes of the graph.
     pub nodes: usize,
     /// Bytes of weights inside the file.
     pub weights_inside: u64,
     /// Data files and their sizes in bytes.
     pub external: Vec<ExternalFile>,
-    pub inputs: Vec<Value>,
-    pub outputs: Vec<Value>,
-    pub embedding: Weight,
+    /// Inputs of the graph.
+    pub inputs: Vec<GraphValue>,
+    /// Outputs of the graph.
+    pub outputs: Vec<GraphValue>,
+    /// The token embedding.
+    pub embedding: WeightMatrix,
+    /// L + 1 latent spaces, from the embedding's output up.
     pub latent_spaces: Vec<LatentSpace>,
     /// Operators of the final norm, in order.
     pub final_norm: Vec<String>,
-    pub head: Weight,
+    /// The LM head.
+    pub head: WeightMatrix,
 }
 
 /// A data file beside the ONNX file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExternalFile {
+    /// Its name, relative to the ONNX file.
     pub name: String,
+    /// Its size.
     pub bytes: u64,
 }
 
 /// An input or output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Value {
+pub struct GraphValue {
+    /// Its name.
     pub name: String,
-    /// `int64 [batch, sequence]`.
+    /// Its type and shape: `int64 [batch, sequence]`.
     pub kind: String,
 }
 
 /// Embedding or LM head.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Weight {
+pub struct WeightMatrix {
+    /// The weight's tensor.
     pub tensor: String,
     /// Vocabulary, hidden size.
     pub shape: [usize; 2],
@@ -58,11 +70,13 @@ pub struct Weight {
 /// One latent space.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentSpace {
+    /// Its index: 0 is the embedding's output, L the last layer's.
     pub space: usize,
-    /// The tensor, as `--latent-spaces` takes it.
+    /// The tensor, as it is named by hand.
     pub tensor: String,
-    /// The node that makes it, and its operator.
+    /// The node that makes it.
     pub node: String,
+    /// That node's operator.
     pub op: String,
     /// What the exporter calls the layer, where its names say so.
     pub label: Option<String>,
@@ -72,16 +86,19 @@ pub struct LatentSpace {
     pub residual_adds: usize,
 }
 
-/// Reads a file and describes what was found in it.
-pub fn describe(path: &Path, named: Option<&[String]>) -> Result<Layers> {
-    let model = Model::open(path)?;
+/// Describes what is found in an export, with the latent spaces of these names where they are `named` by hand.
+///
+/// # Errors
+/// For a file that is no whole export, and where no latent spaces are found in it.
+pub fn layers(path: &Path, named: Option<&[String]>) -> Result<Layers> {
+    let model = Export::open(path)?.model;
     let spaces = LatentSpaces::find(&model, named)?;
     let graph = model.graph();
-    let index = Index::new(graph);
-    let values = |list: &[crate::onnx::pb::ValueInfoProto]| {
-        list.iter().map(|value| Value { name: value.name.clone(), kind: engine::describe(value) }).collect()
+    let index = GraphIndex::new(graph);
+    let values = |list: &[ValueInfoProto]| {
+        list.iter().map(|value| GraphValue { name: value.name.clone(), kind: value_info::describe(value) }).collect()
     };
-    let inside = |(_, tensor): (_, &crate::onnx::pb::TensorProto)| tensor.raw_data.len() as u64;
+    let inside = |(_, tensor): (_, &TensorProto)| tensor.raw_data.len() as u64;
     let node = |id: usize| name_of(index.node(id));
     Ok(Layers {
         opset: model.opset(),
@@ -91,14 +108,14 @@ pub fn describe(path: &Path, named: Option<&[String]>) -> Result<Layers> {
         external: model.external().sizes().map(|(name, bytes)| ExternalFile { name: name.into(), bytes }).collect(),
         inputs: values(&graph.input),
         outputs: values(&graph.output),
-        embedding: Weight {
+        embedding: WeightMatrix {
             tensor: spaces.embedding.weight.clone(),
             shape: [spaces.embedding.rows, spaces.embedding.width],
             node: node(spaces.embedding.node),
         },
         latent_spaces: (0..spaces.spaces.len()).map(|space| latent_space(&index, &spaces, space)).collect(),
         final_norm: spaces.norm.nodes.iter().map(|&id| index.node(id).op_type.clone()).collect(),
-        head: Weight {
+        head: WeightMatrix {
             tensor: spaces.head.weight.clone(),
             shape: [spaces.head.vocabulary, spaces.head.hidden],
             node: node(spaces.head.node),
@@ -106,7 +123,7 @@ pub fn describe(path: &Path, named: Option<&[String]>) -> Result<Layers> {
     })
 }
 
-fn latent_space(index: &Index, spaces: &LatentSpaces, space: usize) -> LatentSpace {
+fn latent_space(index: &GraphIndex, spaces: &LatentSpaces, space: usize) -> LatentSpace {
     let tensor = spaces.spaces[space].clone();
     let layer = space.checked_sub(1).and_then(|layer| spaces.layers.get(layer)).cloned().unwrap_or_default();
     let producer = index.producer(&tensor).map(|id| index.node(id));
@@ -121,6 +138,6 @@ fn latent_space(index: &Index, spaces: &LatentSpaces, space: usize) -> LatentSpa
     }
 }
 
-fn name_of(node: &crate::onnx::pb::NodeProto) -> String {
+fn name_of(node: &NodeProto) -> String {
     if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() }
 }

@@ -3,33 +3,68 @@
 //! The method is *SALF, re-derived* (arXiv 2406.11753): its full text was not at hand, so its definitions come from its
 //! abstract and its companion paper on semantic bases (arXiv 2401.16184), and choices of our own fill the gaps.
 //!
-//! [`plan()`](plan::plan) is the way through: [`onnx`] reads the export, [`lowering`] writes fused operators out, [`latent`]
-//! finds its latent spaces by structure, [`same_model`] compares its weights with the model folder's, `vocabulary` leaves of
-//! its embedding what the sample needs, [`surgery`] makes the traces its only output, an [`engine`] runs it over
-//! [`batches`], [`deviation`] holds the hidden states against the semantic [`basis`], and [`gain`] and [`frost_line`]
-//! decide. [`layers`] describes what was found in a graph, for people. Machines side by side run a [`shard`] of the sample
-//! each, and leave its [`traces`] for the plan to be made of. Strategies that look at no examples plan `by_rule`, one of
-//! them by the `spectrum` of the weights.
+//! [`plan()`] does all of it. Given a model folder with an ONNX export in it, and rows of examples:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use frostline_planner::{PlanSettings, Silent, plan};
+//!
+//! let quickstart = Path::new("../examples/quickstart");
+//! let (model, data) = (quickstart.into(), quickstart.join("train.jsonl"));
+//! let settings = PlanSettings { examples: 32, max_length: 64, ..PlanSettings::new(model, data) };
+//! let plan = plan(&settings, &Silent)?.plan;
+//!
+//! println!("frost line {} of {} layers", plan.decision.frost_line, plan.model.layers);
+//! for space in &plan.spaces {
+//!     println!("{}: deviation {}, gain {:?}", space.space, space.deviation, space.gain);
+//! }
+//! # assert_eq!(plan.spaces.len(), plan.model.layers + 1);
+//! # Ok::<(), frostline_planner::Error>(())
+//! ```
+//!
+//! Several machines can share the work: each computes the traces of a [`SampleShard`] with [`trace_shard`], and any one
+//! makes the plan of them with [`plan_from_traces`]. [`layers`] describes what is found in an export, for people.
+//!
+//! # Rooms
+//!
+//! From the ground up; a room imports only from those before it:
+//!
+//! - `batch`, `error`, `progress`: examples sorted into batches of few shapes and dealt out to shards; what can go wrong;
+//!   how far planning has come;
+//! - `onnx`: reads a file, and finds one's way in its graph;
+//! - `rewrite`: opens an export in the standard's own operators, finds its latent spaces by structure, and makes
+//!   the traces its only output;
+//! - `verify`: whether the export is the model in the folder;
+//! - `engine`: runs the graph, with tract or ONNX Runtime;
+//! - `salf`: semantic basis, deviations, gains, frost line; `heuristics`: strategies that run no model;
+//! - `traces`: the files of shards;
+//! - `plan`: from settings to a plan; `inspect`: what [`layers`] finds.
 
-pub mod batch;
-pub mod engine;
-pub mod error;
+#![deny(missing_docs)]
+
+mod batch;
+mod engine;
+mod error;
 mod heuristics;
-pub mod inspect;
-pub mod onnx;
-pub mod plan;
-pub mod progress;
-pub mod rewrite;
+mod inspect;
+mod onnx;
+mod plan;
+mod progress;
+mod rewrite;
 pub mod salf;
-pub mod traces;
-pub mod verify;
+#[cfg(test)]
+mod tests;
+mod traces;
+mod verify;
 
-pub use crate::error::{Error, Result};
-pub use crate::inspect::Layers;
+pub use crate::batch::shard::{NotAShard, SampleShard};
+pub use crate::error::{Error, Result, TracesError};
+pub use crate::inspect::{ExternalFile, GraphValue, LatentSpace, Layers, WeightMatrix, layers};
+pub use crate::plan::decide::Planned;
+pub use crate::plan::settings::{EngineChoice, PlanSettings};
+pub use crate::plan::{plan, plan_from_traces, trace_shard};
+pub use crate::progress::{Progress, Silent, Stage};
+pub use crate::traces::file::{Origin, ShardTraces, TraceFormats};
 pub use frostline_schemas::plan::{Aggregate, Gain};
 pub use frostline_schemas::select::Strategy;
-
-pub use crate::plan::{EngineChoice, PlanSettings, Planned, plan, plan_from_traces, trace_shard};
-pub use crate::progress::{Progress, Silent, Step};
-pub use crate::traces::ShardTraces;
-pub use crate::traces::shard::Shard;

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 /// Stack of a thread, in bytes: as large as a main thread's, since optimisers of graphs recurse.
 const STACK: usize = 8 << 20;
 
-/// A step of planning that takes a while.
+/// A stage of planning that takes a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Stage {
     /// Reading and hashing model, export and examples.
     Reading,
     /// Comparing the export's weights with the folder's.
@@ -22,20 +22,20 @@ pub enum Step {
     Spectrum,
 }
 
-/// Hears how far planning has come, on the thread that asked for a plan.
+/// Is told how far planning has come, on the thread that asked for a plan.
 pub trait Progress {
-    /// A step begins; `total` examples, or matrices, lie ahead where they are counted, else 0.
-    fn begin(&self, step: Step, total: u64);
+    /// A stage begins, with `total` examples or matrices ahead, or 0 where they are not counted.
+    fn begin(&self, step: Stage, total: u64);
 
-    /// So many more are done.
+    /// `done` more are done.
     fn advance(&self, done: u64);
 }
 
-/// Nobody listens.
+/// Ignores progress.
 pub struct Silent;
 
 impl Progress for Silent {
-    fn begin(&self, _: Step, _: u64) {}
+    fn begin(&self, _: Stage, _: u64) {}
     fn advance(&self, _: u64) {}
 }
 
@@ -45,15 +45,18 @@ pub fn on_threads<T: Send>(
     progress: &dyn Progress,
     work: impl FnOnce(&dyn Progress) -> Result<T> + Send,
 ) -> Result<T> {
-    let no_threads = |reason: String| Error::Setting(format!("no threads to plan on: {reason}"));
+    let no_threads = |reason: String| {
+        let reason = format!("no threads to plan on: {reason}");
+        Error::Setting { setting: "threads", reason }
+    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).stack_size(STACK).build();
     let pool = pool.map_err(|error| no_threads(error.to_string()))?;
-    let (sender, heard) = channel();
+    let (sender, events) = channel();
     let mut result = None;
     pool.in_place_scope(|scope| {
         scope.spawn(|_| result = Some(work(&Relay(sender))));
         // Ends when the relay is dropped, with the work done or not.
-        for event in heard {
+        for event in events {
             match event {
                 Event::Begin(step, total) => progress.begin(step, total),
                 Event::Advance(done) => progress.advance(done),
@@ -65,7 +68,7 @@ pub fn on_threads<T: Send>(
 
 /// What a relay hands on.
 enum Event {
-    Begin(Step, u64),
+    Begin(Stage, u64),
     Advance(u64),
 }
 
@@ -73,8 +76,8 @@ enum Event {
 struct Relay(Sender<Event>);
 
 impl Progress for Relay {
-    fn begin(&self, step: Step, total: u64) {
-        // Fails where nobody listens any more, and then nobody minds.
+    fn begin(&self, step: Stage, total: u64) {
+        // Fails once nobody listens any more, which does not matter.
         let _ = self.0.send(Event::Begin(step, total));
     }
 

@@ -6,61 +6,31 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
-/// Digest of a value's canonical form: UTF-8, no white space, keys sorted by their bytes.
+/// Digest of a value's canonical form by RFC 8785: UTF-8, no white space, keys sorted by UTF-16, numbers as JavaScript
+/// writes them.
 pub fn digest(value: &Json) -> Digest {
-    let mut text = String::new();
-    write_canonical(value, &mut text);
-    Digest::of(text.as_bytes())
-}
-
-fn write_canonical(value: &Json, out: &mut String) {
-    match value {
-        Json::Object(fields) => {
-            // Sorted here, as serde_json keeps the order of insertion where some dependency asks it to.
-            let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort_unstable();
-            write_list(out, '{', '}', keys, |key, out| {
-                out.push_str(&Json::String(key.clone()).to_string());
-                out.push(':');
-                write_canonical(&fields[key], out);
-            });
-        }
-        Json::Array(items) => write_list(out, '[', ']', items, write_canonical),
-        scalar => out.push_str(&scalar.to_string()),
+    let mut hasher = Hasher::default();
+    match serde_json_canonicalizer::to_writer(value, &mut hasher) {
+        Ok(()) => hasher.finish(),
+        // A `Json` holds text keys and finite numbers alone, and a hasher takes all bytes.
+        Err(error) => unreachable!("JSON without a canonical form: {error}"),
     }
-}
-
-fn write_list<T>(
-    out: &mut String,
-    open: char,
-    close: char,
-    items: impl IntoIterator<Item = T>,
-    mut write: impl FnMut(T, &mut String),
-) {
-    out.push(open);
-    for (i, item) in items.into_iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        write(item, out);
-    }
-    out.push(close);
 }
 
 /// A value as JSON for people: indented, but each object in a list on one line, so that a row of a table is a line of a
 /// diff. Ends with a line break.
 pub fn to_text<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
     let mut out = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Rows::default()))?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, RowFormatter::default()))?;
     out.push(b'\n');
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
 /// Pretty-prints, but keeps what lies inside an object in a list on that object's line.
 #[derive(Default)]
-struct Rows {
+struct RowFormatter {
     pretty: PrettyFormatter<'static>,
     /// For each open container, whether it is a list.
     lists: Vec<bool>,
@@ -68,7 +38,7 @@ struct Rows {
     row: Option<usize>,
 }
 
-impl Rows {
+impl RowFormatter {
     fn open(&mut self, list: bool) {
         if !list && self.row.is_none() && self.lists.last() == Some(&true) {
             self.row = Some(self.lists.len());
@@ -91,7 +61,7 @@ impl Rows {
     }
 }
 
-impl Formatter for Rows {
+impl Formatter for RowFormatter {
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.open(true);
         if self.row.is_some() { writer.write_all(b"[") } else { self.pretty.begin_array(writer) }
@@ -140,10 +110,22 @@ mod tests {
     fn canonical_form_does_not_depend_on_order_or_white_space() {
         let one: Json = serde_json::from_str(r#"{"b": [1, 2.5], "a": {"y": null, "x": "é\n"}}"#).unwrap();
         let other: Json = serde_json::from_str("{\"a\":{\"x\":\"\\u00e9\\n\",\"y\":null},\n\"b\":[1,2.5]}").unwrap();
-        let mut text = String::new();
-        write_canonical(&one, &mut text);
-        assert_eq!(text, r#"{"a":{"x":"é\n","y":null},"b":[1,2.5]}"#);
         assert_eq!(digest(&one), digest(&other));
+    }
+
+    /// `tests/canonical.json` is what `tests/canonical.py` has computed.
+    #[test]
+    fn digests_are_those_that_another_language_computes() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            value: Json,
+            digest: Digest,
+        }
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/canonical.json")).unwrap();
+        assert!(cases.len() > 3);
+        for case in cases {
+            assert_eq!(digest(&case.value), case.digest, "{}", case.value);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 /// `cpu`, `cuda` (the first one) or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
+    /// The processor.
     #[default]
     Cpu,
     /// The N-th CUDA device, from 0.

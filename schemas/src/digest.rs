@@ -1,7 +1,7 @@
 //! Content digests: SHA-256, written `sha256:` and 64 hexadecimal digits.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -59,7 +59,7 @@ impl Digest {
     }
 }
 
-/// Builds a [`Digest`] piece by piece.
+/// Builds a [`Digest`] of content that comes in parts.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
@@ -69,7 +69,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// Adds a length and then the bytes, so that neighbouring pieces cannot run into each other.
+    /// Adds a length and then the bytes, so that neighbours cannot run into each other.
     pub fn update_framed(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
@@ -78,6 +78,17 @@ impl Hasher {
     /// The digest of all that was added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

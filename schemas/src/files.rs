@@ -1,9 +1,15 @@
 //! Files written whole or not at all, and files read whole only where they are no larger than they should be.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::{TempDir, TempPath};
+
+/// Letters and digits that tell temporary files of one name apart.
+const RANDOM: usize = 16;
+const SUFFIX: &str = ".tmp";
 
 /// Writes `path` so that a reader sees either the old file or the whole new one, whatever happens in between:
 /// to a temporary file beside it, fsync, rename.
@@ -25,17 +31,16 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io
 #[derive(Debug)]
 pub struct Unfinished {
     path: PathBuf,
-    temporary: PathBuf,
+    temporary: TempPath,
     writer: BufWriter<File>,
-    committed: bool,
 }
 
 impl Unfinished {
     /// Begins a file that will stand at `path`.
     pub fn create(path: PathBuf) -> io::Result<Unfinished> {
-        let temporary = temporary_beside(&path)?;
-        let writer = BufWriter::with_capacity(1 << 20, File::create_new(&temporary)?);
-        Ok(Unfinished { path, temporary, writer, committed: false })
+        let (folder, prefix) = beside(&path)?;
+        let (file, temporary) = builder(&prefix, 0o666).tempfile_in(folder)?.into_parts();
+        Ok(Unfinished { path, temporary, writer: BufWriter::with_capacity(1 << 20, file) })
     }
 
     /// What is written through; the file itself is behind it, for locks and sizes.
@@ -52,38 +57,52 @@ impl Unfinished {
     pub fn commit(mut self) -> io::Result<()> {
         self.writer.flush()?;
         self.writer.get_ref().sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)?;
-        self.committed = true;
+        self.temporary.persist(&self.path)?;
         sync_folder_of(&self.path)
     }
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.committed {
-            // What failed is reported; that the half-written file could not be removed either would only hide it.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
+/// The folder that `path` lies in, and how the hidden names of temporary files begin that will stand there.
+fn beside(path: &Path) -> io::Result<(&Path, OsString)> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    Ok((folder_of(path), prefix))
 }
 
-/// A hidden name beside `path` to write to before renaming; no other process or thread gets the same one.
-///
-/// The process id alone would not do: containers that share a folder each have a process 1, and one that crashed leaves
-/// its file behind.
-pub fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    // Each `RandomState` hashes with keys of its own, drawn from the system.
-    hidden.push(format!(".{:016x}.tmp", RandomState::new().hash_one(path)));
-    Ok(path.with_file_name(hidden))
+/// Builds temporary files and folders that whoever may read files of this user's may read, too.
+fn builder(prefix: &OsStr, mode: u32) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).suffix(SUFFIX).rand_bytes(RANDOM);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// A new folder with a hidden name beside `path`, to be renamed to it when all is in it; what `path` lies in is created if
+/// need be. It is removed when it is dropped.
+pub fn folder_beside(path: &Path) -> io::Result<TempDir> {
+    let (folder, prefix) = beside(path)?;
+    std::fs::create_dir_all(folder)?;
+    builder(&prefix, 0o777).tempdir_in(folder)
+}
+
+/// The name of the file that a temporary one was to become; `None` if its name is not that of a temporary file.
+pub fn temporary_of(name: &str) -> Option<&str> {
+    let (file, random) = name.strip_prefix('.')?.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    (random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a rename last through a power cut: syncs the folder that `path` lies in; only Unix lets a folder be opened.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    sync_folder(folder)
+    sync_folder(folder_of(path))
 }
 
 /// Makes what a folder lists last through a power cut.
@@ -208,11 +227,41 @@ mod tests {
     }
 
     #[test]
-    fn temporary_names_lie_beside_the_file_and_differ() {
-        let path = Path::new("run/plan.json");
-        let (one, other) = (temporary_beside(path).unwrap(), temporary_beside(path).unwrap());
-        assert_ne!(one, other);
-        assert_eq!(one.parent(), path.parent());
-        assert!(temporary_beside(Path::new("..")).is_err());
+    fn temporary_files_are_hidden_beside_their_file_and_known_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.json");
+        let files = [Unfinished::create(path.clone()).unwrap(), Unfinished::create(path.clone()).unwrap()];
+        let names: Vec<String> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names.len(), 2);
+        assert!(names.iter().all(|name| temporary_of(name) == Some("plan.json")), "{names:?}");
+        drop(files);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!([".plan.json.tmp", "plan.json", ".plan.json.0123.tmp"].map(temporary_of), [None; 3]);
+        assert!(Unfinished::create("..".into()).is_err());
+    }
+
+    #[test]
+    fn a_folder_beside_another_creates_what_it_lies_in_and_goes_when_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("models/merged");
+        let temporary = folder_beside(&out).unwrap();
+        assert_eq!(temporary.path().parent(), out.parent());
+        drop(temporary);
+        assert_eq!(std::fs::read_dir(folder.path().join("models")).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_have_the_permissions_that_any_new_file_has() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (usual, whole) = (folder.path().join("usual"), folder.path().join("whole"));
+        std::fs::write(&usual, b"x").unwrap();
+        write_bytes(&whole, b"x").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&whole), mode(&usual));
     }
 }

@@ -10,6 +10,8 @@
 //! - [`plan`]: the freeze plan, its digests and validation;
 //! - [`run`]: what a training run leaves behind.
 
+#![deny(missing_docs)]
+
 pub mod cache_folder;
 pub mod canonical;
 pub mod data;

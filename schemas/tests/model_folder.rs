@@ -1,9 +1,10 @@
 //! Model folders: config and weights, and each way in which they can be bad.
 
-mod spoil;
+mod corrupt;
 
 use std::path::{Path, PathBuf};
 
+use frostline_schemas::data::{self, Encoder};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{self, ConfigError};
@@ -24,7 +25,7 @@ fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(name)
 }
 
-/// A copy of a case's config and weights, to be spoilt.
+/// A copy of a case's config and weights, to be corrupted.
 fn copy(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(case(name)).unwrap() {
@@ -625,25 +626,27 @@ fn the_tokenizers_identity_is_also_that_of_the_chat_template() {
 fn examples_are_never_longer_than_the_models_positions() {
     let model = ModelFolder::open(&case("llama")).unwrap();
     let positions = model.config.max_positions;
-    let data = tempfile::NamedTempFile::new().unwrap();
+    let rows = tempfile::NamedTempFile::new().unwrap();
     let ids = vec![1; positions + 5];
-    std::fs::write(data.path(), json!({"input_ids": ids, "labels": ids}).to_string()).unwrap();
-    let read = model.read_examples(data.path(), usize::MAX).unwrap();
-    assert_eq!((read.max_length, read.truncated, read.examples[0].tokens.len()), (positions, vec![1], positions));
-    assert_eq!(model.read_examples(data.path(), 3).unwrap().max_length, 3);
+    std::fs::write(rows.path(), json!({"input_ids": ids, "labels": ids}).to_string()).unwrap();
+    let encoder = Encoder::new(&model.path);
+    let read = |max_length| data::read_examples(&model, &encoder, rows.path(), max_length).unwrap();
+    let all = read(usize::MAX);
+    assert_eq!((all.max_length, all.truncated, all.examples[0].tokens.len()), (positions, vec![1], positions));
+    assert_eq!(read(3).max_length, 3);
 }
 
 proptest! {
     #[test]
-    fn no_changed_byte_of_a_config_panics(name in prop::sample::select(cases()), changes in spoil::byte_changes()) {
+    fn no_changed_byte_of_a_config_panics(name in prop::sample::select(cases()), changes in corrupt::byte_changes()) {
         let text = std::fs::read(case(name).join("config.json")).unwrap();
-        let _ = model::parse_config(Path::new("config.json"), &spoil::bytes(&text, &changes));
+        let _ = model::parse_config(Path::new("config.json"), &corrupt::bytes(&text, &changes));
     }
 
     #[test]
-    fn no_changed_value_of_a_config_panics(name in prop::sample::select(cases()), changes in spoil::value_changes()) {
+    fn no_changed_value_of_a_config_panics(name in prop::sample::select(cases()), changes in corrupt::value_changes()) {
         let text = std::fs::read(case(name).join("config.json")).unwrap();
-        let json = spoil::values(serde_json::from_slice(&text).unwrap(), &changes);
+        let json = corrupt::values(serde_json::from_slice(&text).unwrap(), &changes);
         if let Ok(config) = model::parse_config(Path::new("config.json"), json.to_string().as_bytes()) {
             // What is read can be computed with: no size of it is 0, no sum of it overflows.
             prop_assert!(config.tensors().iter().all(|tensor| tensor.elements() > 0));
@@ -654,16 +657,16 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_byte_of_weights_panics(changes in spoil::byte_changes(), header_only: bool) {
+    fn no_changed_byte_of_weights_panics(changes in corrupt::byte_changes(), header_only: bool) {
         let bytes = std::fs::read(case("llama").join(SINGLE_FILE)).unwrap();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let spoilt = if header_only {
-            [spoil::bytes(&bytes[..header], &changes), bytes[header..].to_vec()].concat()
+        let corrupted = if header_only {
+            [corrupt::bytes(&bytes[..header], &changes), bytes[header..].to_vec()].concat()
         } else {
-            spoil::bytes(&bytes, &changes)
+            corrupt::bytes(&bytes, &changes)
         };
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(SINGLE_FILE), spoilt).unwrap();
+        std::fs::write(folder.path().join(SINGLE_FILE), corrupted).unwrap();
         let _ = Weights::open(folder.path()).map(|weights| weights.digest());
     }
 

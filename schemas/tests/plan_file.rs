@@ -1,16 +1,17 @@
 //! The plan file: what it is bound to, and each way in which it can be bad.
 
-mod spoil;
+mod corrupt;
 
 use std::path::Path;
 use std::sync::LazyLock;
 
+use frostline_schemas::data::Example;
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, ExportPrecision, Gain, OnnxIdentity, Plan, PlanError,
-    PlanMethod, SpaceMeasured, VERSION,
+    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, ExampleFrostLines, ExportPrecision, Gain, OnnxIdentity,
+    Plan, PlanError, PlanMethod, REVISION, SpaceMeasured, VERSION, beside,
 };
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::{CostTable, StepShape};
@@ -33,6 +34,7 @@ fn plan() -> Plan {
     };
     let mut plan = Plan {
         version: VERSION,
+        revision: REVISION,
         id: Digest::of(b""),
         model: frostline_schemas::model::ModelFolder::open(&case("llama")).unwrap().identity().unwrap(),
         onnx: Some(OnnxIdentity {
@@ -158,9 +160,70 @@ fn a_plan_that_is_too_large_is_not_read() {
 }
 
 #[test]
+fn a_newer_revision_is_told_apart_from_a_broken_file() {
+    let error = parse(&edited("\"revision\": 0", "\"revision\": 3, \"new_field\": []")).unwrap_err();
+    assert!(matches!(error, PlanError::Newer { version: 1, revision: 3, .. }), "{error}");
+    assert!(error.to_string().contains("version 1.3 of the plan file is newer than 1.0"), "{error}");
+}
+
+#[test]
+fn a_field_that_the_own_revision_does_not_know_is_refused() {
+    let error = parse(&edited("\"revision\": 0", "\"revision\": 0, \"new_field\": []")).unwrap_err();
+    assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("new_field"), "{error}");
+}
+
+#[test]
+fn a_revision_that_is_left_out_is_0() {
+    assert_eq!(parse(&edited("\"revision\": 0,", "")).unwrap(), plan());
+}
+
+/// `tests/plans/1.0.json` is kept as the first build that wrote version 1.0 left it; `canonical.py` computes the seals.
+#[test]
+fn a_plan_kept_since_its_version_was_first_written_is_read() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/1.0.json");
+    let plan = Plan::read(&kept).unwrap();
+    assert_eq!(plan.id.to_string(), "sha256:395daec005460ae6e7d23b53997424726c2e47de3cb67f0b5345794d1b2ff1d0");
+    assert_eq!(plan.checksum.to_string(), "sha256:260a3cb4909c91d37445590115fb894b0b18212e1af71955e26a6f5987334df6");
+}
+
+#[test]
+fn plan_and_examples_are_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.json");
+    let examples = ExampleFrostLines::new([(&Example::new(1, vec![1, 2], Vec::new()), 2)]);
+    plan().write_with(&path, Some(&examples)).unwrap();
+    assert_eq!(ExampleFrostLines::read(&beside(&path), examples.digest(), 4).unwrap(), examples);
+    assert_eq!(Plan::read(&path).unwrap(), plan());
+}
+
+#[test]
+fn without_the_plan_its_examples_are_not_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.json");
+    // A folder is in the plan's place, so that it cannot be written.
+    std::fs::create_dir(&path).unwrap();
+    let examples = |frost_line| ExampleFrostLines::new([(&Example::new(1, vec![1, 2], Vec::new()), frost_line)]);
+    assert!(plan().write_with(&path, Some(&examples(2))).is_err());
+    assert!(!beside(&path).exists());
+    examples(1).write(&beside(&path)).unwrap();
+    assert!(plan().write_with(&path, Some(&examples(2))).is_err());
+    assert_eq!(ExampleFrostLines::read(&beside(&path), examples(1).digest(), 4).unwrap(), examples(1));
+}
+
+#[test]
+fn what_is_no_file_of_frost_lines_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.json");
+    std::fs::write(beside(&path), "weights").unwrap();
+    let said = plan().write_with(&path, Some(&ExampleFrostLines::default())).unwrap_err().to_string();
+    assert!(said.contains("holds no frost lines of examples"), "{said}");
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_newer_version_is_told_apart_from_a_broken_file() {
     let error = parse(&edited("\"version\": 1", "\"version\": 2, \"new_field\": []")).unwrap_err();
-    assert!(matches!(error, PlanError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, PlanError::Newer { version: 2, revision: 0, .. }), "{error}");
     assert!(error.to_string().contains("update Frostline"));
 }
 
@@ -318,18 +381,18 @@ fn numbers_that_no_plan_can_have_are_refused() {
 
 proptest! {
     #[test]
-    fn no_changed_byte_panics(changes in spoil::byte_changes()) {
-        let text = spoil::bytes(SEALED.to_text().unwrap().as_bytes(), &changes);
+    fn no_changed_byte_panics(changes in corrupt::byte_changes()) {
+        let text = corrupt::bytes(SEALED.to_text().unwrap().as_bytes(), &changes);
         let _ = Plan::parse(Path::new("plan.json"), &text);
     }
 
     #[test]
-    fn a_changed_value_is_refused_or_leaves_a_plan_that_can_be_used(changes in spoil::value_changes()) {
-        let json = spoil::values(serde_json::to_value(&*SEALED).unwrap(), &changes);
+    fn a_changed_value_is_refused_or_leaves_a_plan_that_can_be_used(changes in corrupt::value_changes()) {
+        let json = corrupt::values(serde_json::to_value(&*SEALED).unwrap(), &changes);
         // Sealed anew, so that the checks behind the seal are reached.
-        if let Ok(mut spoilt) = serde_json::from_value::<Plan>(json.clone()) {
-            spoilt.seal();
-            if let Ok(read) = Plan::parse(Path::new("plan.json"), spoilt.to_text().unwrap().as_bytes()) {
+        if let Ok(mut corrupted) = serde_json::from_value::<Plan>(json.clone()) {
+            corrupted.seal();
+            if let Ok(read) = Plan::parse(Path::new("plan.json"), corrupted.to_text().unwrap().as_bytes()) {
                 prop_assert!(read.decision.frost_line < read.model.layers);
                 prop_assert_eq!(Some(read.trained_parameters()), read.cost.at(read.decision.frost_line).map(|cost| cost.trained_parameters));
                 let _ = (read.check_model(&MODEL.0, &MODEL.1), read.cost.fits(read.decision.frost_line, 0.5));

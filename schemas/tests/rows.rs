@@ -1,12 +1,13 @@
 //! Rows of JSONL to tokens and targets, and each way in which a row can be bad.
 
-mod spoil;
+mod corrupt;
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use frostline_schemas::data::Encoder;
-use frostline_schemas::data::{self, Example, ExampleError, Examples, Reading, Target, sample};
+use frostline_schemas::data::{self, Example, ExampleError, Examples, Reading, Target};
+use frostline_schemas::select::sample;
 use proptest::prelude::*;
 
 /// A model folder with a tokenizer of one token a word, `<s>` put before a whole text, and a chat template.
@@ -259,14 +260,14 @@ const ROWS: [&str; 4] = [
 
 proptest! {
     #[test]
-    fn no_changed_byte_of_a_row_panics(row in 0..ROWS.len(), changes in spoil::byte_changes(), length in 0usize..8) {
-        let text = spoil::bytes(ROWS[row].as_bytes(), &changes);
+    fn no_changed_byte_of_a_row_panics(row in 0..ROWS.len(), changes in corrupt::byte_changes(), length in 0usize..8) {
+        let text = corrupt::bytes(ROWS[row].as_bytes(), &changes);
         let _ = read_bytes(FOLDER.path(), &text, length);
     }
 
     #[test]
-    fn no_changed_value_of_a_row_panics(row in 0..ROWS.len(), changes in spoil::value_changes(), length in 0usize..8) {
-        let json = spoil::values(serde_json::from_str(ROWS[row]).unwrap(), &changes);
+    fn no_changed_value_of_a_row_panics(row in 0..ROWS.len(), changes in corrupt::value_changes(), length in 0usize..8) {
+        let json = corrupt::values(serde_json::from_str(ROWS[row]).unwrap(), &changes);
         if let Ok(read) = read_bytes(FOLDER.path(), json.to_string().as_bytes(), length) {
             for example in &read.examples {
                 prop_assert!(example.tokens.len() <= length && !example.targets.is_empty());

@@ -17,14 +17,14 @@ use super::values::{FolderOrOff, folder_or_off};
 
 /// Where what is computed once is kept: states at frost lines, Gram matrices of LM heads.
 #[derive(Args)]
-pub struct CacheFolderArguments {
+pub(crate) struct CacheFolderArguments {
     /// Folder of the cache, or `off` [default: frostline in the platform's cache folder].
     #[arg(long, value_name = "DIR", env = "FROSTLINE_CACHE", hide_env_values = true, value_parser = folder_or_off())]
     cache: Option<FolderOrOff>,
 }
 
 /// The folder of the cache, as flags and platform say.
-pub enum CacheFolder {
+pub(crate) enum CacheFolder {
     Off,
     /// Nobody named it.
     Default(PathBuf),
@@ -35,7 +35,7 @@ pub enum CacheFolder {
 
 impl CacheFolderArguments {
     /// Which folder it is.
-    pub fn folder(&self) -> CacheFolder {
+    pub(crate) fn folder(&self) -> CacheFolder {
         match &self.cache {
             Some(FolderOrOff::Off) => CacheFolder::Off,
             Some(FolderOrOff::Folder(folder)) => CacheFolder::Named(folder.clone()),
@@ -45,7 +45,7 @@ impl CacheFolderArguments {
 
     /// The folder, where there is one to keep something in.
     #[cfg(feature = "plan")]
-    pub fn root(&self) -> Option<PathBuf> {
+    pub(crate) fn root(&self) -> Option<PathBuf> {
         match self.folder() {
             CacheFolder::Named(root) | CacheFolder::Default(root) => Some(root),
             CacheFolder::Off | CacheFolder::Unknown => None,
@@ -56,7 +56,7 @@ impl CacheFolderArguments {
 /// Whether states at the frost line are kept, where, and how many.
 #[cfg(feature = "train")]
 #[derive(Args)]
-pub struct CacheArguments {
+pub(super) struct CacheArguments {
     #[command(flatten)]
     folder: CacheFolderArguments,
     /// Bytes that the cache takes at most, such as 500MB or 20GiB; the least recently used goes first.
@@ -67,7 +67,7 @@ pub struct CacheArguments {
 #[cfg(feature = "train")]
 impl CacheArguments {
     /// A cache in a folder that was named is always used, one in the platform's folder where it pays.
-    pub fn settings(&self) -> Option<CacheSettings> {
+    pub(super) fn settings(&self) -> Option<CacheSettings> {
         let (root, using) = match self.folder.folder() {
             CacheFolder::Off => return None,
             CacheFolder::Named(root) => (root, Using::Always),
@@ -84,7 +84,7 @@ impl CacheArguments {
 /// `frostline cache`.
 #[cfg(feature = "train")]
 #[derive(Subcommand)]
-pub enum CacheCommand {
+pub(crate) enum CacheCommand {
     /// Say what is kept for which models and frost lines, and how much it takes.
     #[command(next_help_heading = "Cache")]
     List(CacheFolderArguments),

@@ -7,7 +7,7 @@ use clap::builder::Resettable;
 
 /// Flags of `frostline show`.
 #[derive(Args)]
-pub struct ShowArguments {
+pub(crate) struct ShowArguments {
     /// The plan.
     pub plan: PathBuf,
 }
@@ -15,7 +15,7 @@ pub struct ShowArguments {
 /// Flags of `frostline check`.
 #[derive(Args)]
 #[command(next_help_heading = "Files")]
-pub struct CheckArguments {
+pub(crate) struct CheckArguments {
     /// The plan.
     #[arg(help_heading = Resettable::Reset)]
     pub plan: PathBuf,

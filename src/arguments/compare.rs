@@ -16,7 +16,7 @@ use super::values::{at_least_one, positive};
 
 /// Flags of `frostline compare`.
 #[derive(Args)]
-pub struct CompareArguments {
+pub(crate) struct CompareArguments {
     #[command(flatten, next_help_heading = "Files")]
     files: CompareFiles,
     #[command(flatten, next_help_heading = "What is compared")]
@@ -82,7 +82,7 @@ struct CompareSample {
 /// Flags of `frostline quickstart`.
 #[derive(Args)]
 #[command(next_help_heading = "Files")]
-pub struct QuickstartArguments {
+pub(crate) struct QuickstartArguments {
     /// Folder to leave the model, its data and the plan in [default: a temporary one, removed at the end].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct QuickstartArguments {
 
 impl CompareArguments {
     /// The files to train and evaluate with.
-    pub fn files(&self) -> JobFiles {
+    pub(crate) fn files(&self) -> JobFiles {
         JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
@@ -100,12 +100,12 @@ impl CompareArguments {
     }
 
     /// The folder to write plans into, if they shall be written.
-    pub fn plans(&self) -> Option<&PathBuf> {
+    pub(crate) fn plans(&self) -> Option<&PathBuf> {
         self.files.plans.as_ref()
     }
 
     /// The strategies, each of them once.
-    pub fn strategies(&self) -> anyhow::Result<&[Strategy]> {
+    pub(crate) fn strategies(&self) -> anyhow::Result<&[Strategy]> {
         let strategies = &self.compared.strategies;
         let twice = strategies.iter().enumerate().find(|(index, strategy)| strategies[..*index].contains(strategy));
         match twice {
@@ -115,7 +115,7 @@ impl CompareArguments {
     }
 
     /// The planner's settings for one of the strategies.
-    pub fn planning(&self, strategy: &Strategy) -> anyhow::Result<PlanSettings> {
+    pub(crate) fn planning(&self, strategy: &Strategy) -> anyhow::Result<PlanSettings> {
         Ok(PlanSettings {
             onnx: self.engine.onnx.clone(),
             strategy: strategy.clone(),
@@ -131,7 +131,7 @@ impl CompareArguments {
 
     /// What `frostline train` does where nothing is said, without a cache of states: the strategies' steps shall cost
     /// what they cost.
-    pub fn training(&self) -> TrainSettings {
+    pub(crate) fn training(&self) -> TrainSettings {
         let training = TrainingSettings {
             batch_size: self.compared.batch_size,
             learning_rate: self.compared.learning_rate,

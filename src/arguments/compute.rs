@@ -7,7 +7,7 @@ use super::values::threads;
 
 /// Where and with how many threads to compute.
 #[derive(Args)]
-pub struct ComputeArguments {
+pub(crate) struct ComputeArguments {
     /// cpu, or cuda:0 and so on in builds with the feature `cuda` (to plan, with --engine ort).
     #[arg(long, default_value = "cpu")]
     pub device: Device,

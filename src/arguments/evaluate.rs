@@ -12,7 +12,7 @@ use super::values::at_least_one;
 
 /// Flags of `frostline eval`.
 #[derive(Args)]
-pub struct EvalArguments {
+pub(crate) struct EvalArguments {
     #[command(flatten, next_help_heading = "Files")]
     pub files: EvalFiles,
     #[command(flatten, next_help_heading = "Examples")]
@@ -23,7 +23,7 @@ pub struct EvalArguments {
 
 /// What is read.
 #[derive(Args)]
-pub struct EvalFiles {
+pub(crate) struct EvalFiles {
     /// Model folder.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -37,7 +37,7 @@ pub struct EvalFiles {
 
 /// How examples are taken.
 #[derive(Args)]
-pub struct EvalRows {
+pub(crate) struct EvalRows {
     /// Rows computed at a time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch_size: usize,
@@ -49,7 +49,7 @@ pub struct EvalRows {
 /// Flags of `frostline merge`.
 #[derive(Args)]
 #[command(next_help_heading = "Files")]
-pub struct MergeArguments {
+pub(crate) struct MergeArguments {
     /// The run folder.
     #[arg(help_heading = Resettable::Reset)]
     pub run: PathBuf,
@@ -77,7 +77,7 @@ enum TypeName {
 
 impl MergeArguments {
     /// The types of the weights that are written.
-    pub fn types(&self) -> MergeTypes {
+    pub(crate) fn types(&self) -> MergeTypes {
         match self.dtype {
             TypeName::Exact => MergeTypes::Exact,
             TypeName::Source => MergeTypes::Source,

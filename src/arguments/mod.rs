@@ -20,18 +20,18 @@ mod values;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 #[cfg(feature = "train")]
-pub use cache::{CacheCommand, CacheFolder};
-pub use check::{CheckArguments, ShowArguments};
+pub(crate) use cache::{CacheCommand, CacheFolder};
+pub(crate) use check::{CheckArguments, ShowArguments};
 #[cfg(all(feature = "plan", feature = "train"))]
-pub use compare::{CompareArguments, QuickstartArguments};
+pub(crate) use compare::{CompareArguments, QuickstartArguments};
 #[cfg(feature = "train")]
-pub use evaluate::{EvalArguments, MergeArguments};
+pub(crate) use evaluate::{EvalArguments, MergeArguments};
 #[cfg(feature = "plan")]
-pub use plan::{LayersArguments, PlanArguments, ShardArguments};
+pub(crate) use plan::{LayersArguments, PlanArguments, ShardArguments};
 #[cfg(feature = "train")]
-pub use train::TrainArguments;
+pub(crate) use train::TrainArguments;
 #[cfg(feature = "train")]
-pub use values::LogEvery;
+pub(crate) use values::LogEvery;
 
 /// Where to fine-tune: plans which layers of a language model are worth training, and trains only those.
 ///
@@ -39,7 +39,7 @@ pub use values::LogEvery;
 #[derive(Parser)]
 #[command(name = "frostline", version, arg_required_else_help = true, disable_help_flag = true)]
 #[command(disable_help_subcommand = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten, next_help_heading = "Global options")]
@@ -48,7 +48,7 @@ pub struct Arguments {
 
 /// What every command takes.
 #[derive(Args)]
-pub struct GlobalArguments {
+pub(crate) struct GlobalArguments {
     /// Write results as JSON, for machines.
     #[arg(long, global = true, display_order = 1000)]
     pub json: bool,
@@ -61,7 +61,7 @@ pub struct GlobalArguments {
 }
 
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a model over examples of a task and write which layers are worth training.
     #[cfg(feature = "plan")]
     Plan(Box<PlanArguments>),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
-use frostline_planner::{EngineChoice, PlanSettings, Shard, Strategy};
+use frostline_planner::{EngineChoice, PlanSettings, SampleShard, Strategy};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 
@@ -15,7 +15,7 @@ use super::values::{at_least_one, share};
 
 /// Flags of `frostline plan`.
 #[derive(Args)]
-pub struct PlanArguments {
+pub(crate) struct PlanArguments {
     #[command(flatten, next_help_heading = "Files")]
     pub files: PlanFiles,
     #[command(flatten, next_help_heading = "What is trained")]
@@ -36,7 +36,7 @@ pub struct PlanArguments {
 
 /// What is read and written.
 #[derive(Args)]
-pub struct PlanFiles {
+pub(crate) struct PlanFiles {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -89,7 +89,7 @@ struct SampleArguments {
 
 /// What runs the model.
 #[derive(Args)]
-pub struct EngineArguments {
+pub(super) struct EngineArguments {
     /// The model's ONNX export [default: model.onnx or onnx/model.onnx in the model folder].
     #[arg(long, value_name = "FILE")]
     pub onnx: Option<PathBuf>,
@@ -103,7 +103,7 @@ pub struct EngineArguments {
 
 /// Where the latent spaces lie in the graph.
 #[derive(Args)]
-pub struct LatentSpaceArguments {
+pub(crate) struct LatentSpaceArguments {
     /// Names of the latent spaces' tensors in the graph, from the embedding output up, where they are not found.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub latent_spaces: Option<Vec<String>>,
@@ -111,10 +111,10 @@ pub struct LatentSpaceArguments {
 
 /// Planning on more than one machine.
 #[derive(Args)]
-pub struct ShardArguments {
+pub(crate) struct ShardArguments {
     /// Run one of N equal parts of the examples, the K-th from 1, and write its traces instead of a plan.
     #[arg(long, value_name = "K/N", requires = "traces", conflicts_with_all = ["out", "from_traces"])]
-    pub shard: Option<Shard>,
+    pub shard: Option<SampleShard>,
     /// Where to write the shard's traces.
     // That it excludes --out is said here, too: a flag that one at hand excludes is not required by clap.
     #[arg(long, value_name = "FILE", requires = "shard", conflicts_with_all = ["out", "from_traces"])]
@@ -136,7 +136,7 @@ enum EngineName {
 /// Flags of `frostline layers`.
 #[derive(Args)]
 #[command(next_help_heading = "Latent spaces")]
-pub struct LayersArguments {
+pub(crate) struct LayersArguments {
     /// The ONNX file.
     #[arg(help_heading = Resettable::Reset)]
     pub onnx: PathBuf,
@@ -149,7 +149,7 @@ impl PlanArguments {
     ///
     /// # Errors
     /// For flags that contradict each other.
-    pub fn settings(&self) -> anyhow::Result<PlanSettings> {
+    pub(crate) fn settings(&self) -> anyhow::Result<PlanSettings> {
         let PlanArguments { files, choice, sample, engine, compute, .. } = self;
         Ok(PlanSettings {
             model: files.model.clone(),
@@ -174,7 +174,7 @@ impl PlanArguments {
 
 impl EngineArguments {
     /// The engine on this device.
-    pub fn choice(&self, device: Device) -> anyhow::Result<EngineChoice> {
+    pub(super) fn choice(&self, device: Device) -> anyhow::Result<EngineChoice> {
         match self.engine {
             EngineName::Ort => Ok(EngineChoice::Ort { library: self.ort_library.clone(), device }),
             EngineName::Tract if device == Device::Cpu => Ok(EngineChoice::Tract),

@@ -23,7 +23,7 @@ const ALPHA: f64 = 32.0;
 
 /// Flags of `frostline train`.
 #[derive(Args)]
-pub struct TrainArguments {
+pub(crate) struct TrainArguments {
     #[command(flatten, next_help_heading = "Files")]
     pub files: TrainFiles,
     #[command(flatten, next_help_heading = "Length")]
@@ -46,7 +46,7 @@ pub struct TrainArguments {
 
 /// What is read and written.
 #[derive(Args)]
-pub struct TrainFiles {
+pub(crate) struct TrainFiles {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -156,7 +156,7 @@ struct MemoryArguments {
 
 /// What is said while training goes on.
 #[derive(Args)]
-pub struct ShownArguments {
+pub(crate) struct ShownArguments {
     /// Log the loss every N steps, or `off`; `auto` is ten lines a run, one each 30 seconds at least, and none where a
     /// terminal shows a bar.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = log_every)]
@@ -196,7 +196,7 @@ enum PrecisionName {
 
 impl TrainArguments {
     /// The files to train with.
-    pub fn files(&self) -> JobFiles {
+    pub(crate) fn files(&self) -> JobFiles {
         JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
@@ -206,7 +206,7 @@ impl TrainArguments {
     }
 
     /// The run folder to make; `None` for a dry run.
-    pub fn run_folder(&self) -> Option<&PathBuf> {
+    pub(crate) fn run_folder(&self) -> Option<&PathBuf> {
         self.files.out.as_ref().filter(|_| !self.length.dry_run)
     }
 
@@ -214,7 +214,7 @@ impl TrainArguments {
     ///
     /// # Errors
     /// For flags that contradict each other.
-    pub fn settings(&self, job: &Job, plan: &Plan) -> anyhow::Result<TrainSettings> {
+    pub(crate) fn settings(&self, job: &Job, plan: &Plan) -> anyhow::Result<TrainSettings> {
         let TrainArguments { rows, optimiser, compute, .. } = self;
         Ok(TrainSettings {
             training: TrainingSettings {

@@ -9,7 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 /// Where something is kept, if it is.
 #[cfg(any(feature = "plan", feature = "train"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FolderOrOff {
+pub(super) enum FolderOrOff {
     Off,
     Folder(PathBuf),
 }
@@ -17,12 +17,12 @@ pub enum FolderOrOff {
 /// The largest gradient norm, if there is one.
 #[cfg(feature = "train")]
 #[derive(Clone, Copy)]
-pub struct NormOrOff(pub Option<f64>);
+pub(super) struct NormOrOff(pub Option<f64>);
 
 /// How often training says on stderr how it goes.
 #[cfg(feature = "train")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogEvery {
+pub(crate) enum LogEvery {
     /// Ten times a run, more often where that takes long; on a terminal a bar says it.
     Auto,
     Off,
@@ -30,7 +30,7 @@ pub enum LogEvery {
 }
 
 #[cfg(any(feature = "plan", feature = "train"))]
-pub fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(number) => Ok(number),
@@ -44,38 +44,38 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, Str
 }
 
 #[cfg(any(feature = "plan", feature = "train"))]
-pub fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     const MOST: usize = 1024;
     at_least_one(text).and_then(|n| if n <= MOST { Ok(n) } else { Err(format!("must be at most {MOST}")) })
 }
 
 #[cfg(feature = "plan")]
-pub fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     number(text, |share| share > 0.0 && share <= 1.0, "above 0 and at most 1")
 }
 
 #[cfg(feature = "train")]
-pub fn epochs(text: &str) -> Result<f64, String> {
+pub(super) fn epochs(text: &str) -> Result<f64, String> {
     number(text, |epochs| epochs > 0.0 && epochs <= 1e6, "above 0 and at most a million")
 }
 
 #[cfg(feature = "train")]
-pub fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     number(text, |number| number > 0.0 && number.is_finite(), "above 0")
 }
 
 #[cfg(feature = "train")]
-pub fn not_negative(text: &str) -> Result<f64, String> {
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |number| number >= 0.0 && number.is_finite(), "not below 0")
 }
 
 #[cfg(feature = "train")]
-pub fn norm_or_off(text: &str) -> Result<NormOrOff, String> {
+pub(super) fn norm_or_off(text: &str) -> Result<NormOrOff, String> {
     if text == "off" { Ok(NormOrOff(None)) } else { positive(text).map(|norm| NormOrOff(Some(norm))) }
 }
 
 #[cfg(feature = "train")]
-pub fn log_every(text: &str) -> Result<LogEvery, String> {
+pub(super) fn log_every(text: &str) -> Result<LogEvery, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(LogEvery::Auto),
         ("off", _) | (_, Ok(0)) => Ok(LogEvery::Off),
@@ -85,7 +85,7 @@ pub fn log_every(text: &str) -> Result<LogEvery, String> {
 }
 
 #[cfg(any(feature = "plan", feature = "train"))]
-pub fn folder_or_off() -> impl TypedValueParser<Value = FolderOrOff> {
+pub(super) fn folder_or_off() -> impl TypedValueParser<Value = FolderOrOff> {
     PathBufValueParser::new().map(|path| match path.to_str() {
         Some("off") => FolderOrOff::Off,
         _ => FolderOrOff::Folder(path),
@@ -94,7 +94,7 @@ pub fn folder_or_off() -> impl TypedValueParser<Value = FolderOrOff> {
 
 /// Bytes, with a decimal unit (20GB), a binary one (20GiB) or none.
 #[cfg(feature = "train")]
-pub fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 10] = [
         ("", 1),
         ("B", 1),

@@ -11,7 +11,7 @@ use crate::arguments::{CacheCommand, CacheFolder};
 use crate::output::Output;
 use crate::render::units::{ago, bytes, plural};
 
-pub fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()> {
     match command {
         CacheCommand::List(folder) => list(root(folder.folder())?, output),
         CacheCommand::Clear { keys, .. } if keys.iter().any(String::is_empty) => {

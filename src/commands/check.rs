@@ -10,7 +10,7 @@ use crate::output::{self, Output};
 
 /// Whether the plan is whole, with what it says of examples, and fits the model. A plan that cannot be read at all is an
 /// error, not a no.
-pub fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> {
+pub(crate) fn run(arguments: &CheckArguments, output: &Output) -> anyhow::Result<bool> {
     let model = ModelFolder::open(&arguments.model)?;
     let identity = model.identity()?;
     let checked =

@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::progress::{PlanningProgress, TrainingProgress};
 use crate::render::comparison;
 
-pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
     let strategies = arguments.strategies()?;
     let paths = plan_paths(arguments.plans(), strategies)?;
     let files = arguments.files();
@@ -50,7 +50,7 @@ pub fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> 
 }
 
 /// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
-pub fn train_each(
+pub(crate) fn train_each(
     plans: &[(String, Plan)],
     files: &JobFiles,
     settings: &TrainSettings,

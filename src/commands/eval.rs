@@ -4,6 +4,7 @@ use frostline_runtime::evaluate::evaluate;
 use frostline_runtime::model::Model;
 use frostline_runtime::run::Run;
 use frostline_runtime::system::threads;
+use frostline_schemas::data::{self, Encoder};
 use frostline_schemas::model::ModelFolder;
 
 use crate::arguments::EvalArguments;
@@ -11,11 +12,11 @@ use crate::output::Output;
 use crate::progress::Bar;
 use crate::render::evaluation::{to_json, to_text};
 
-pub fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<()> {
     let (files, rows, compute) = (&arguments.files, &arguments.rows, &arguments.compute);
     let bar = Bar::new(output, "reading model and rows");
     let model = ModelFolder::open(&files.model)?;
-    let examples = model.read_examples(&files.data, rows.max_length)?.examples;
+    let examples = data::read_examples(&model, &Encoder::new(&model.path), &files.data, rows.max_length)?.examples;
     let run = files.run.as_deref().map(Run::open).transpose()?;
     bar.begin("loading the model", 0);
     let model = match &run {

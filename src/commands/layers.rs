@@ -8,8 +8,8 @@ use crate::arguments::LayersArguments;
 use crate::output::Output;
 use crate::render::units::bytes;
 
-pub fn run(arguments: &LayersArguments, output: &Output) -> anyhow::Result<()> {
-    let layers = frostline_planner::inspect::describe(&arguments.onnx, arguments.spaces.latent_spaces.as_deref())?;
+pub(crate) fn run(arguments: &LayersArguments, output: &Output) -> anyhow::Result<()> {
+    let layers = frostline_planner::layers(&arguments.onnx, arguments.spaces.latent_spaces.as_deref())?;
     let text = render(&layers)?;
     output.result(&layers, || text)
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::arguments::MergeArguments;
 use crate::output::Output;
 
-pub fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result<()> {
     let run = Run::open(&arguments.run)?;
     let model = arguments.model.as_ref().unwrap_or(&run.record.model_folder);
     let report = merge(&run, model, &arguments.out, arguments.types())?;

@@ -1,20 +1,20 @@
 //! One module a command.
 
 #[cfg(feature = "train")]
-pub mod cache;
-pub mod check;
+pub(crate) mod cache;
+pub(crate) mod check;
 #[cfg(all(feature = "plan", feature = "train"))]
-pub mod compare;
+pub(crate) mod compare;
 #[cfg(feature = "train")]
-pub mod eval;
+pub(crate) mod eval;
 #[cfg(feature = "plan")]
-pub mod layers;
+pub(crate) mod layers;
 #[cfg(feature = "train")]
-pub mod merge;
+pub(crate) mod merge;
 #[cfg(feature = "plan")]
-pub mod plan;
+pub(crate) mod plan;
 #[cfg(all(feature = "plan", feature = "train"))]
-pub mod quickstart;
-pub mod show;
+pub(crate) mod quickstart;
+pub(crate) mod show;
 #[cfg(feature = "train")]
-pub mod train;
+pub(crate) mod train;

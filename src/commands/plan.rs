@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use frostline_planner::traces::TracesError;
-use frostline_planner::{Planned, Shard, ShardTraces};
-use frostline_schemas::plan::{self, ExampleFrostLines};
-use frostline_schemas::plan::{Plan, PlanError};
+use frostline_planner::{Planned, SampleShard, ShardTraces, TracesError};
+use frostline_schemas::plan::{self, Plan, PlanError};
 use serde_json::json;
 
 use crate::arguments::{PlanArguments, ShardArguments};
@@ -14,7 +12,7 @@ use crate::output::Output;
 use crate::progress::PlanningProgress;
 use crate::render::units::count;
 
-pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
     match (&arguments.shards, &arguments.files.out) {
         (ShardArguments { shard: Some(shard), traces: Some(traces), .. }, _) => {
             run_shard(arguments, *shard, traces, output)
@@ -29,21 +27,18 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     refuse_to_write_over(out)?;
     let settings = arguments.settings()?;
-    let beside = plan::beside(out);
-    if settings.per_example && beside.exists() && !ExampleFrostLines::is_at(&beside) {
-        anyhow::bail!("{}: is there already and holds no depths; name another --out or move it", beside.display());
+    if settings.per_example {
+        plan::free_beside(out)?;
     }
     let begun = Instant::now();
     let progress = PlanningProgress::new(output);
     let files = arguments.shards.from_traces.as_deref();
-    let Planned { plan, depths } = match files {
+    let Planned { plan, example_frost_lines } = match files {
         Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
         None => frostline_planner::plan(&settings, &progress)?,
     };
     let steps = progress.finish();
-    // The plan last: where there is one, what it names is there.
-    depths.map_or(Ok(()), |depths| depths.write(&beside))?;
-    plan.write(out)?;
+    plan.write_with(out, example_frost_lines.as_ref())?;
     let seconds = begun.elapsed().as_secs_f64();
     let shards = files.map(<[_]>::len);
     // Of a model that ran elsewhere this machine's clock says nothing.
@@ -89,7 +84,7 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
 }
 
 /// Computes one shard's traces.
-fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Output) -> anyhow::Result<()> {
+fn run_shard(arguments: &PlanArguments, shard: SampleShard, out: &Path, output: &Output) -> anyhow::Result<()> {
     if out.is_file() && matches!(ShardTraces::read(out), Err(TracesError::NotTraces { .. })) {
         anyhow::bail!("{}: is there already and holds no traces; name another place or remove it", out.display());
     }
@@ -122,7 +117,7 @@ fn run_shard(arguments: &PlanArguments, shard: Shard, out: &Path, output: &Outpu
 }
 
 /// A plan may take the place of a plan, even of one that somebody has changed, not of data, a config or weights.
-pub fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
+pub(crate) fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
     if out.is_dir() {
         anyhow::bail!("{}: is a folder; name a file in it", out.display());
     }

@@ -35,7 +35,7 @@ const MAX_LENGTH: usize = 64;
 const STEPS: u64 = 150;
 const LEARNING_RATE: f64 = 3e-3;
 
-pub fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
     let temporary =
         tempfile::tempdir().map_err(|error| anyhow!("no temporary folder: {error}; name one with --out"))?;
     let folder = arguments.out.as_deref().unwrap_or(temporary.path());

@@ -6,7 +6,7 @@ use crate::arguments::ShowArguments;
 use crate::output::Output;
 use crate::render;
 
-pub fn run(arguments: &ShowArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &ShowArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.plan)?;
     let text = render::plan::render(&plan)?;
     output.result(&plan, || text)

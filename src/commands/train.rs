@@ -14,7 +14,7 @@ use crate::progress::TrainingProgress;
 use crate::render::evaluation;
 use crate::render::units::{bytes, count};
 
-pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
     let plan = Plan::read(&arguments.files.plan)?;
     let mut progress = TrainingProgress::new(output, arguments.shown.log_every);
     let job = Job::open(&arguments.files())?;
@@ -23,12 +23,13 @@ pub fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
         job.check_frost_lines(&plan, lines)?;
     }
     let settings = TrainSettings { frost_lines, ..arguments.settings(&job, &plan)? };
-    progress.load();
     let Some(folder) = arguments.run_folder() else {
+        progress.measure();
         let measured = job.dry_run(&plan, &settings, &mut ())?;
         drop(progress);
         return output.result(&dry_run_json(&measured), || dry_run_text(&measured));
     };
+    progress.load();
     let finished = job.run_into(folder, &plan, &settings, &mut progress)?;
     report(output, folder, &plan, &settings, &progress.finish(), &finished)
 }

@@ -15,9 +15,9 @@ use crate::output::Output;
 use crate::render::units::duration;
 
 #[cfg(feature = "plan")]
-pub use planning::PlanningProgress;
+pub(crate) use planning::PlanningProgress;
 #[cfg(feature = "train")]
-pub use training::TrainingProgress;
+pub(crate) use training::TrainingProgress;
 
 /// Work that takes less is not worth a line.
 const FIRST_LINE: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const NEXT_LINE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(100);
 
 /// What goes on, and how much of it is done.
-pub struct Bar {
+pub(crate) struct Bar {
     work: Arc<Mutex<Work>>,
     shown: Shown,
 }
@@ -41,7 +41,7 @@ enum Shown {
 
 impl Bar {
     /// A bar for work that begins now.
-    pub fn new(output: &Output, what: &'static str) -> Bar {
+    pub(crate) fn new(output: &Output, what: &'static str) -> Bar {
         let work = Arc::new(Mutex::new(Work::new(what, 0, Lines::Timed)));
         let shown = match output.bars() {
             Some(bars) => Shown::Drawn(draw(bars)),
@@ -53,7 +53,7 @@ impl Bar {
     }
 
     /// Begins work of which `all` parts lie ahead, or 0 where nobody knows.
-    pub fn begin(&self, what: &'static str, all: u64) {
+    pub(crate) fn begin(&self, what: &'static str, all: u64) {
         self.begin_with(Work::new(what, all, Lines::Timed));
     }
 
@@ -75,7 +75,7 @@ impl Bar {
     }
 
     /// So much is done; `note` is a word on what, or on how it goes.
-    pub fn set(&self, done: u64, note: impl Into<String>) {
+    pub(crate) fn set(&self, done: u64, note: impl Into<String>) {
         let mut work = lock(&self.work);
         work.done = done;
         work.note = note.into();
@@ -87,7 +87,7 @@ impl Bar {
 
     /// So much is done of work that begins with its first part.
     #[cfg(feature = "train")]
-    pub fn go_on(&self, what: &'static str, done: u64, all: u64, note: &'static str) {
+    pub(crate) fn go_on(&self, what: &'static str, done: u64, all: u64, note: &'static str) {
         let is_new = {
             let work = lock(&self.work);
             work.what != what || work.all != all

@@ -4,26 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use frostline_planner::{Progress, Step};
+use frostline_planner::{Progress, Stage};
 
 use super::Bar;
 use crate::output::Output;
 
 /// Shows how far planning has come, and keeps what its steps took.
-pub struct PlanningProgress {
+pub(crate) struct PlanningProgress {
     bar: Bar,
     done: Cell<u64>,
-    begun: RefCell<Vec<(Step, Instant)>>,
+    begun: RefCell<Vec<(Stage, Instant)>>,
 }
 
 impl PlanningProgress {
     /// Planning begins with reading.
-    pub fn new(output: &Output) -> PlanningProgress {
-        PlanningProgress { bar: Bar::new(output, what(Step::Reading)), done: Cell::new(0), begun: RefCell::default() }
+    pub(crate) fn new(output: &Output) -> PlanningProgress {
+        PlanningProgress { bar: Bar::new(output, what(Stage::Reading)), done: Cell::new(0), begun: RefCell::default() }
     }
 
     /// Ends with what each step took, in seconds, by its name.
-    pub fn finish(self) -> BTreeMap<&'static str, f64> {
+    pub(crate) fn finish(self) -> BTreeMap<&'static str, f64> {
         let begun = self.begun.borrow();
         let ends = begun.iter().skip(1).map(|(_, end)| *end).chain([Instant::now()]);
         begun.iter().zip(ends).map(|(&(step, start), end)| (name(step), (end - start).as_secs_f64())).collect()
@@ -31,7 +31,7 @@ impl PlanningProgress {
 }
 
 impl Progress for PlanningProgress {
-    fn begin(&self, step: Step, total: u64) {
+    fn begin(&self, step: Stage, total: u64) {
         tracing::debug!(?step);
         self.begun.borrow_mut().push((step, Instant::now()));
         self.done.set(0);
@@ -41,7 +41,7 @@ impl Progress for PlanningProgress {
     fn advance(&self, done: u64) {
         self.done.set(self.done.get() + done);
         let parts = match self.begun.borrow().last() {
-            Some((Step::Spectrum, _)) => "matrices",
+            Some((Stage::Spectrum, _)) => "matrices",
             _ => "examples",
         };
         self.bar.set(self.done.get(), parts);
@@ -49,23 +49,23 @@ impl Progress for PlanningProgress {
 }
 
 /// A step's name for machines.
-fn name(step: Step) -> &'static str {
+fn name(step: Stage) -> &'static str {
     match step {
-        Step::Reading => "reading",
-        Step::Comparing => "comparing",
-        Step::Loading => "loading",
-        Step::Running => "running",
-        Step::Spectrum => "spectrum",
+        Stage::Reading => "reading",
+        Stage::Comparing => "comparing",
+        Stage::Loading => "loading",
+        Stage::Running => "running",
+        Stage::Spectrum => "spectrum",
     }
 }
 
 /// A step in words.
-fn what(step: Step) -> &'static str {
+fn what(step: Stage) -> &'static str {
     match step {
-        Step::Reading => "reading model and examples",
-        Step::Comparing => "comparing the export with the model",
-        Step::Loading => "loading the graph",
-        Step::Running => "running the model",
-        Step::Spectrum => "measuring spectra",
+        Stage::Reading => "reading model and examples",
+        Stage::Comparing => "comparing the export with the model",
+        Stage::Loading => "loading the graph",
+        Stage::Running => "running the model",
+        Stage::Spectrum => "measuring spectra",
     }
 }

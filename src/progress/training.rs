@@ -14,7 +14,7 @@ use crate::render::units::{bytes, count, duration};
 const LINES: u64 = 10;
 
 /// Follows training: a bar or lines for people, the losses for the report.
-pub struct TrainingProgress {
+pub(crate) struct TrainingProgress {
     bar: Bar,
     log_every: LogEvery,
     begun: Instant,
@@ -26,7 +26,7 @@ pub struct TrainingProgress {
 
 impl TrainingProgress {
     /// Training begins with reading.
-    pub fn new(output: &Output, log_every: LogEvery) -> TrainingProgress {
+    pub(crate) fn new(output: &Output, log_every: LogEvery) -> TrainingProgress {
         let now = Instant::now();
         TrainingProgress {
             bar: Bar::new(output, "reading model and rows"),
@@ -39,12 +39,17 @@ impl TrainingProgress {
     }
 
     /// The files are read.
-    pub fn load(&self) {
+    pub(crate) fn load(&self) {
         self.bar.begin("loading the model", 0);
     }
 
+    /// The files are read, and a dry run begins.
+    pub(crate) fn measure(&self) {
+        self.bar.begin("taking steps in memory", 0);
+    }
+
     /// Ends with what was seen; warns where the loss has not fallen.
-    pub fn finish(self) -> Summary {
+    pub(crate) fn finish(self) -> Summary {
         if let Some((first, last)) = self.summary.without_a_fall() {
             tracing::warn!(
                 "the loss has not fallen by more than it varies: {first:.4} in the first steps, {last:.4} in the last; \

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 /// This program, by the name that it was called by, with these arguments.
-pub fn command_line(arguments: &[&str]) -> String {
+pub(crate) fn command_line(arguments: &[&str]) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "frostline".into());
     let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
     words.map(quoted).collect::<Vec<String>>().join(" ")
 }
 
 /// A path as an argument.
-pub fn path(folder: &Path, name: &str) -> String {
+pub(crate) fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_string_lossy().into_owned()
 }
 

@@ -9,7 +9,7 @@ use crate::render::evaluation;
 use crate::render::units::count;
 
 /// One table of all rows; costs are over that of training all layers, and measured where a row does that.
-pub fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> {
+pub(crate) fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     let widest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(14);
     writeln!(
@@ -37,7 +37,7 @@ pub fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> {
 }
 
 /// The rows as JSON.
-pub fn to_json(rows: &[ComparisonRow]) -> Vec<Json> {
+pub(crate) fn to_json(rows: &[ComparisonRow]) -> Vec<Json> {
     let row = |row: &ComparisonRow| {
         json!({
             "trained": row.name,

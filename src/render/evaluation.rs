@@ -6,7 +6,7 @@ use frostline_runtime::evaluate::Evaluation;
 use serde_json::{Value as Json, json};
 
 /// For machines.
-pub fn to_json(evaluation: &Evaluation) -> Json {
+pub(crate) fn to_json(evaluation: &Evaluation) -> Json {
     json!({
         "examples": evaluation.examples,
         "targets": evaluation.targets,
@@ -21,7 +21,7 @@ pub fn to_json(evaluation: &Evaluation) -> Json {
 }
 
 /// For people.
-pub fn to_text(evaluation: &Evaluation) -> String {
+pub(crate) fn to_text(evaluation: &Evaluation) -> String {
     let mut text = format!(
         "{} examples, {} targets: loss {:.4}, perplexity {:.3}\n",
         evaluation.examples,

@@ -1,11 +1,11 @@
 //! What commands print for people.
 
 #[cfg(all(feature = "plan", feature = "train"))]
-pub mod command_line;
+pub(crate) mod command_line;
 #[cfg(all(feature = "plan", feature = "train"))]
-pub mod comparison;
+pub(crate) mod comparison;
 #[cfg(feature = "train")]
-pub mod evaluation;
-pub mod plan;
+pub(crate) mod evaluation;
+pub(crate) mod plan;
 mod table;
-pub mod units;
+pub(crate) mod units;

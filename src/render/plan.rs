@@ -14,7 +14,7 @@ const CHART: usize = 30;
 ///
 /// Layers are counted from the input, and the output is at the top: what is above the frost line is trained, what is
 /// below it is frozen.
-pub fn render(plan: &Plan) -> Result<String, fmt::Error> {
+pub(crate) fn render(plan: &Plan) -> Result<String, fmt::Error> {
     let mut out = String::new();
     identity(&mut out, plan)?;
     if !plan.spaces.is_empty() {

@@ -8,7 +8,7 @@ use frostline_schemas::select::Cost;
 use super::units::{bytes, count};
 
 /// Writes what a step costs with every frost line, the highest first as in the chart above it.
-pub fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
+pub(super) fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
     let step = &plan.cost.step;
     writeln!(
         out,
@@ -16,7 +16,7 @@ pub fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
         step.rows, step.tokens_per_row, step.targets_per_row
     )?;
     let full = plan.cost.at(0).map_or(f64::NAN, |cost| cost.flops as f64);
-    writeln!(out, "cached: with the state at the frost line read from a cache; 100 % is {}FLOPs\n", count(full))?;
+    writeln!(out, "cached: the state at the frost line is read from a cache; 100 %: {}FLOPs\n", count(full))?;
     writeln!(out, "{:>28} {:>22} {:>13}", "FLOPs", "weights", "gradients,")?;
     writeln!(out, "frost line  trained    all cached       all    cached    moments activations")?;
     for cost in plan.cost.frost_lines.iter().rev() {

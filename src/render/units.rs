@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 /// A number with a decimal unit: 33.1 M.
-pub fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     scaled(number, 1000.0, &["", " k", " M", " G", " T", " P"])
 }
 
 /// Bytes with a binary unit: 512.0 MiB.
-pub fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     scaled(number as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
 }
 
@@ -23,18 +23,18 @@ fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
 }
 
 /// A number of layers, in words.
-pub fn layers(number: usize) -> String {
+pub(crate) fn layers(number: usize) -> String {
     plural(number, "layer")
 }
 
 /// A number of things, in words.
-pub fn plural(number: usize, thing: &str) -> String {
+pub(crate) fn plural(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// A time in its two largest units: 12 s, 3 min 20 s, 2 h 5 min.
 #[cfg(any(feature = "plan", feature = "train"))]
-pub fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
@@ -45,7 +45,7 @@ pub fn duration(time: Duration) -> String {
 
 /// How long ago something was, in its largest unit.
 #[cfg(feature = "train")]
-pub fn ago(elapsed: Duration) -> String {
+pub(crate) fn ago(elapsed: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86400, "day"), (3600, "hour"), (60, "minute")];
     let seconds = elapsed.as_secs();
     match UNITS.into_iter().find(|&(unit, _)| seconds >= unit) {

@@ -7,44 +7,44 @@ use std::process::{Command, Output};
 
 use serde_json::{Value as Json, json};
 
-pub const DONE: i32 = 0;
-pub const REFUSED: i32 = 1;
-pub const FAILED: i32 = 2;
+pub(crate) const DONE: i32 = 0;
+pub(crate) const REFUSED: i32 = 1;
+pub(crate) const FAILED: i32 = 2;
 
 /// A folder to work in, with examples for the small models of `tests/cases`.
-pub struct Desk(tempfile::TempDir);
+pub(crate) struct Desk(tempfile::TempDir);
 
 impl Desk {
-    pub fn new() -> Desk {
+    pub(crate) fn new() -> Desk {
         let desk = Desk(tempfile::tempdir().unwrap());
         std::fs::write(desk.path("train.jsonl"), rows(48, 0)).unwrap();
         std::fs::write(desk.path("test.jsonl"), rows(12, 1000)).unwrap();
         desk
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Runs the command in this folder.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_frostline"));
         command.env("FROSTLINE_CACHE", self.path("cache")).args(arguments).current_dir(self.0.path()).output().unwrap()
     }
 
     /// Runs a command that must be done; returns its stdout.
-    pub fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(DONE), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn json(&self, arguments: &[&str]) -> Json {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Json {
         serde_json::from_str(&self.done(&[arguments, &["--json"]].concat())).unwrap()
     }
 
     /// Runs a command that must fail; returns what it says on stderr, its stdout being empty.
-    pub fn fails(&self, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(FAILED), "{arguments:?}: {said}");
@@ -53,7 +53,7 @@ impl Desk {
     }
 
     /// Runs a check that must say no; returns what it says.
-    pub fn says_no(&self, arguments: &[&str]) -> String {
+    pub(crate) fn says_no(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(REFUSED), "{arguments:?}");
         let said = String::from_utf8(output.stdout).unwrap();
@@ -62,29 +62,29 @@ impl Desk {
     }
 
     /// Plans a case into `out` with the flags given.
-    pub fn plan(&self, case: &str, out: &str, flags: &[&str]) {
+    pub(crate) fn plan(&self, case: &str, out: &str, flags: &[&str]) {
         let (model, onnx) = (self::case(case), self::case(case) + "/model.dynamo.onnx");
         let fixed = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", out];
         self.done(&[&fixed, flags].concat());
     }
 
     /// The plan of `llama` that trains its upper two layers, whatever its traces say.
-    pub fn plan_two(&self) {
+    pub(crate) fn plan_two(&self) {
         self.plan("llama", "plan.json", &["--budget", "0.72", "--aggregate", "quantile:0", "--cache", "off"]);
         assert_eq!(self.read_json("plan.json")["decision"]["frost_line"], 2);
     }
 
-    pub fn read_json(&self, name: &str) -> Json {
+    pub(crate) fn read_json(&self, name: &str) -> Json {
         serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
     }
 }
 
-pub fn case(name: &str) -> String {
+pub(crate) fn case(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name).to_str().unwrap().to_owned()
 }
 
 /// Rows of tokens, of different lengths; the last token is one of three completions and follows from the first.
-pub fn rows(count: usize, from: usize) -> String {
+pub(crate) fn rows(count: usize, from: usize) -> String {
     let row = |i: usize| {
         let mut tokens: Vec<usize> = (0..4 + i % 5).map(|j| 3 + (i * 7 + j * 11) % 50).collect();
         tokens.push(54 + tokens[0] % 3);
@@ -96,7 +96,7 @@ pub fn rows(count: usize, from: usize) -> String {
 }
 
 /// The flags of a training that all have in common; what they begin with comes last.
-pub const TRAIN: [&str; 10] = [
+pub(crate) const TRAIN: [&str; 10] = [
     "train",
     "--plan",
     "plan.json",
@@ -110,7 +110,7 @@ pub const TRAIN: [&str; 10] = [
 ];
 
 /// States of one example at a frost line of `llama`, as training leaves them.
-pub fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
+pub(crate) fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
     use frostline_runtime::cache::{Cache, CacheKey, DEFAULT_LIMIT};
     use frostline_schemas::{data::Example, model::ModelFolder};
     let identity = ModelFolder::open(Path::new(&case("llama"))).unwrap().identity().unwrap();

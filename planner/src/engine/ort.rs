@@ -12,8 +12,10 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::Tensor;
 use prost::Message;
 
+use super::inputs::{GraphInput, InputValues, inputs};
 use super::ort_library::{self, Library};
-use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
+use super::{BatchTraces, Engine, Sink};
+use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
 use crate::onnx::Model;
 use crate::rewrite::trace_outputs::TRACES;
@@ -25,7 +27,7 @@ const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path"
 /// A session of ONNX Runtime.
 pub struct Ort {
     session: Session,
-    inputs: Vec<Input>,
+    inputs: Vec<GraphInput>,
     version: String,
     device: Device,
     /// The export, for messages.
@@ -80,7 +82,7 @@ fn cuda(number: u16) -> Result<ep::ExecutionProviderDispatch> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: u16) -> Result<ep::ExecutionProviderDispatch> {
-    Err(failed("built without CUDA; install Frostline with --features cuda"))
+    Err(failed("built without CUDA; build Frostline with the feature `cuda`"))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {
@@ -107,8 +109,8 @@ impl Engine for Ort {
         }
     }
 
-    fn run(&mut self, shape: Shape, batches: &[Batch], sink: &mut Sink) -> Result<()> {
-        for (number, batch) in batches.iter().enumerate() {
+    fn run(&mut self, shape: BatchShape, batches: &[PaddedBatch], sink: &mut Sink) -> Result<()> {
+        for (index, batch) in batches.iter().enumerate() {
             let mut fed: Vec<(&str, SessionInputValue)> = Vec::new();
             for input in &self.inputs {
                 fed.push((&input.name, value(input, shape, batch).map_err(failed)?));
@@ -117,18 +119,18 @@ impl Engine for Ort {
             let output = outputs.get(TRACES).ok_or_else(|| failed(format!("no output `{TRACES}`")))?;
             let (dims, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
             let dims: Vec<usize> = dims.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
-            sink(number, Traces::new(NAME, shape, &dims, values.to_vec())?)?;
+            sink(index, BatchTraces::new(NAME, shape, &dims, values.to_vec())?)?;
         }
         Ok(())
     }
 }
 
-fn value(input: &Input, shape: Shape, batch: &Batch) -> ort::Result<SessionInputValue<'static>> {
+fn value(input: &GraphInput, shape: BatchShape, batch: &PaddedBatch) -> ort::Result<SessionInputValue<'static>> {
     let (dims, values) = input.values(shape, batch);
     Ok(match values {
-        Values::Int64(values) => Tensor::from_array((dims, values))?.into(),
-        Values::Int32(values) => Tensor::from_array((dims, values))?.into(),
-        Values::Float(values) => Tensor::from_array((dims, values))?.into(),
-        Values::Bool(values) => Tensor::from_array((dims, values))?.into(),
+        InputValues::Int64(values) => Tensor::from_array((dims, values))?.into(),
+        InputValues::Int32(values) => Tensor::from_array((dims, values))?.into(),
+        InputValues::Float(values) => Tensor::from_array((dims, values))?.into(),
+        InputValues::Bool(values) => Tensor::from_array((dims, values))?.into(),
     })
 }

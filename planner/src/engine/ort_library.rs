@@ -48,17 +48,17 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Where the library lies. A path that was given and does not exist is an error; the next place is not looked at.
+/// Where the library lies. A path that was given and does not exist is an error; nothing else is tried then.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let given = [("--ort-library", explicit.map(Path::to_path_buf)), ("ORT_DYLIB_PATH", variable)];
+    let given = [("the library is to be", explicit.map(Path::to_path_buf)), ("ORT_DYLIB_PATH names", variable)];
     for (source, path) in given {
         let Some(path) = path else { continue };
         let file = if path.is_dir() { library_in(&path) } else { path.is_file().then(|| path.clone()) };
         let absolute = file.and_then(|file| std::path::absolute(file).ok());
-        return absolute.ok_or_else(|| no_ort(format!("{source} names {}, where there is none", path.display())));
+        return absolute.ok_or_else(|| no_ort(format!("{source} {}, where there is none", path.display())));
     }
-    in_python_package().map_err(|reason| no_ort(format!("no --ort-library and no ORT_DYLIB_PATH given, and {reason}")))
+    in_python_package().map_err(|reason| no_ort(format!("neither a library nor ORT_DYLIB_PATH is given, and {reason}")))
 }
 
 /// Asks the Python interpreters on the path where the package lies, without importing it.
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_path_that_does_not_exist_is_named() {
         let error = find(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
-        assert!(error.contains("--ort-library names /nowhere/libonnxruntime.so"), "{error}");
+        assert!(error.contains("the library is to be /nowhere/libonnxruntime.so"), "{error}");
     }
 
     #[test]

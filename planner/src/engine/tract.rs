@@ -15,7 +15,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use tract_onnx::tract_hir::ops::konst::Const;
 
-use super::{Batch, Engine, Input, Shape, Sink, Traces, Values, inputs};
+use super::inputs::{GraphInput, InputValues, inputs};
+use super::{BatchTraces, Engine, Sink};
+use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
 use crate::onnx::{Model, type_name};
 use crate::rewrite::trace_outputs::TRACES;
@@ -30,7 +32,7 @@ pub const VERSION: &str = "0.23.9";
 pub struct Tract {
     model: Model,
     proto: pb::ModelProto,
-    inputs: Vec<Input>,
+    inputs: Vec<GraphInput>,
 }
 
 impl Tract {
@@ -63,7 +65,7 @@ impl Tract {
         Ok(Tract { model, proto, inputs })
     }
 
-    fn compile(&self, shape: Shape) -> Result<Arc<Runnable>> {
+    fn compile(&self, shape: BatchShape) -> Result<Arc<Runnable>> {
         let started = std::time::Instant::now();
         let weights: HashMap<&str, &pb::TensorProto> =
             self.model.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -92,7 +94,7 @@ impl Tract {
         Ok(graph)
     }
 
-    fn run_one(&self, graph: &Arc<Runnable>, shape: Shape, batch: &Batch) -> Result<Traces> {
+    fn run_one(&self, graph: &Arc<Runnable>, shape: BatchShape, batch: &PaddedBatch) -> Result<BatchTraces> {
         self.guard("running", || {
             let values: TractResult<TVec<TValue>> =
                 self.inputs.iter().map(|input| value(input, shape, batch)).collect();
@@ -101,12 +103,12 @@ impl Tract {
             let view = traces.to_plain_array_view::<f32>()?;
             Ok((view.shape().to_vec(), view.iter().copied().collect::<Vec<f32>>()))
         })
-        .and_then(|(found, values)| Traces::new(NAME, shape, &found, values))
+        .and_then(|(found, values)| BatchTraces::new(NAME, shape, &found, values))
     }
 
     /// Runs tract's code, whose panics on graphs that it does not know become errors.
     fn guard<T>(&self, doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-        hush();
+        silence_guarded_panics();
         let outside = GUARDED.replace(true);
         let done = catch_unwind(AssertUnwindSafe(work));
         GUARDED.set(outside);
@@ -138,13 +140,13 @@ impl Engine for Tract {
         "cpu"
     }
 
-    fn run(&mut self, shape: Shape, batches: &[Batch], sink: &mut Sink) -> Result<()> {
+    fn run(&mut self, shape: BatchShape, batches: &[PaddedBatch], sink: &mut Sink) -> Result<()> {
         let graph = self.compile(shape)?;
         // tract runs a graph on one thread, so as many batches as there are threads run side by side.
         let threads = rayon::current_num_threads();
         for (round, batches) in batches.chunks(threads).enumerate() {
             let run = |batch| self.run_one(&graph, shape, batch);
-            let traces: Vec<Result<Traces>> = batches.par_iter().map(run).collect();
+            let traces: Vec<Result<BatchTraces>> = batches.par_iter().map(run).collect();
             let first = round * threads;
             for (batch, traces) in traces.into_iter().enumerate() {
                 sink(first + batch, traces?)?;
@@ -160,7 +162,7 @@ thread_local! {
 }
 
 /// Keeps panics that become errors off stderr; all others go on to the hook that was there.
-fn hush() {
+fn silence_guarded_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
@@ -208,13 +210,13 @@ fn datum_type(dtype: DataType) -> DatumType {
     }
 }
 
-fn value(input: &Input, shape: Shape, batch: &Batch) -> TractResult<TValue> {
+fn value(input: &GraphInput, shape: BatchShape, batch: &PaddedBatch) -> TractResult<TValue> {
     let (dims, values) = input.values(shape, batch);
     let tensor = match values {
-        Values::Int64(values) => Tensor::from_shape(&dims, &values),
-        Values::Int32(values) => Tensor::from_shape(&dims, &values),
-        Values::Float(values) => Tensor::from_shape(&dims, &values),
-        Values::Bool(values) => Tensor::from_shape(&dims, &values),
+        InputValues::Int64(values) => Tensor::from_shape(&dims, &values),
+        InputValues::Int32(values) => Tensor::from_shape(&dims, &values),
+        InputValues::Float(values) => Tensor::from_shape(&dims, &values),
+        InputValues::Bool(values) => Tensor::from_shape(&dims, &values),
     };
     Ok(tensor?.into_tvalue())
 }

@@ -1,70 +1,56 @@
-//! Plans by strategies that look at no examples: from the model's config, or from its weights.
+//! Chooses tensors by strategies that look at no examples: from the model's config, or from its weights.
 
-use frostline_schemas::digest::Digest;
-use frostline_schemas::plan::{DecidedBy, Decision, Plan, PlanMethod, VERSION};
-use frostline_schemas::select::CostTable;
-use frostline_schemas::select::Strategy;
-use frostline_schemas::select::scope;
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::select::{CostTable, StepShape, Strategy, scope};
 
 use super::spectrum;
 use crate::error::{Error, Result};
-use crate::plan::{PlanSettings, Task};
 use crate::progress::Progress;
 
-/// Makes the plan of a task by its settings' strategy, which is not [`Strategy::Salf`].
-pub fn plan(settings: &PlanSettings, task: Task, progress: &dyn Progress) -> Result<Plan> {
-    let (strategy, config) = (&settings.strategy, &task.folder.config);
-    let tensors = match (strategy.tensors(config, settings.seed), strategy) {
-        (Some(tensors), _) => tensors?,
-        (None, Strategy::Spectrum(share)) => spectrum::tensors(&task.folder, *share, progress)?,
-        (None, _) => return Err(Error::Setting(format!("strategy {strategy} runs the model"))),
-    };
-    let frost_line = scope::frost_line(config, &tensors);
-    let cost = CostTable::of_tensors(config, task.step(), &tensors);
-    check_budget(settings, &cost, frost_line)?;
-    let unset = Digest::of(b"");
-    let mut plan = Plan {
-        version: VERSION,
-        id: unset,
-        model: task.model,
-        onnx: None,
-        data: task.sample.identity,
-        method: PlanMethod {
-            strategy: strategy.clone(),
-            gain: None,
-            aggregate: None,
-            min_trainable_layers: None,
-            budget: settings.budget,
-            latent_spaces: None,
-        },
-        engine: None,
-        decision: Decision {
-            frost_line,
-            decided_by: DecidedBy::Strategy,
-            before_budget: frost_line,
-            per_example: None,
-        },
-        spaces: Vec::new(),
-        ridge: None,
-        cost,
-        tensors,
-        checksum: unset,
-    };
-    plan.seal();
-    Ok(plan)
+/// The tensors that a strategy chose to train.
+pub struct Choice {
+    /// Their names.
+    pub tensors: Vec<String>,
+    /// The lowest layer that holds one of them.
+    pub frost_line: usize,
+    /// What a step costs that trains them.
+    pub cost: CostTable,
 }
 
-/// A rule chooses what it chooses; a budget can only refuse it.
-fn check_budget(settings: &PlanSettings, cost: &CostTable, frost_line: usize) -> Result<()> {
-    let (Some(budget), Some(planned), Some(full)) = (settings.budget, cost.of_plan(frost_line), cost.at(0)) else {
-        return Ok(());
+/// Chooses by a strategy that is not [`Strategy::Salf`]; `seed` is for those that draw lots.
+pub fn choose(
+    strategy: &Strategy,
+    folder: &ModelFolder,
+    seed: u64,
+    step: StepShape,
+    progress: &dyn Progress,
+) -> Result<Choice> {
+    let config = &folder.config;
+    let tensors = match (strategy.tensors(config, seed), strategy) {
+        (Some(tensors), _) => tensors?,
+        (None, Strategy::Spectrum(share)) => spectrum::tensors(folder, *share, progress)?,
+        (None, _) => {
+            let reason = format!("strategy {strategy} runs the model");
+            return Err(Error::Setting { setting: "strategy", reason });
+        }
     };
-    let share = planned.flops as f64 / full.flops as f64;
-    if share <= budget {
-        return Ok(());
+    let cost = CostTable::of_tensors(config, step, &tensors);
+    Ok(Choice { frost_line: scope::frost_line(config, &tensors), cost, tensors })
+}
+
+impl Choice {
+    /// A rule chooses what it chooses; a budget can only refuse it.
+    pub fn check_budget(&self, budget: Option<f64>, strategy: &Strategy) -> Result<()> {
+        let costs = self.cost.of_plan(self.frost_line).zip(self.cost.at(0));
+        let (Some(budget), Some((planned, full))) = (budget, costs) else { return Ok(()) };
+        let share = planned.flops as f64 / full.flops as f64;
+        if share <= budget {
+            return Ok(());
+        }
+        let reason = format!(
+            "strategy {strategy}: a step costs {share:.4} of a full one, more than the budget of {budget}; raise it, or \
+             train less"
+        );
+        Err(Error::Setting { setting: "budget", reason })
     }
-    let strategy = &settings.strategy;
-    Err(Error::Setting(format!(
-        "strategy {strategy}: a step costs {share:.4} of a full one, more than --budget {budget}; raise it, or train less"
-    )))
 }

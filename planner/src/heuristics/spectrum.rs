@@ -13,7 +13,7 @@ use frostline_schemas::model::{LinearSpec, NormSpec};
 use frostline_schemas::select::scope;
 
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Step};
+use crate::progress::{Progress, Stage};
 
 /// The interquartile range of a normal distribution, in standard deviations.
 const QUARTILES_APART: f64 = 1.349;
@@ -22,15 +22,15 @@ const QUARTILES_APART: f64 = 1.349;
 /// biases; and the final norm.
 pub fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Result<Vec<String>> {
     let layers: Vec<Vec<&LinearSpec>> = folder.config.layers.iter().map(|layer| layer.linears().collect()).collect();
-    let kinds = layers.first().map_or(0, Vec::len);
-    progress.begin(Step::Spectrum, layers.iter().map(Vec::len).sum::<usize>() as u64);
+    let matrices = layers.first().map_or(0, Vec::len);
+    progress.begin(Stage::Spectrum, layers.iter().map(Vec::len).sum::<usize>() as u64);
     let mut chosen: BTreeSet<&str> =
         NormSpec::tensors(&folder.config.final_norm).map(|spec| spec.name.as_str()).collect();
-    for kind in 0..kinds {
-        let linears: Vec<&LinearSpec> = layers.iter().filter_map(|linears| linears.get(kind).copied()).collect();
+    for matrix in 0..matrices {
+        let linears: Vec<&LinearSpec> = layers.iter().filter_map(|linears| linears.get(matrix).copied()).collect();
         let mut ranked = Vec::new();
         for linear in &linears {
-            ranked.push((standing_out(&singular_values(folder, linear)?, linear), *linear));
+            ranked.push((signal_to_noise(&singular_values(folder, linear)?, linear), *linear));
             progress.advance(1);
         }
         // Of equals the one nearer to the output goes first: a gradient reaches it for less.
@@ -45,17 +45,17 @@ pub fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Res
     Ok(scope::ordered(&folder.config, |name| chosen.contains(name)))
 }
 
-/// From the largest down: square roots of the eigenvalues of the smaller Gram matrix, in f64.
+/// Singular values from the largest down: square roots of the eigenvalues of the smaller Gram matrix, in f64.
 fn singular_values(folder: &ModelFolder, linear: &LinearSpec) -> Result<Vec<f64>> {
     let name = &linear.weight.name;
     let bad = |reason: &str| Error::Spectrum { tensor: name.clone(), reason: reason.into() };
     let &[rows, columns] = linear.weight.shape.as_slice() else { return Err(bad("it is no matrix")) };
     let values = folder.weights.load_f32(name)?;
-    let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
-    if !wide.iter().all(|x| x.is_finite()) {
+    let values: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+    if !values.iter().all(|x| x.is_finite()) {
         return Err(bad("it holds infinities or NaNs"));
     }
-    let matrix = MatRef::from_row_major_slice(&wide, rows, columns);
+    let matrix = MatRef::from_row_major_slice(&values, rows, columns);
     let (left, right) = if rows < columns { (matrix, matrix.transpose()) } else { (matrix.transpose(), matrix) };
     let mut gram = Mat::zeros(rows.min(columns), rows.min(columns));
     let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
@@ -66,7 +66,7 @@ fn singular_values(folder: &ModelFolder, linear: &LinearSpec) -> Result<Vec<f64>
 }
 
 /// Signal over noise over the largest singular value; infinite where nothing is noise, 0 where nothing is there.
-fn standing_out(singular: &[f64], linear: &LinearSpec) -> f64 {
+fn signal_to_noise(singular: &[f64], linear: &LinearSpec) -> f64 {
     let sigma = (quantile(singular, 0.25) - quantile(singular, 0.75)) / QUARTILES_APART;
     let (small, large) = (linear.inputs.min(linear.outputs) as f64, linear.inputs.max(linear.outputs) as f64);
     let edge = sigma * (1.0 + (small / large).sqrt());
@@ -80,9 +80,9 @@ fn standing_out(singular: &[f64], linear: &LinearSpec) -> f64 {
 
 /// Between the values at either side, as far as the quantile lies between them; values fall.
 fn quantile(falling: &[f64], from_above: f64) -> f64 {
-    let place = from_above * falling.len().saturating_sub(1) as f64;
-    let at = |place: f64| falling.get(place as usize).copied().unwrap_or_default();
-    at(place.floor()) + (at(place.ceil()) - at(place.floor())) * place.fract()
+    let index = from_above * falling.len().saturating_sub(1) as f64;
+    let at = |index: f64| falling.get(index as usize).copied().unwrap_or_default();
+    at(index.floor()) + (at(index.ceil()) - at(index.floor())) * index.fract()
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
         let linears: Vec<&LinearSpec> = folder.config.layers.iter().flat_map(|layer| layer.linears()).collect();
         assert_eq!(linears.len(), expected.len());
         for (linear, expected) in linears.into_iter().zip(expected) {
-            let found = standing_out(&singular_values(&folder, linear).unwrap(), linear);
+            let found = signal_to_noise(&singular_values(&folder, linear).unwrap(), linear);
             assert!((found / expected - 1.0).abs() < 1e-4, "{}: {found} for {expected}", linear.weight.name);
         }
     }

@@ -1,8 +1,6 @@
-//! Makes nodes, attributes and constants, and takes them apart.
+//! Makes nodes, attributes and constants.
 
-use tract_onnx::pb::{
-    self, AttributeProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType, type_proto,
-};
+use tract_onnx::pb::{self, AttributeProto, NodeProto, TensorProto, tensor_proto::DataType};
 
 /// A node of the standard operator set with one output.
 pub fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
@@ -34,7 +32,7 @@ pub fn vector(name: &str, values: &[i64]) -> TensorProto {
 }
 
 /// A constant of i64 without dimensions.
-pub fn whole(name: &str, value: i64) -> TensorProto {
+pub fn scalar(name: &str, value: i64) -> TensorProto {
     scalars(name, &[value])
 }
 
@@ -55,15 +53,4 @@ fn scalars(name: &str, values: &[i64]) -> TensorProto {
         int64_data: values.to_vec(),
         ..Default::default()
     }
-}
-
-/// What an input or output says that it is, where that is a tensor.
-pub fn tensor_type(value: &ValueInfoProto) -> Option<&type_proto::Tensor> {
-    let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
-    Some(tensor)
-}
-
-/// Its element type.
-pub fn element_type(value: &ValueInfoProto) -> Option<i32> {
-    tensor_type(value).map(|tensor| tensor.elem_type)
 }

@@ -55,19 +55,19 @@ impl ExternalFiles {
 
     /// A tensor's bytes. A tensor that names no length has `length` bytes.
     pub fn bytes(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<&[u8]> {
-        let (map, place) = self.place(model, tensor, length)?;
-        let beyond = || external(model, tensor, format!("bytes {place:?} of a file of {} bytes", map.len()));
-        map.get(place.clone()).ok_or_else(beyond)
+        let (map, range) = self.range(model, tensor, length)?;
+        let beyond = || external(model, tensor, format!("bytes {range:?} of a file of {} bytes", map.len()));
+        map.get(range.clone()).ok_or_else(beyond)
     }
 
-    /// Lets go of the memory in which a tensor stands, once it has been read.
+    /// Lets go of the memory that a tensor's bytes occupy, once they have been read.
     pub fn release(&self, model: &Path, tensor: &TensorProto, length: usize) {
-        if let Ok((map, place)) = self.place(model, tensor, length) {
-            files::release(map, place);
+        if let Ok((map, range)) = self.range(model, tensor, length) {
+            files::release(map, range);
         }
     }
 
-    fn place(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<(&Mmap, Range<usize>)> {
+    fn range(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<(&Mmap, Range<usize>)> {
         let bad = |reason: String| external(model, tensor, reason);
         let map =
             self.maps.get(field(tensor, "location").unwrap_or_default()).ok_or_else(|| bad("not mapped".into()))?;

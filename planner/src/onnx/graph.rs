@@ -1,26 +1,14 @@
-//! Who makes and who reads each tensor of a graph.
+//! Which node makes and which nodes read each tensor of a graph.
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-/// The first name that is there twice.
-pub fn doubled<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let mut seen = HashSet::new();
-    names.into_iter().find(|name| !seen.insert(*name))
-}
-
-/// The input of token ids, as exporters name it.
-pub const TOKENS: &str = "input_ids";
-/// The input that tells tokens from padding.
-pub const MASK: &str = "attention_mask";
-/// The input of the tokens' places in their rows.
-pub const PLACES: &str = "position_ids";
-/// Inputs that engines are fed.
-const FED: [&str; 3] = [TOKENS, MASK, PLACES];
+use super::names::{FED, duplicate};
+use super::node::{constant_value, reads};
 
 /// Producers, consumers and constants of a graph, by tensor name.
-pub struct Index<'a> {
+pub struct GraphIndex<'a> {
     pub graph: &'a GraphProto,
     producers: HashMap<&'a str, usize>,
     consumers: HashMap<&'a str, Vec<usize>>,
@@ -31,9 +19,9 @@ pub struct Index<'a> {
     constant: Vec<bool>,
 }
 
-impl<'a> Index<'a> {
+impl<'a> GraphIndex<'a> {
     /// Looks through a graph once. It need not be sorted.
-    pub fn new(graph: &'a GraphProto) -> Index<'a> {
+    pub fn new(graph: &'a GraphProto) -> GraphIndex<'a> {
         let mut producers = HashMap::new();
         let reads: Vec<Vec<&str>> = graph.node.iter().map(reads).collect();
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -48,7 +36,7 @@ impl<'a> Index<'a> {
         }
         let initializers =
             graph.initializer.iter().enumerate().map(|(id, tensor)| (tensor.name.as_str(), id)).collect();
-        let mut index = Index { graph, producers, consumers, initializers, reads, constant: Vec::new() };
+        let mut index = GraphIndex { graph, producers, consumers, initializers, reads, constant: Vec::new() };
         for id in 0..graph.node.len() {
             let constant = index.computes_constant(id);
             index.constant.push(constant);
@@ -76,7 +64,7 @@ impl<'a> Index<'a> {
         let inputs = self.graph.input.iter().map(|input| input.name.as_str());
         let weights = self.graph.initializer.iter().map(|tensor| tensor.name.as_str());
         // Old files list every initializer among the inputs, too.
-        for (twice, what) in [(doubled(inputs.clone()), "input"), (doubled(weights.clone()), "initializer")] {
+        for (twice, what) in [(duplicate(inputs.clone()), "input"), (duplicate(weights.clone()), "initializer")] {
             if let Some(name) = twice {
                 return Err(format!("{what} `{name}` is there twice"));
             }
@@ -107,7 +95,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// A node by its place in the graph.
+    /// A node by its index in the graph.
     pub fn node(&self, id: usize) -> &'a NodeProto {
         &self.graph.node[id]
     }
@@ -148,72 +136,5 @@ impl<'a> Index<'a> {
             }
         }
         text + " ← …"
-    }
-}
-
-/// What a `Constant` node holds.
-pub fn constant_value(node: &NodeProto) -> Option<&TensorProto> {
-    if node.op_type != "Constant" {
-        return None;
-    }
-    attribute(node, "value")?.t.as_ref()
-}
-
-/// A node's attribute of that name.
-pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
-}
-
-/// All names that a node reads, those inside its subgraphs included.
-pub fn reads(node: &NodeProto) -> Vec<&str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-    for graph in subgraphs(node) {
-        names.extend(graph.node.iter().flat_map(reads));
-        names.extend(graph.output.iter().map(|output| output.name.as_str()));
-    }
-    names
-}
-
-fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
-    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
-}
-
-/// Every constant tensor of a model: initializers and attributes, subgraphs and functions included.
-pub fn tensors(model: &ModelProto) -> Vec<&TensorProto> {
-    let mut found = Vec::new();
-    model.graph.iter().for_each(|graph| graph_tensors(graph, &mut found));
-    model.functions.iter().flat_map(|function| &function.node).for_each(|node| node_tensors(node, &mut found));
-    found
-}
-
-fn graph_tensors<'a>(graph: &'a GraphProto, found: &mut Vec<&'a TensorProto>) {
-    found.extend(&graph.initializer);
-    graph.node.iter().for_each(|node| node_tensors(node, found));
-}
-
-fn node_tensors<'a>(node: &'a NodeProto, found: &mut Vec<&'a TensorProto>) {
-    for attribute in &node.attribute {
-        found.extend(attribute.t.iter().chain(&attribute.tensors));
-        attribute.g.iter().chain(&attribute.graphs).for_each(|graph| graph_tensors(graph, found));
-    }
-}
-
-/// As [`tensors`], to change them.
-pub fn tensors_mut(model: &mut ModelProto, change: &mut impl FnMut(&mut TensorProto)) {
-    model.graph.iter_mut().for_each(|graph| graph_tensors_mut(graph, change));
-    model.functions.iter_mut().flat_map(|function| &mut function.node).for_each(|node| node_tensors_mut(node, change));
-}
-
-fn graph_tensors_mut(graph: &mut GraphProto, change: &mut impl FnMut(&mut TensorProto)) {
-    graph.initializer.iter_mut().for_each(&mut *change);
-    graph.node.iter_mut().for_each(|node| node_tensors_mut(node, change));
-}
-
-fn node_tensors_mut(node: &mut NodeProto, change: &mut impl FnMut(&mut TensorProto)) {
-    for attribute in &mut node.attribute {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *change);
-        for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-            graph_tensors_mut(graph, change);
-        }
     }
 }

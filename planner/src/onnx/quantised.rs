@@ -8,7 +8,10 @@ use std::borrow::Cow;
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use super::{Index, Model, attribute, type_name};
+use super::graph::GraphIndex;
+use super::model::Model;
+use super::node::attribute;
+use super::tensor::type_name;
 use crate::error::{Error, Result};
 
 /// The largest block that is read, in weights; ONNX Runtime makes them of 16 to 256.
@@ -60,8 +63,8 @@ impl Coding {
     /// The numbers packed in `bytes` from the `first` on.
     fn unpack(self, bytes: &[u8], first: usize, bits: usize, out: &mut [f32]) {
         let (of_byte, mask) = (8 / bits, u8::MAX >> (8 - bits));
-        for (place, value) in (first..).zip(out) {
-            let number = (bytes[place / of_byte] >> (place % of_byte * bits)) & mask;
+        for (index, value) in (first..).zip(out) {
+            let number = (bytes[index / of_byte] >> (index % of_byte * bits)) & mask;
             // The highest bit of a signed number counts down.
             let below = if self == Coding::Signed && number > mask / 2 { f32::from(mask) + 1.0 } else { 0.0 };
             *value = f32::from(number) - below;
@@ -71,11 +74,11 @@ impl Coding {
 
 impl<'a> QuantisedMatrix<'a> {
     /// What a node multiplies with or takes rows from; `None` where that is no such matrix.
-    pub fn of(index: &Index<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
+    pub fn of(index: &GraphIndex<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
         let size = |name: &str, otherwise: usize| {
             attribute(node, name).map_or(Some(otherwise), |attribute| usize::try_from(attribute.i).ok())
         };
-        let constant = |place: usize| unshaped(index, node.input.get(place).filter(|name| !name.is_empty())?);
+        let constant = |input: usize| unshaped(index, node.input.get(input).filter(|name| !name.is_empty())?);
         let (bits, block) = (size("bits", 4)?, size("block_size", 128)?);
         if ![2, 4, 8].contains(&bits) || !(1..=MAX_BLOCK).contains(&block) || block * bits % 8 != 0 {
             return None;
@@ -168,7 +171,7 @@ impl<'a> QuantisedMatrix<'a> {
 }
 
 /// The constant behind changes of shape.
-fn unshaped<'a>(index: &Index<'a>, mut tensor: &'a str) -> Option<&'a TensorProto> {
+fn unshaped<'a>(index: &GraphIndex<'a>, mut tensor: &'a str) -> Option<&'a TensorProto> {
     loop {
         if let Some(constant) = index.constant(tensor) {
             return Some(constant);
@@ -200,7 +203,7 @@ impl Quantised<'_> {
         0.5f64.powi(self.bits as i32)
     }
 
-    /// The weights of a row; `out` has as many places as there are columns.
+    /// The weights of a row; `out` has as many elements as there are columns.
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         self.coding.unpack(&self.packed[row * self.row_bytes..], 0, self.bits, &mut out[..self.columns]);
         let otherwise = self.coding.zero(self.bits);
@@ -224,7 +227,7 @@ const OTHERS: [&str; 7] = [
 ];
 
 /// The first operator of a graph that multiplies with weights quantised in another way.
-pub fn other_kind<'a>(index: &Index<'a>) -> Option<&'a str> {
+pub fn other_kind<'a>(index: &GraphIndex<'a>) -> Option<&'a str> {
     index.graph.node.iter().map(|node| node.op_type.as_str()).find(|op| OTHERS.contains(op))
 }
 

@@ -9,20 +9,21 @@ use std::collections::{BTreeSet, HashMap};
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use crate::onnx::{Index, attribute};
+use crate::onnx::GraphIndex;
+use crate::onnx::node::attribute;
 
 /// The nodes that make the last latent space of tensors whose rows can be chosen.
 #[derive(Debug, Default)]
 pub struct Tail<'a> {
     /// Tensors [batch, sequence, hidden]; the last latent space itself where nothing can be computed after the choice.
     pub starts: BTreeSet<&'a str>,
-    /// Places of nodes, in order.
+    /// Indices of nodes, in order.
     pub nodes: Vec<usize>,
 }
 
 /// What is known of a tensor.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum TensorKind {
     /// The residual stream, [batch, sequence, hidden].
     Stream,
     /// [batch, sequence, anything], each token's numbers made of the stream's at that token.
@@ -31,13 +32,13 @@ enum Kind {
     Constant { rank: usize, flat: bool },
 }
 
-impl Kind {
+impl TensorKind {
     fn is_constant(self) -> bool {
-        matches!(self, Kind::Constant { .. })
+        matches!(self, TensorKind::Constant { .. })
     }
 
     fn is_flat(self) -> bool {
-        matches!(self, Kind::Constant { flat: true, .. })
+        matches!(self, TensorKind::Constant { flat: true, .. })
     }
 }
 
@@ -70,10 +71,10 @@ const ELEMENTWISE: [&str; 24] = [
 ];
 
 /// The tail of the layer before the last of these latent spaces, of which there are at least two.
-pub fn tail<'a>(index: &Index<'a>, spaces: &'a [String]) -> Tail<'a> {
+pub fn tail<'a>(index: &GraphIndex<'a>, spaces: &'a [String]) -> Tail<'a> {
     let [.., before, last] = spaces else { return Tail::default() };
     let kinds = kinds(index, before);
-    let made = |name: &str| kinds.get(name) == Some(&Kind::Rows);
+    let made = |name: &str| kinds.get(name) == Some(&TensorKind::Rows);
     let mut wanted = BTreeSet::from([last.as_str()]);
     let mut nodes = Vec::new();
     for (id, node) in index.graph.node.iter().enumerate().rev() {
@@ -88,10 +89,10 @@ pub fn tail<'a>(index: &Index<'a>, spaces: &'a [String]) -> Tail<'a> {
     Tail { starts: wanted, nodes }
 }
 
-fn kinds<'a>(index: &Index<'a>, stream: &'a str) -> HashMap<&'a str, Kind> {
+fn kinds<'a>(index: &GraphIndex<'a>, stream: &'a str) -> HashMap<&'a str, TensorKind> {
     let weights = index.graph.initializer.iter();
-    let mut kinds: HashMap<&str, Kind> = weights.map(|tensor| (tensor.name.as_str(), constant(tensor))).collect();
-    kinds.insert(stream, Kind::Stream);
+    let mut kinds: HashMap<&str, TensorKind> = weights.map(|tensor| (tensor.name.as_str(), constant(tensor))).collect();
+    kinds.insert(stream, TensorKind::Stream);
     for node in &index.graph.node {
         let outputs = if node.op_type == "Split" { node.output.len() } else { 1 };
         if let Some(kind) = kind(index, node, &kinds) {
@@ -103,13 +104,13 @@ fn kinds<'a>(index: &Index<'a>, stream: &'a str) -> HashMap<&'a str, Kind> {
     kinds
 }
 
-fn constant(tensor: &TensorProto) -> Kind {
+fn constant(tensor: &TensorProto) -> TensorKind {
     let outer = tensor.dims.split_last().map_or(&[][..], |(_, outer)| outer);
-    Kind::Constant { rank: tensor.dims.len(), flat: outer.iter().all(|&size| size == 1) }
+    TensorKind::Constant { rank: tensor.dims.len(), flat: outer.iter().all(|&size| size == 1) }
 }
 
 /// What a node's first output is (a `Split`'s outputs all are), where it is known.
-fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<Kind> {
+fn kind(index: &GraphIndex, node: &NodeProto, kinds: &HashMap<&str, TensorKind>) -> Option<TensorKind> {
     if !["", "ai.onnx", "com.microsoft"].contains(&node.domain.as_str()) {
         return None;
     }
@@ -118,21 +119,21 @@ fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<
         return index.constant(node.output.first()?).map(constant);
     }
     let inputs = node.input.iter().filter(|name| !name.is_empty());
-    let inputs: Vec<Option<Kind>> = inputs.map(|name| kinds.get(name.as_str()).copied()).collect();
+    let inputs: Vec<Option<TensorKind>> = inputs.map(|name| kinds.get(name.as_str()).copied()).collect();
     // What attention made is added to the stream, which keeps its shape.
     if op == "Add" && node.input.iter().any(|name| is_stream(index, name, kinds)) && inputs.contains(&None) {
-        return Some(Kind::Stream);
+        return Some(TensorKind::Stream);
     }
-    let inputs = inputs.into_iter().collect::<Option<Vec<Kind>>>()?;
+    let inputs = inputs.into_iter().collect::<Option<Vec<TensorKind>>>()?;
     let (&first, others) = inputs.split_first()?;
     let constants = others.iter().all(|kind| kind.is_constant());
     let keeps_tokens_apart = match (op, first) {
         _ if ELEMENTWISE.contains(&op) => return elementwise(&inputs),
-        ("Transpose" | "DequantizeLinear", Kind::Constant { rank, .. }) => {
-            return Some(Kind::Constant { rank, flat: rank <= 1 });
+        ("Transpose" | "DequantizeLinear", TensorKind::Constant { rank, .. }) => {
+            return Some(TensorKind::Constant { rank, flat: rank <= 1 });
         }
-        (_, Kind::Constant { .. }) => false,
-        ("MatMul", _) => matches!(others, [Kind::Constant { rank: 2, .. }]),
+        (_, TensorKind::Constant { .. }) => false,
+        ("MatMul", _) => matches!(others, [TensorKind::Constant { rank: 2, .. }]),
         ("MatMulNBits", _) => constants,
         ("LayerNormalization" | "SimplifiedLayerNormalization" | "RMSNormalization", _) => {
             others.iter().all(|kind| kind.is_flat()) && is_last(axis(node, -1))
@@ -142,28 +143,28 @@ fn kind(index: &Index, node: &NodeProto, kinds: &HashMap<&str, Kind>) -> Option<
         ("ReduceMean" | "ReduceSum" | "ReduceSumSquare" | "ReduceL2", _) => constants && reduces_last(index, node),
         _ => false,
     };
-    keeps_tokens_apart.then_some(Kind::Rows)
+    keeps_tokens_apart.then_some(TensorKind::Rows)
 }
 
 /// Whether a tensor is the stream, perhaps in another type.
-fn is_stream(index: &Index, tensor: &str, kinds: &HashMap<&str, Kind>) -> bool {
-    let known = |name: &str| kinds.get(name) == Some(&Kind::Stream);
+fn is_stream(index: &GraphIndex, tensor: &str, kinds: &HashMap<&str, TensorKind>) -> bool {
+    let known = |name: &str| kinds.get(name) == Some(&TensorKind::Stream);
     let cast = |node: &NodeProto| node.op_type == "Cast" && node.input.first().is_some_and(|name| known(name));
     known(tensor) || index.producer(tensor).is_some_and(|id| cast(index.node(id)))
 }
 
 /// What operands broadcast to each other make.
-fn elementwise(inputs: &[Kind]) -> Option<Kind> {
+fn elementwise(inputs: &[TensorKind]) -> Option<TensorKind> {
     let (mut rank, mut flat) = (0, true);
     for kind in inputs {
-        if let Kind::Constant { rank: own, flat: is_flat } = *kind {
+        if let TensorKind::Constant { rank: own, flat: is_flat } = *kind {
             (rank, flat) = (rank.max(own), flat && is_flat);
         }
     }
     if inputs.iter().all(|kind| kind.is_constant()) {
-        return Some(Kind::Constant { rank, flat });
+        return Some(TensorKind::Constant { rank, flat });
     }
-    (flat && rank <= 3).then_some(Kind::Rows)
+    (flat && rank <= 3).then_some(TensorKind::Rows)
 }
 
 /// Whether an axis of [batch, sequence, anything] is the last.
@@ -179,7 +180,7 @@ fn axis(node: &NodeProto, otherwise: i64) -> i64 {
     attribute(node, "axis").map_or(otherwise, |axis| axis.i)
 }
 
-fn reduces_last(index: &Index, node: &NodeProto) -> bool {
+fn reduces_last(index: &GraphIndex, node: &NodeProto) -> bool {
     let axes = match (attribute(node, "axes"), node.input.get(1)) {
         (Some(axes), _) => axes.ints.clone(),
         (None, Some(axes)) => integers(index, axes),
@@ -189,7 +190,7 @@ fn reduces_last(index: &Index, node: &NodeProto) -> bool {
 }
 
 /// The numbers of a constant of i64; none where it is something else.
-fn integers(index: &Index, tensor: &str) -> Vec<i64> {
+fn integers(index: &GraphIndex, tensor: &str) -> Vec<i64> {
     let Some(tensor) = index.constant(tensor).filter(|tensor| tensor.data_type == DataType::Int64 as i32) else {
         return Vec::new();
     };
@@ -207,7 +208,7 @@ mod tests {
     /// How many nodes are found where `op` makes of the stream after attention what is added to it.
     fn copied(op: &str, operands: &[&str], attributes: Vec<AttributeProto>) -> usize {
         let sizes: [(&str, &[i64]); 4] =
-            [("matrix", &[4, 4]), ("experts", &[3, 4, 4]), ("bias", &[4]), ("places", &[1, 7, 4])];
+            [("matrix", &[4, 4]), ("experts", &[3, 4, 4]), ("bias", &[4]), ("positions", &[1, 7, 4])];
         let weight =
             |(name, dims): (&str, &[i64])| TensorProto { name: name.into(), dims: dims.to_vec(), ..Default::default() };
         let inputs = [&["middle"], operands].concat();
@@ -221,7 +222,7 @@ mod tests {
             ..Default::default()
         };
         let spaces = ["before".to_owned(), "last".to_owned()];
-        let tail = tail(&Index::new(&graph), &spaces);
+        let tail = tail(&GraphIndex::new(&graph), &spaces);
         let expected = if tail.nodes.is_empty() { "last" } else { "middle" };
         assert_eq!(tail.starts, BTreeSet::from([expected]));
         tail.nodes.len()
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn what_mixes_tokens_or_is_not_known_ends_the_search() {
         assert_eq!(copied("MatMul", &["experts"], Vec::new()), 0);
-        assert_eq!(copied("Mul", &["places"], Vec::new()), 0);
+        assert_eq!(copied("Mul", &["positions"], Vec::new()), 0);
         assert_eq!(copied("CumSum", &["bias"], Vec::new()), 0);
         assert_eq!(copied("ReduceMean", &[], vec![whole_numbers("axes", &[1])]), 0);
         assert_eq!(copied("ReduceMean", &[], vec![whole_numbers("axes", &[-1]), integer("keepdims", 0)]), 0);

@@ -1,6 +1,7 @@
-//! Graph rewrites: fused operators written out, latent spaces found, and of the graph only what traces need.
+//! Rewrites graphs: lowers fused operators, finds the latent spaces, and keeps of a graph only what the traces need.
 
-pub mod last_layer;
+pub mod export;
+mod last_layer;
 pub mod latent;
 pub mod lower;
 pub mod prune_embedding;

@@ -1,15 +1,16 @@
-//! Leaves of a graph's token embedding the rows that a sample needs.
+//! Keeps only those rows of a graph's token embedding that a sample needs.
 //!
 //! In a small model of a large vocabulary the embedding is most of the weights, and a sample uses a few thousand rows of
-//! it. Its tokens are then numbered anew.
+//! it. The sample's tokens are then renumbered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
-use crate::engine::Batch;
-use crate::onnx::{Index, Model, attribute};
-use crate::rewrite::latent::Embedding;
+use super::latent::embedding::Embedding;
+use crate::batch::PaddedBatch;
+use crate::onnx::node::attribute;
+use crate::onnx::{GraphIndex, Model};
 
 /// The embedding's new weight.
 const WEIGHT: &str = "frostline.embedding";
@@ -18,9 +19,9 @@ const WEIGHT: &str = "frostline.embedding";
 #[derive(Clone, Debug)]
 pub struct Rows(BTreeMap<i64, i64>);
 
-/// Puts in the place of the embedding's weight the rows of `tokens`; tokens that are not among them must not be fed any
-/// more. The model stays as it is where the weight is quantised or turned, or token ids are read for more than the rows.
-pub fn leave(model: Model, embedding: &Embedding, tokens: impl IntoIterator<Item = i64>) -> (Model, Option<Rows>) {
+/// Replaces the embedding's weight by the rows of `tokens`; other tokens must not be fed any more. The model stays as it is where the weight is quantised or transposed, or where token ids serve
+/// another purpose, too.
+pub fn prune(model: Model, embedding: &Embedding, tokens: impl IntoIterator<Item = i64>) -> (Model, Option<Rows>) {
     // Padding is token 0.
     let tokens: BTreeSet<i64> = tokens.into_iter().chain([0]).collect();
     let Some(weight) = chosen(&model, embedding, &tokens) else { return (model, None) };
@@ -33,7 +34,7 @@ pub fn leave(model: Model, embedding: &Embedding, tokens: impl IntoIterator<Item
 }
 
 fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Option<TensorProto> {
-    let index = Index::new(model.graph());
+    let index = GraphIndex::new(model.graph());
     let node = index.node(embedding.node);
     let reads_shape = |node: &NodeProto| node.op_type == "Shape";
     let only_rows = |&id: &usize| id == embedding.node || reads_shape(index.node(id));
@@ -58,8 +59,8 @@ fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Optio
 }
 
 impl Rows {
-    /// Numbers a batch's tokens anew.
-    pub fn renumber(&self, batch: &mut Batch) {
+    /// Renumbers a batch's tokens.
+    pub fn renumber(&self, batch: &mut PaddedBatch) {
         for token in &mut batch.tokens {
             *token = self.0.get(token).copied().unwrap_or_default();
         }

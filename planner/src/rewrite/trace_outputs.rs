@@ -10,11 +10,12 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{self, GraphProto, NodeProto, ValueInfoProto, tensor_proto::DataType};
 
 use crate::onnx::build::{integer, node, vector};
-use crate::onnx::{Index, Model, reads};
+use crate::onnx::node::reads;
+use crate::onnx::{GraphIndex, Model};
 use crate::rewrite::latent::LatentSpaces;
 
-/// The added input: [positions, 2] of i64, each a row of the batch and a place in it.
-pub const POSITIONS: &str = "frostline.positions";
+/// The added input: [positions, 2] of i64, each a row of the batch and a position in it.
+pub const TARGET_POSITIONS: &str = "frostline.positions";
 /// The only output: [L + 1, positions, hidden] of f32, each latent space's hidden states after the final norm.
 pub const TRACES: &str = "frostline.traces";
 /// The shape that gathered rows are given.
@@ -34,7 +35,7 @@ fn edit(mut graph: GraphProto, spaces: &LatentSpaces, opset: i64) -> GraphProto 
     added.push(cast_to_f32(&normed));
     graph.node.extend(added);
     graph.initializer.push(vector(ROW_SHAPE, &[1, -1, i64::try_from(hidden).unwrap_or(-1)]));
-    graph.input.push(value_info(POSITIONS, DataType::Int64, &["positions", "2"]));
+    graph.input.push(value_info(TARGET_POSITIONS, DataType::Int64, &["positions", "2"]));
     graph.output = vec![value_info(TRACES, DataType::Float, &["spaces", "positions", &hidden.to_string()])];
     graph.value_info.clear();
     graph.quantization_annotation.clear();
@@ -44,7 +45,7 @@ fn edit(mut graph: GraphProto, spaces: &LatentSpaces, opset: i64) -> GraphProto 
 
 /// Gathers the positions' rows of each space and stacks them; the tensor's name.
 fn stack(graph: &GraphProto, spaces: &LatentSpaces, nodes: &mut Vec<NodeProto>) -> String {
-    let tail = super::last_layer::tail(&Index::new(graph), &spaces.spaces);
+    let tail = super::last_layer::tail(&GraphIndex::new(graph), &spaces.spaces);
     let earlier = spaces.spaces.iter().map(String::as_str).rev().skip(1).rev();
     let mut rows: HashMap<&str, String> = HashMap::new();
     for tensor in earlier.chain(tail.starts) {
@@ -64,7 +65,7 @@ fn stack(graph: &GraphProto, spaces: &LatentSpaces, nodes: &mut Vec<NodeProto>) 
 fn gather(tensor: &str, nodes: &mut Vec<NodeProto>) -> String {
     let gathered = format!("frostline.gathered/{tensor}");
     let rows = format!("frostline.rows/{tensor}");
-    nodes.push(node("GatherND", &[tensor, POSITIONS], &gathered, Vec::new()));
+    nodes.push(node("GatherND", &[tensor, TARGET_POSITIONS], &gathered, Vec::new()));
     nodes.push(node("Reshape", &[&gathered, ROW_SHAPE], &rows, Vec::new()));
     rows
 }

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use frostline_schemas::data::Example;
 
-use crate::engine::Traces;
+use super::basis::Basis;
+use crate::engine::BatchTraces;
 use crate::error::{Error, Result};
-use crate::salf::basis::Basis;
+
+/// The format of deviations, stored with traces: raised by hand whenever other code gives other numbers.
+pub const FORMAT: u64 = 1;
 
 /// 1 − cos(a, b), in f64. Where one of them is zero there is no direction, and the deviation is 1.
 pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
@@ -23,9 +26,15 @@ pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
 
 /// An example's trace: for each latent space, the mean deviation over its targets.
 ///
-/// `first` is the place of the example's first target among the traces' positions; `data`, where the example came from,
+/// `first` is the index of the example's first target among the traces' positions; `data`, where the example came from,
 /// is for messages.
-pub fn example_trace(traces: &Traces, first: usize, example: &Example, basis: &Basis, data: &Path) -> Result<Vec<f64>> {
+pub fn example_trace(
+    traces: &BatchTraces,
+    first: usize,
+    example: &Example,
+    basis: &Basis,
+    data: &Path,
+) -> Result<Vec<f64>> {
     let mut trace = vec![0.0; traces.spaces];
     for (offset, target) in example.targets.iter().enumerate() {
         let row = basis.row(target.token);
@@ -39,7 +48,7 @@ pub fn example_trace(traces: &Traces, first: usize, example: &Example, basis: &B
             let deviation = deviation(hidden, row);
             if !deviation.is_finite() || hidden.iter().any(|x| !x.is_finite()) {
                 let (path, line) = (data.into(), example.line);
-                return Err(Error::NotFinite { path, line, space, place: target.position });
+                return Err(Error::NotFinite { path, line, space, position: target.position });
             }
             *mean += deviation / example.targets.len() as f64;
         }

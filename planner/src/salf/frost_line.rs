@@ -14,15 +14,15 @@ pub fn aggregate(ends: &[usize], mean_trace: usize, aggregate: Aggregate) -> usi
     }
 }
 
-/// The element at place ⌊q (n − 1)⌋ of the n sorted ones; 0 of none.
+/// Element ⌊q (n − 1)⌋ of the n sorted ones; 0 where there are none.
 fn lower_quantile(values: &[usize], q: f64) -> usize {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
-    let place = (q.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64).floor() as usize;
-    sorted.get(place).copied().unwrap_or(0)
+    let index = (q.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64).floor() as usize;
+    sorted.get(index).copied().unwrap_or(0)
 }
 
-/// Raises a frost line to the smallest one whose step costs at most `budget` of a full step.
+/// Raises a frost line to the lowest one whose step costs at most `budget` of a full step.
 ///
 /// `cost` holds every frost line from 0 to L − 1. At least `min_trainable` layers are left to train; if no such frost
 /// line fits, that is an error.

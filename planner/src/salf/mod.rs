@@ -2,6 +2,8 @@
 
 pub mod basis;
 pub mod deviation;
+pub mod example_traces;
 pub mod frost_line;
-pub mod gain;
+mod gain;
 pub mod gram;
+pub mod measured;

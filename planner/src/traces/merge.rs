@@ -1,4 +1,4 @@
-//! From the files of all shards to the traces of the whole sample, once each file is known to be a part of it.
+//! Puts the files of all shards together into the traces of the whole sample, once each is known to be a part of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,33 @@ use std::path::{Path, PathBuf};
 use frostline_schemas::model::ModelIdentity;
 use frostline_schemas::plan::{DataIdentity, EngineUsed};
 
-use super::{Origin, RELEASE, ShardTraces, TracesError, in_order};
-use crate::batch::Group;
-use crate::traces::shard::Shard;
+use super::file::{Origin, ShardTraces, TraceFormats};
+use crate::batch::BatchGroup;
+use crate::batch::shard::SampleShard;
+use crate::error::TracesError;
+use crate::salf::example_traces::in_order;
 
 /// Missing shards that a message names.
 const NAMED: usize = 8;
 
-/// What traces must be of.
-pub struct Wanted<'a> {
+/// What traces must be of to make a plan.
+pub struct ExpectedTraces<'a> {
     pub model: &'a ModelIdentity,
     pub data: &'a DataIdentity,
     /// Latent spaces that are named by hand.
     pub latent_spaces: Option<&'a [String]>,
     /// All of the sample's batches.
-    pub groups: &'a [Group],
+    pub groups: &'a [BatchGroup],
 }
 
 /// The traces of the whole sample, by the examples' index, and their origin. Files may be in any order.
-pub fn merge(files: &[PathBuf], wanted: &Wanted) -> Result<(Origin, Vec<Vec<f64>>), TracesError> {
-    let mut first: Option<(&Path, Shard, Origin)> = None;
+pub fn merge(files: &[PathBuf], expected: &ExpectedTraces) -> Result<(Origin, Vec<Vec<f64>>), TracesError> {
+    let mut first: Option<(&Path, SampleShard, Origin)> = None;
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
-    let mut traces = Vec::with_capacity(wanted.data.examples);
+    let mut traces = Vec::with_capacity(expected.data.examples);
     for path in files {
         let part = ShardTraces::read(path)?;
-        check_origin(path, &part, wanted)?;
+        check_origin(path, &part, expected)?;
         match &first {
             Some((other, shard, origin)) => check_alike(path, &part, other, *shard, origin)?,
             None => first = Some((path, part.shard, part.origin.clone())),
@@ -38,57 +40,70 @@ pub fn merge(files: &[PathBuf], wanted: &Wanted) -> Result<(Origin, Vec<Vec<f64>
         if let Some(other) = seen.insert(part.shard.number(), path) {
             return Err(TracesError::Twice { path: path.clone(), other: other.into(), shard: part.shard });
         }
-        check_examples(path, &part, wanted)?;
+        check_examples(path, &part, expected)?;
         traces.extend(part.traces);
     }
     let (path, shard, origin) = first.ok_or(TracesError::NoFiles)?;
     match missing(&seen, shard.of()) {
         Some(missing) => Err(TracesError::Missing { path: path.into(), shard, missing }),
-        None => Ok((origin, in_order(wanted.data.examples, traces))),
+        None => Ok((origin, in_order(expected.data.examples, traces))),
     }
 }
 
-/// A thing that must be the same: its name, whether it is, and for people what was found and what was wanted.
+/// A thing that must be the same: its name, whether it is, and for people what was found and what was expected.
 type Compared = (&'static str, bool, String, String);
 
-fn compared<T: PartialEq>(what: &'static str, found: T, wanted: T, shown: impl Fn(T) -> String) -> Compared {
-    (what, found == wanted, shown(found), shown(wanted))
+fn compared<T: PartialEq>(what: &'static str, found: T, expected: T, shown: impl Fn(T) -> String) -> Compared {
+    (what, found == expected, shown(found), shown(expected))
 }
 
-/// Checks that traces are of the model, the sample and the latent spaces that are wanted.
-fn check_origin(path: &Path, part: &ShardTraces, wanted: &Wanted) -> Result<(), TracesError> {
+/// Checks that traces are of the model, the sample and the latent spaces that the plan is to be made of.
+fn check_origin(path: &Path, part: &ShardTraces, expected: &ExpectedTraces) -> Result<(), TracesError> {
     let (found, shard) = (&part.origin, part.shard);
-    let (data, wanted_data) = (&found.data, wanted.data);
-    // Told apart before all else: another release may know the same model by another digest.
-    let release = compared("Frostline", found.release.as_str(), RELEASE, str::to_owned);
-    refuse_other(path, shard, [release])?;
-    if found.model != *wanted.model {
-        let differences = found.model.differences(wanted.model);
+    // Before all else: other code may know the same model by another digest.
+    if found.formats != TraceFormats::CURRENT {
+        return Err(other_format(path, shard, found.formats));
+    }
+    if found.model != *expected.model {
+        let differences = found.model.differences(expected.model);
         return Err(TracesError::OtherModel { path: path.into(), shard, differences });
     }
-    let things = [
-        compared("--data of digest", data.file, wanted_data.file, |digest| digest.short()),
-        compared("--seed", data.seed, wanted_data.seed, |seed| seed.to_string()),
-        compared("--max-length", data.max_length, wanted_data.max_length, |length| length.to_string()),
-        compared("--examples", data.examples, wanted_data.examples, |count| count.to_string()),
-        compared("a sample of digest", data.sample, wanted_data.sample, |digest| digest.short()),
-        compared("rows in --data", data.rows, wanted_data.rows, |count| count.to_string()),
-        compared("tokens in the sample", data.tokens, wanted_data.tokens, |count| count.to_string()),
-        compared("targets in the sample", data.targets, wanted_data.targets, |count| count.to_string()),
-        compared("--latent-spaces", found.latent_spaces.as_deref(), wanted.latent_spaces, |names| {
-            names.map_or_else(|| "not given".into(), |names| names.join(","))
-        }),
+    let (data, expected_data) = (&found.data, expected.data);
+    let settings = [
+        ("data", compared("data of digest", data.file, expected_data.file, |digest| digest.short())),
+        ("seed", compared("seed", data.seed, expected_data.seed, |seed| seed.to_string())),
+        ("max_length", compared("max length", data.max_length, expected_data.max_length, |length| length.to_string())),
+        ("examples", compared("examples", data.examples, expected_data.examples, |count| count.to_string())),
+        (
+            "latent_spaces",
+            compared("latent spaces", found.latent_spaces.as_deref(), expected.latent_spaces, |names| {
+                names.map_or_else(|| "not given".into(), |names| names.join(","))
+            }),
+        ),
     ];
-    refuse_other(path, shard, things)
-}
-
-fn refuse_other(path: &Path, shard: Shard, things: impl IntoIterator<Item = Compared>) -> Result<(), TracesError> {
-    match things.into_iter().find(|(_, same, ..)| !same) {
-        Some((what, _, found, wanted)) => {
-            Err(TracesError::OtherSetting { path: path.into(), shard, what, found, wanted })
+    let sample = [
+        compared("a sample of digest", data.sample, expected_data.sample, |digest| digest.short()),
+        compared("rows in the data", data.rows, expected_data.rows, |count| count.to_string()),
+        compared("tokens in the sample", data.tokens, expected_data.tokens, |count| count.to_string()),
+        compared("targets in the sample", data.targets, expected_data.targets, |count| count.to_string()),
+    ];
+    let settings = settings.into_iter().map(|(setting, compared)| (Some(setting), compared));
+    let all = settings.chain(sample.into_iter().map(|compared| (None, compared)));
+    match all.into_iter().find(|(_, (_, same, ..))| !same) {
+        Some((setting, (what, _, found, expected))) => {
+            Err(TracesError::OtherSetting { path: path.into(), shard, what, setting, found, expected })
         }
         None => Ok(()),
     }
+}
+
+fn other_format(path: &Path, shard: SampleShard, found: TraceFormats) -> TracesError {
+    let current = TraceFormats::CURRENT;
+    let (kind, found, format) = match found.deviations == current.deviations {
+        true => ("batches", found.batches, current.batches),
+        false => ("deviations", found.deviations, current.deviations),
+    };
+    TracesError::OtherFormat { path: path.into(), shard, kind, found, format }
 }
 
 /// Checks that two shards were computed alike; what both share with the plan is checked already.
@@ -96,7 +111,7 @@ fn check_alike(
     path: &Path,
     part: &ShardTraces,
     other: &Path,
-    shard: Shard,
+    shard: SampleShard,
     origin: &Origin,
 ) -> Result<(), TracesError> {
     let (own, onnx) = (&part.origin.onnx, &origin.onnx);
@@ -111,18 +126,18 @@ fn check_alike(
         compared("a semantic basis of ridge", part.origin.ridge, origin.ridge, |ridge| ridge.to_string()),
     ];
     match things.into_iter().find(|(_, same, ..)| !same) {
-        Some((what, _, found, wanted)) => {
-            Err(TracesError::Unlike { path: path.into(), other: other.into(), what, found, wanted })
+        Some((what, _, found, expected)) => {
+            Err(TracesError::Unlike { path: path.into(), other: other.into(), what, found, expected })
         }
         None => Ok(()),
     }
 }
 
 /// Checks that a file holds its shard's examples and no other, in the order of the batches.
-fn check_examples(path: &Path, part: &ShardTraces, wanted: &Wanted) -> Result<(), TracesError> {
-    let own = part.shard.take(wanted.groups);
-    let expected = own.iter().flat_map(|group| &group.examples).flatten();
-    if part.traces.iter().map(|(index, _)| index).eq(expected) {
+fn check_examples(path: &Path, part: &ShardTraces, expected: &ExpectedTraces) -> Result<(), TracesError> {
+    let own = part.shard.take(expected.groups);
+    let examples = own.iter().flat_map(|group| &group.examples).flatten();
+    if part.traces.iter().map(|(index, _)| index).eq(examples) {
         return Ok(());
     }
     let reason = "its examples are not those of its shard".into();

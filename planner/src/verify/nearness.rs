@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::Sizes;
-use super::source::Source;
+use super::layouts::FolderMatrix;
+use super::sizes::MatrixSizes;
 use crate::onnx::quantised::Quantised;
 
 /// The relative distance that a matrix of one bit might have; each bit halves it. Weights are some 2.5 times smaller
@@ -16,22 +16,22 @@ const OF_ONE_BIT: f64 = 2.0;
 
 /// Whether the distance of a source and a quantised matrix of these sizes is within what rounding explains, as the source
 /// lies or transposed.
-pub fn near(source: &Source, sizes: Sizes, matrix: &Quantised) -> bool {
+pub fn near(source: &FolderMatrix, sizes: MatrixSizes, matrix: &Quantised) -> bool {
     let (rows, columns) = sizes;
     (source.sizes == sizes && near_rows(sizes, matrix, |start, out| source.read(start, out)))
         || (source.sizes == (columns, rows) && rows > 1 && {
-            let turned = transposed(source);
-            near_rows(sizes, matrix, |start, out| out.copy_from_slice(&turned[start..][..columns]))
+            let transpose = transposed(source);
+            near_rows(sizes, matrix, |start, out| out.copy_from_slice(&transpose[start..][..columns]))
         })
 }
 
-/// The same for a source of the same sizes, of which `read` gives elements from a place on.
-fn near_rows((rows, columns): Sizes, matrix: &Quantised, read: impl Fn(usize, &mut [f32]) + Sync) -> bool {
+/// The same for a source of the same sizes, of which `read` gives the elements from an index on.
+fn near_rows((rows, columns): MatrixSizes, matrix: &Quantised, read: impl Fn(usize, &mut [f32]) + Sync) -> bool {
     let distances = |row: usize| {
-        let (mut wanted, mut found) = (vec![0.0; columns], vec![0.0; columns]);
-        read(row * columns, &mut wanted);
+        let (mut source, mut found) = (vec![0.0; columns], vec![0.0; columns]);
+        read(row * columns, &mut source);
         matrix.read_row(row, &mut found);
-        let pairs = wanted.iter().zip(&found).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        let pairs = source.iter().zip(&found).map(|(&a, &b)| (f64::from(a), f64::from(b)));
         pairs.fold((0.0, 0.0), |(apart, all), (a, b)| (apart + (a - b).powi(2), all + a * a))
     };
     let add = |a: (f64, f64), b: (f64, f64)| (a.0 + b.0, a.1 + b.1);
@@ -39,9 +39,9 @@ fn near_rows((rows, columns): Sizes, matrix: &Quantised, read: impl Fn(usize, &m
     all.is_finite() && apart.sqrt() <= matrix.step() * OF_ONE_BIT * all.sqrt()
 }
 
-fn transposed(source: &Source) -> Vec<f32> {
+fn transposed(source: &FolderMatrix) -> Vec<f32> {
     let (rows, columns) = source.sizes;
     let mut values = vec![0.0; rows * columns];
     source.read(0, &mut values);
-    (0..rows * columns).map(|place| values[place % rows * columns + place / rows]).collect()
+    (0..rows * columns).map(|index| values[index % rows * columns + index / rows]).collect()
 }

@@ -321,9 +321,8 @@ fn kind(name: &str) -> Option<Kind> {
     if segment(name) {
         return Some(Kind::Segment);
     }
-    // As `files::temporary_beside` names them.
-    let (file, random) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
-    ((segment(file) || file == KEY_FILE) && digits(random)).then_some(Kind::Temporary)
+    let file = files::temporary_of(name)?;
+    (segment(file) || file == KEY_FILE).then_some(Kind::Temporary)
 }
 
 fn read_key(folder: &Path) -> Option<CacheKey> {

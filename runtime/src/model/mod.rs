@@ -41,8 +41,7 @@ impl Model {
         device: Device,
         precision: Option<ComputePrecision>,
     ) -> Result<Model, Error> {
-        let ModelFolder { config, weights, mut encoder, .. } = folder;
-        encoder.forget();
+        let ModelFolder { config, weights, .. } = folder;
         let precision = precision.unwrap_or(ComputePrecision::of(device));
         let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
         Ok(Model::new(config, scope, parameters))

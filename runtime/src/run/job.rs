@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use frostline_schemas::data::{Example, Examples};
+use frostline_schemas::data::{self, Encoder, Example, Examples};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::Plan;
@@ -41,10 +41,11 @@ impl JobFiles {
     /// The model, and the rows to train on and to evaluate on.
     fn read(&self) -> Result<(ModelFolder, Examples, Option<Vec<Example>>), Error> {
         let model = ModelFolder::open(&self.model)?;
-        let read = |path: &Path| model.read_examples(path, self.max_length);
-        let data = read(&self.data)?;
+        let encoder = Encoder::new(&model.path);
+        let read = |path: &Path| data::read_examples(&model, &encoder, path, self.max_length);
+        let trained_on = read(&self.data)?;
         let held_out = self.eval.as_deref().map(read).transpose()?;
-        Ok((model, data, held_out.map(|read| read.examples)))
+        Ok((model, trained_on, held_out.map(|read| read.examples)))
     }
 }
 

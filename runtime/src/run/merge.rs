@@ -73,16 +73,11 @@ pub fn merge(run: &Run, model: &Path, out: &Path, types: MergeTypes) -> Result<M
     }
     let model = ModelFolder::open(model)?;
     let merged = Merged::new(&model, run, types)?;
-    let temporary = files::temporary_beside(out).map_err(Error::file(out))?;
-    let written = std::fs::create_dir_all(&temporary)
-        .map_err(Error::file(&temporary))
-        .and_then(|()| merged.write(&model.path, &temporary))
-        .and_then(|()| std::fs::rename(&temporary, out).map_err(Error::file(out)));
-    if let Err(error) = written {
-        // What failed is reported; that the half-written folder could not be removed either would only hide it.
-        let _ = std::fs::remove_dir_all(&temporary);
-        return Err(error);
-    }
+    let temporary = files::folder_beside(out).map_err(Error::file(out))?;
+    merged.write(&model.path, temporary.path())?;
+    std::fs::rename(temporary.path(), out).map_err(Error::file(out))?;
+    // What is at its old path is no longer there to be removed.
+    let _ = temporary.keep();
     files::sync_folder_of(out).map_err(Error::file(out))?;
     Ok(merged.report)
 }

@@ -8,17 +8,11 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
-use crate::files;
-
-const TEMPLATE_FILE: &str = "chat_template.jinja";
-const CONFIG_FILE: &str = "tokenizer_config.json";
-/// The largest template file read, in bytes.
-const MAX_TEMPLATE: u64 = 1 << 24;
-/// The largest `tokenizer_config.json` read, in bytes.
-const MAX_CONFIG: u64 = 1 << 26;
+use crate::model::chat_template::{self, ChatTemplateError};
 
 /// A chat template that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ChatError {
     /// The model has no template.
     #[error(
@@ -28,8 +22,8 @@ pub enum ChatError {
     )]
     NoTemplate { folder: PathBuf },
     /// A file is unreadable or not what it should be.
-    #[error("{}: {reason}", path.display())]
-    File { path: PathBuf, reason: String },
+    #[error(transparent)]
+    File(#[from] ChatTemplateError),
     /// The template does not take this conversation.
     #[error("the chat template says: {0}")]
     Render(String),
@@ -50,6 +44,7 @@ pub struct ChatTemplate {
 /// A conversation as text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
+    /// What the model is shown.
     pub text: String,
     /// What the assistant said, its end-of-turn token included, as byte ranges of `text`, in order.
     pub answers: Vec<Range<usize>>,
@@ -58,11 +53,11 @@ pub struct Rendered {
 impl ChatTemplate {
     /// Reads the template of the model in `folder`.
     pub fn open(folder: &Path) -> Result<ChatTemplate, ChatError> {
-        let config = read_tokenizer_config(folder)?;
+        let config = chat_template::tokenizer_config(folder)?;
         let (path, template) =
-            find_template(folder, &config)?.ok_or_else(|| ChatError::NoTemplate { folder: folder.into() })?;
+            chat_template::find(folder, &config)?.ok_or_else(|| ChatError::NoTemplate { folder: folder.into() })?;
         ChatTemplate::compile(&template, special_tokens(&config))
-            .map_err(|error| ChatError::File { path, reason: format!("chat template: {error}") })
+            .map_err(|error| ChatTemplateError { path, reason: format!("chat template: {error}") }.into())
     }
 
     fn compile(template: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate, Error> {
@@ -136,48 +131,6 @@ fn without_generation_marks(template: &str) -> String {
     }
     out.push_str(rest);
     out
-}
-
-/// The text of the template of the model in `folder`, if it has one.
-pub fn template_text(folder: &Path) -> Result<Option<String>, ChatError> {
-    let found = find_template(folder, &read_tokenizer_config(folder)?)?;
-    Ok(found.map(|(_, text)| text))
-}
-
-/// The template and the file that holds it: a file of its own comes before the tokenizer's config.
-fn find_template(folder: &Path, config: &Json) -> Result<Option<(PathBuf, String)>, ChatError> {
-    let path = folder.join(TEMPLATE_FILE);
-    match files::read_at_most(&path, MAX_TEMPLATE) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some((path, text))),
-            Err(error) => Err(ChatError::File { path, reason: error.to_string() }),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(template_in(config).map(|text| (folder.join(CONFIG_FILE), text)))
-        }
-        Err(error) => Err(ChatError::File { path, reason: error.to_string() }),
-    }
-}
-
-fn read_tokenizer_config(folder: &Path) -> Result<Json, ChatError> {
-    let path = folder.join(CONFIG_FILE);
-    match files::read_at_most(&path, MAX_CONFIG) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| ChatError::File { path, reason: error.to_string() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Json::Null),
-        Err(error) => Err(ChatError::File { path, reason: error.to_string() }),
-    }
-}
-
-/// `chat_template`: a text, or a list of named ones with one named `default`.
-fn template_in(config: &Json) -> Option<String> {
-    match config.get("chat_template")? {
-        Json::String(text) => Some(text.clone()),
-        Json::Array(named) => {
-            let default = named.iter().find(|t| t.get("name").and_then(Json::as_str) == Some("default"))?;
-            default.get("template")?.as_str().map(str::to_owned)
-        }
-        _ => None,
-    }
 }
 
 /// `bos_token` and the like: texts, or objects with the text as `content`.

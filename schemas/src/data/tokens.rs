@@ -8,15 +8,14 @@ use tokenizers::{Encoding, Tokenizer};
 
 use crate::data::{ChatError, ChatTemplate};
 use crate::files;
-
-/// The tokenizer's file in a model folder.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
+use crate::model::TOKENIZER_FILE;
 
 /// The largest tokenizer read, in bytes.
-pub(crate) const MAX_TOKENIZER: u64 = 1 << 30;
+const MAX_TOKENIZER: u64 = 1 << 30;
 
 /// Text that cannot be turned into tokens.
 #[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum TokenError {
     /// The model folder has no tokenizer, or one that does not load.
     #[error("{}: {reason}; rows of text need the model's tokenizer, rows of `input_ids` and `labels` do not", path.display())]
@@ -35,7 +34,7 @@ impl From<ChatError> for TokenError {
     }
 }
 
-/// Gives freed memory back to the system. The C library keeps what lay in many small pieces, as vocabularies do.
+/// Gives freed memory back to the system. The C library keeps what lay in many small blocks, as vocabularies do.
 fn return_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it takes no pointer, and may be called at any time from any thread.
@@ -44,7 +43,8 @@ fn return_memory() {
     }
 }
 
-/// Turns the texts of examples into tokens.
+/// Turns the texts of examples into tokens. What it has read, hundreds of megabytes for a large vocabulary, goes back to
+/// the system with it.
 pub struct Encoder {
     folder: PathBuf,
     tokenizer: OnceLock<Result<Tokenizer, TokenError>>,
@@ -55,12 +55,6 @@ impl Encoder {
     /// An encoder for the model in `folder`. Nothing is read yet.
     pub fn new(folder: &Path) -> Encoder {
         Encoder { folder: folder.into(), tokenizer: OnceLock::new(), template: OnceLock::new() }
-    }
-
-    /// Lets go of what was read, hundreds of megabytes for a large vocabulary; it is read again when a row needs it.
-    pub fn forget(&mut self) {
-        (self.tokenizer, self.template) = (OnceLock::new(), OnceLock::new());
-        return_memory();
     }
 
     /// Tokens of a text, with the special tokens that the model wants around a whole text or without.
@@ -83,6 +77,15 @@ impl Encoder {
     fn encoding(&self, text: &str, special_tokens: bool) -> Result<Encoding, TokenError> {
         let tokenizer = self.tokenizer.get_or_init(|| read_tokenizer(&self.folder)).as_ref().map_err(Clone::clone)?;
         tokenizer.encode(text, special_tokens).map_err(|error| TokenError::Encode(error.to_string()))
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        let was_read = self.tokenizer.take().is_some();
+        if was_read {
+            return_memory();
+        }
     }
 }
 

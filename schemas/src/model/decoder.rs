@@ -9,6 +9,7 @@ use crate::model::Family;
 /// A decoder-only language model, fully resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
+    /// The family that its `config.json` names.
     pub family: Family,
     /// Width of the residual stream (D).
     pub hidden: usize,
@@ -22,7 +23,9 @@ pub struct DecoderConfig {
     pub embedding_scale: Option<f64>,
     /// Learned position embedding, [positions, hidden], added to the token's; `None` where positions are rotary.
     pub position_embedding: Option<TensorSpec>,
+    /// From the input up.
     pub layers: Vec<LayerSpec>,
+    /// Applied to the residual stream before the head.
     pub final_norm: NormSpec,
     /// The LM head, [vocabulary, hidden]: the same tensor as `embedding` where the two are tied.
     pub head: TensorSpec,
@@ -35,21 +38,28 @@ pub struct DecoderConfig {
 /// A tensor's name in the safetensors files, and the shape it must have there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
+    /// As the files name it, or with the first part of it that some leave out.
     pub name: String,
+    /// Row-major.
     pub shape: Vec<usize>,
 }
 
 /// One decoder layer: two branches off the residual stream, each `out_norm(inner(norm(h)))` with norms where it has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
+    /// Applied to what attention reads.
     pub attention_norm: Option<NormSpec>,
+    /// The first branch.
     pub attention: AttentionSpec,
     /// Applied to what attention adds to the residual stream, before it is added.
     pub attention_out_norm: Option<NormSpec>,
+    /// Applied to what the MLP reads.
     pub mlp_norm: Option<NormSpec>,
+    /// The second branch.
     pub mlp: MlpSpec,
     /// Applied to what the MLP adds to the residual stream, before it is added.
     pub mlp_out_norm: Option<NormSpec>,
+    /// How the two branches are joined.
     pub residual: Residual,
     /// What each branch's output is multiplied by before it is added to the residual stream, if anything.
     pub residual_scale: Option<f64>,
@@ -67,9 +77,11 @@ pub enum Residual {
 /// Causal attention with grouped heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionSpec {
+    /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
+    /// Width of a head.
     pub head_dim: usize,
     /// What the scores are multiplied by before the softmax.
     pub scale: f64,
@@ -79,12 +91,14 @@ pub struct AttentionSpec {
     pub window: Option<usize>,
     /// None where positions are a learned embedding, or the layer does without.
     pub rope: Option<RopeSpec>,
+    /// `[hidden]` → queries, keys and values.
     pub projection: ProjectionSpec,
     /// Norms of queries and of keys, before the rotary embedding: of each head if their [`width`](NormSpec::width) is
     /// `head_dim`, of all heads together if it is that of all heads.
     pub query_norm: Option<NormSpec>,
+    /// As `query_norm`.
     pub key_norm: Option<NormSpec>,
-    /// [heads · head_dim] → [hidden].
+    /// [heads · head_dim] → `[hidden]`.
     pub output: LinearSpec,
 }
 
@@ -93,7 +107,14 @@ pub struct AttentionSpec {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProjectionSpec {
     /// A matrix for each.
-    Separate { query: LinearSpec, key: LinearSpec, value: LinearSpec },
+    Separate {
+        /// `[hidden]` → [heads · head_dim].
+        query: LinearSpec,
+        /// `[hidden]` → [kv_heads · head_dim].
+        key: LinearSpec,
+        /// `[hidden]` → [kv_heads · head_dim].
+        value: LinearSpec,
+    },
     /// One matrix whose outputs are all queries, then all keys, then all values.
     Fused(LinearSpec),
     /// One matrix whose outputs are, head after head, its query, its key and its value: [heads, 3, head_dim].
@@ -107,18 +128,24 @@ pub struct MlpSpec {
     pub intermediate: usize,
     /// Applied to the gate, or without one to what goes up.
     pub activation: Activation,
+    /// `[hidden]` → `[intermediate]`.
     pub projection: MlpProjectionSpec,
-    /// [intermediate] → [hidden].
+    /// `[intermediate]` → `[hidden]`.
     pub down: LinearSpec,
 }
 
-/// How an MLP projects [hidden] → [intermediate].
+/// How an MLP projects `[hidden]` → `[intermediate]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MlpProjectionSpec {
     /// `down(activation(up(x)))`.
     Plain(LinearSpec),
     /// `down(activation(gate(x)) · up(x))`.
-    Gated { gate: LinearSpec, up: LinearSpec },
+    Gated {
+        /// What the activation is applied to.
+        gate: LinearSpec,
+        /// What the gate multiplies.
+        up: LinearSpec,
+    },
     /// As `Gated`, of one matrix whose outputs are the gate, then what goes up.
     FusedGated(LinearSpec),
 }
@@ -132,6 +159,7 @@ pub struct LinearSpec {
     pub outputs: usize,
     /// W.
     pub weight: TensorSpec,
+    /// b, `[outputs]`.
     pub bias: Option<TensorSpec>,
     /// How the weight lies in the file.
     pub layout: LinearLayout,
@@ -149,10 +177,13 @@ pub enum LinearLayout {
 /// A normalisation over the last dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormSpec {
+    /// What is computed.
     pub kind: NormKind,
     /// Added to the mean square, or to the variance, before the root.
     pub epsilon: f64,
+    /// w, `[width]`.
     pub weight: TensorSpec,
+    /// b, `[width]`; a [`NormKind::Layer`] alone has one.
     pub bias: Option<TensorSpec>,
 }
 
@@ -172,7 +203,9 @@ pub enum NormKind {
 pub struct RopeSpec {
     /// The first so many dimensions of each head are turned, an even number; the others stay as they are.
     pub width: usize,
+    /// The base of the frequencies.
     pub theta: f64,
+    /// How the frequencies are stretched.
     pub scaling: RopeScaling,
 }
 
@@ -182,9 +215,21 @@ pub enum RopeScaling {
     /// Not at all.
     None,
     /// Every frequency divided by `factor`.
-    Linear { factor: f64 },
+    Linear {
+        /// Above 0.
+        factor: f64,
+    },
     /// Low frequencies divided by `factor`, high ones kept, those between blended.
-    Llama3 { factor: f64, low_frequency: f64, high_frequency: f64, original_positions: f64 },
+    Llama3 {
+        /// Above 0.
+        factor: f64,
+        /// Turns within the original context below which a frequency is divided.
+        low_frequency: f64,
+        /// Turns within the original context above which a frequency is kept.
+        high_frequency: f64,
+        /// The context that the model was first trained for.
+        original_positions: f64,
+    },
 }
 
 impl RopeSpec {

@@ -25,6 +25,7 @@ const MAX_INDEX: u64 = 1 << 28;
 
 /// Weights that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum WeightsError {
     /// Neither a single file nor an index.
     #[error("{}: has neither {SINGLE_FILE} nor {INDEX_FILE}; save the model with `save_pretrained(…, safe_serialization=True)`", folder.display())]
@@ -55,17 +56,17 @@ pub enum WeightsError {
 /// Memory-mapped safetensors files.
 pub struct Weights {
     folder: PathBuf,
-    shards: Vec<Shard>,
-    tensors: BTreeMap<String, Place>,
+    shards: Vec<WeightFile>,
+    tensors: BTreeMap<String, TensorSlot>,
 }
 
-struct Shard {
+struct WeightFile {
     file_name: String,
     file: File,
     map: memmap2::Mmap,
 }
 
-struct Place {
+struct TensorSlot {
     shard: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -84,7 +85,7 @@ pub struct TensorView<'a> {
 }
 
 #[derive(Deserialize)]
-struct Index {
+struct WeightIndex {
     weight_map: BTreeMap<String, String>,
 }
 
@@ -104,7 +105,7 @@ impl Weights {
             weights.add_shard(name)?;
         }
         for (name, file) in &index.weight_map {
-            let found = weights.tensors.get(name).map(|place| weights.shards[place.shard].file_name.as_str());
+            let found = weights.tensors.get(name).map(|slot| weights.shards[slot.shard].file_name.as_str());
             let reason = match found {
                 Some(found) if found == file => continue,
                 Some(found) => format!("says that tensor `{name}` is in {file}, but it is in {found}"),
@@ -125,7 +126,7 @@ impl Weights {
         // Eight bytes hold the header's length; read_metadata has checked that header and data fill the file exactly.
         let data = header + 8;
         for (name, info) in metadata.tensors() {
-            let place = Place {
+            let slot = TensorSlot {
                 shard: self.shards.len(),
                 dtype: info.dtype,
                 shape: info.shape.clone(),
@@ -135,9 +136,9 @@ impl Weights {
                 let other = self.shards.get(other.shard).map_or_else(String::new, |shard| shard.file_name.clone());
                 return Err(WeightsError::Twice { path, name, other });
             }
-            self.tensors.insert(name, place);
+            self.tensors.insert(name, slot);
         }
-        self.shards.push(Shard { file_name: file_name.into(), file, map });
+        self.shards.push(WeightFile { file_name: file_name.into(), file, map });
         Ok(())
     }
 
@@ -155,8 +156,8 @@ impl Weights {
     pub fn shards(&self) -> Vec<(&str, Vec<&str>)> {
         let mut shards: Vec<(&str, Vec<&str>)> =
             self.shards.iter().map(|shard| (shard.file_name.as_str(), Vec::new())).collect();
-        for (name, place) in &self.tensors {
-            shards[place.shard].1.push(name);
+        for (name, slot) in &self.tensors {
+            shards[slot.shard].1.push(name);
         }
         shards
     }
@@ -171,15 +172,15 @@ impl Weights {
 
     /// A tensor by the name that a [`DecoderConfig`] or the file gives it.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        let place = self.tensors.get(self.on_disk_name(name)?)?;
-        let bytes = &self.shards[place.shard].map[place.bytes.clone()];
-        Some(TensorView { dtype: place.dtype, shape: &place.shape, bytes })
+        let slot = self.tensors.get(self.on_disk_name(name)?)?;
+        let bytes = &self.shards[slot.shard].map[slot.bytes.clone()];
+        Some(TensorView { dtype: slot.dtype, shape: &slot.shape, bytes })
     }
 
-    /// Lets go of the memory in which a tensor stands, once it has been read.
+    /// Gives up the memory that mapping a tensor has taken, once it has been read.
     pub fn release(&self, name: &str) {
-        if let Some(place) = self.on_disk_name(name).and_then(|name| self.tensors.get(name)) {
-            files::release(&self.shards[place.shard].map, place.bytes.clone());
+        if let Some(slot) = self.on_disk_name(name).and_then(|name| self.tensors.get(name)) {
+            files::release(&self.shards[slot.shard].map, slot.bytes.clone());
         }
     }
 
@@ -217,7 +218,7 @@ impl Weights {
         let width = float_width(dtype).ok_or_else(not_float)?;
         let mut values = vec![0.0; bytes.len() / width];
         let mut rest = values.as_mut_slice();
-        self.stream(self.place(name)?, |bytes| {
+        self.stream(self.slot(name)?, |bytes| {
             let (part, others) = std::mem::take(&mut rest).split_at_mut(bytes.len() / width);
             convert(dtype, bytes, part);
             rest = others;
@@ -225,21 +226,21 @@ impl Weights {
         Ok(values)
     }
 
-    fn place(&self, name: &str) -> Result<&Place, WeightsError> {
+    fn slot(&self, name: &str) -> Result<&TensorSlot, WeightsError> {
         let missing = || WeightsError::Missing { folder: self.folder.clone(), name: name.into() };
         self.on_disk_name(name).and_then(|name| self.tensors.get(name)).ok_or_else(missing)
     }
 
-    /// Hands a tensor's bytes on, piece by piece.
-    fn stream(&self, place: &Place, mut f: impl FnMut(&[u8])) -> Result<(), WeightsError> {
-        const PIECE: usize = 1 << 18;
-        let shard = &self.shards[place.shard];
-        let mut buffer = vec![0; PIECE.min(place.bytes.len())];
-        for start in place.bytes.clone().step_by(PIECE) {
-            let piece = &mut buffer[..PIECE.min(place.bytes.end - start)];
+    /// Reads a tensor block by block.
+    fn stream(&self, slot: &TensorSlot, mut f: impl FnMut(&[u8])) -> Result<(), WeightsError> {
+        const BLOCK: usize = 1 << 18;
+        let shard = &self.shards[slot.shard];
+        let mut buffer = vec![0; BLOCK.min(slot.bytes.len())];
+        for start in slot.bytes.clone().step_by(BLOCK) {
+            let block = &mut buffer[..BLOCK.min(slot.bytes.end - start)];
             let path = || self.folder.join(&shard.file_name);
-            shard.read(start, piece).map_err(|source| WeightsError::Read { path: path(), source })?;
-            f(piece);
+            shard.read(start, block).map_err(|source| WeightsError::Read { path: path(), source })?;
+            f(block);
         }
         Ok(())
     }
@@ -250,17 +251,17 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Read`] where a file cannot be read any more.
     pub fn digest(&self) -> Result<Digest, WeightsError> {
-        let content = |place: &Place| {
+        let content = |slot: &TensorSlot| {
             let mut contents = Fingerprint::default();
-            self.stream(place, |bytes| contents.update(bytes)).map(|()| contents.finish())
+            self.stream(slot, |bytes| contents.update(bytes)).map(|()| contents.finish())
         };
         let contents: Vec<[u8; 32]> =
-            self.tensors.par_iter().map(|(_, place)| content(place)).collect::<Result<_, _>>()?;
+            self.tensors.par_iter().map(|(_, slot)| content(slot)).collect::<Result<_, _>>()?;
         let mut hasher = Hasher::default();
-        for ((name, place), content) in self.tensors.iter().zip(contents) {
+        for ((name, slot), content) in self.tensors.iter().zip(contents) {
             hasher.update_framed(name.as_bytes());
-            hasher.update_framed(place.dtype.to_string().as_bytes());
-            let shape: Vec<u8> = place.shape.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
+            hasher.update_framed(slot.dtype.to_string().as_bytes());
+            let shape: Vec<u8> = slot.shape.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
             hasher.update_framed(&shape);
             hasher.update(&content);
         }
@@ -268,13 +269,13 @@ impl Weights {
     }
 }
 
-impl Shard {
+impl WeightFile {
     #[cfg(unix)]
     fn read(&self, start: usize, out: &mut [u8]) -> std::io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.file, out, start as u64)
     }
 
-    /// Other systems have no reading at a place that several threads may do at once.
+    /// Other systems have no read at an offset that leaves the file's cursor alone, so the map is read.
     #[cfg(not(unix))]
     fn read(&self, start: usize, out: &mut [u8]) -> std::io::Result<()> {
         out.copy_from_slice(&self.map[start..start + out.len()]);
@@ -282,7 +283,7 @@ impl Shard {
     }
 }
 
-fn read_index(folder: &Path) -> Result<Index, WeightsError> {
+fn read_index(folder: &Path) -> Result<WeightIndex, WeightsError> {
     let path = folder.join(INDEX_FILE);
     let bad = |reason: String| WeightsError::Index { path: path.clone(), reason };
     let text = files::read_at_most(&path, MAX_INDEX).map_err(|source| match source.kind() {
@@ -290,7 +291,7 @@ fn read_index(folder: &Path) -> Result<Index, WeightsError> {
         std::io::ErrorKind::InvalidData => bad(source.to_string()),
         _ => WeightsError::Read { path: path.clone(), source },
     })?;
-    let index: Index = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+    let index: WeightIndex = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
     let outside = |file: &&String| Path::new(file).components().count() != 1 || file.contains(['/', '\\']);
     match index.weight_map.values().find(outside) {
         Some(file) => Err(bad(format!("names `{file}`, which does not lie beside it"))),

@@ -24,11 +24,12 @@ const WIDTH: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExampleFrostLines(BTreeMap<[u8; WIDTH], usize>);
 
-/// A file of depths that cannot be used.
+/// A file of frost lines that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ExampleFrostLinesError {
     /// The file is missing, unreadable or cannot be written.
-    #[error("{}: {source}; it belongs to the plan and lies beside it (frostline plan --per-example writes both)", path.display())]
+    #[error("{}: {source}; it belongs to the plan and lies beside it: planning with a frost line for each example writes both", path.display())]
     File { path: PathBuf, source: io::Error },
     /// The file is no safetensors file with what must be in it.
     #[error("{}: no frost lines of examples: {reason}", path.display())]
@@ -36,6 +37,16 @@ pub enum ExampleFrostLinesError {
     /// The file is not the one that the plan was written with.
     #[error("{}: not the frost lines that the plan was made with: it names {stated}, these are {found}; restore the file or plan again", path.display())]
     Changed { path: PathBuf, stated: Digest, found: Digest },
+}
+
+impl ExampleFrostLinesError {
+    /// The setting that caused the error or would cure it.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            ExampleFrostLinesError::File { .. } => Some("per_example"),
+            ExampleFrostLinesError::Content { .. } | ExampleFrostLinesError::Changed { .. } => None,
+        }
+    }
 }
 
 /// Where the frost lines of a plan's examples lie: `plan.json` → `plan.examples.safetensors`.
@@ -46,12 +57,12 @@ pub fn beside(plan: &Path) -> PathBuf {
 impl ExampleFrostLines {
     /// Of examples with their frost lines; of two alike the deeper one counts.
     pub fn new<'a>(examples: impl IntoIterator<Item = (&'a Example, usize)>) -> ExampleFrostLines {
-        let mut depths = BTreeMap::new();
+        let mut by_example = BTreeMap::new();
         for (example, frost_line) in examples {
-            let deepest = depths.entry(*example.digest().as_bytes()).or_insert(frost_line);
+            let deepest = by_example.entry(*example.digest().as_bytes()).or_insert(frost_line);
             *deepest = frost_line.min(*deepest);
         }
-        ExampleFrostLines(depths)
+        ExampleFrostLines(by_example)
     }
 
     /// The frost line of an example, if it has one of its own.
@@ -107,7 +118,7 @@ impl ExampleFrostLines {
         plan.decision.per_example.map(read).transpose()
     }
 
-    /// Whether a file holds depths, of whatever plan.
+    /// Whether a file holds frost lines of examples, of whatever plan.
     pub fn is_at(path: &Path) -> bool {
         let holds = |map: &[u8]| {
             SafeTensors::deserialize(map).is_ok_and(|file| {
@@ -141,18 +152,18 @@ impl ExampleFrostLines {
             return Err(bad(format!("a tensor is {:?} {:?}", view.dtype(), view.shape())));
         }
         let lines = frost_lines.data().as_chunks::<4>().0.iter().map(|&four| u32::from_le_bytes(four) as usize);
-        let depths: BTreeMap<[u8; WIDTH], usize> =
+        let by_example: BTreeMap<[u8; WIDTH], usize> =
             digests.data().as_chunks::<WIDTH>().0.iter().copied().zip(lines).collect();
-        if depths.len() != rows {
+        if by_example.len() != rows {
             return Err(bad("an example is there twice".into()));
         }
-        if let Some(line) = depths.values().find(|&&line| line >= layers) {
+        if let Some(line) = by_example.values().find(|&&line| line >= layers) {
             return Err(bad(format!("frost line {line} leaves none of {layers} layers to train")));
         }
-        let depths = ExampleFrostLines(depths);
-        match depths.digest() {
-            found if found == stated => Ok(depths),
-            found => Err(ExampleFrostLinesError::Changed { path: path.into(), stated, found }),
+        let found = ExampleFrostLines(by_example);
+        match found.digest() {
+            digest if digest == stated => Ok(found),
+            digest => Err(ExampleFrostLinesError::Changed { path: path.into(), stated, found: digest }),
         }
     }
 }
@@ -165,13 +176,13 @@ mod tests {
         Example::new(1, vec![token, 2], Vec::new())
     }
 
-    fn depths() -> ExampleFrostLines {
+    fn three_examples() -> ExampleFrostLines {
         let examples = [example(5), example(6), example(5)];
         ExampleFrostLines::new(examples.iter().zip([3, 1, 2]))
     }
 
     fn parse(bytes: &[u8]) -> Result<ExampleFrostLines, ExampleFrostLinesError> {
-        ExampleFrostLines::parse(Path::new("plan.examples.safetensors"), bytes, depths().digest(), 4)
+        ExampleFrostLines::parse(Path::new("plan.examples.safetensors"), bytes, three_examples().digest(), 4)
     }
 
     #[test]
@@ -179,18 +190,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = beside(&folder.path().join("plan.json"));
         assert!(path.ends_with("plan.examples.safetensors"));
-        depths().write(&path).unwrap();
-        let read = ExampleFrostLines::read(&path, depths().digest(), 4).unwrap();
-        assert_eq!(read, depths());
+        three_examples().write(&path).unwrap();
+        let read = ExampleFrostLines::read(&path, three_examples().digest(), 4).unwrap();
+        assert_eq!(read, three_examples());
         // Of two examples alike the deeper counts.
         assert_eq!([5, 6, 7].map(|token| read.of(&example(token))), [Some(2), Some(1), None]);
     }
 
     #[test]
     fn a_file_that_is_not_there_says_where_it_comes_from() {
-        let said = ExampleFrostLines::read(Path::new("/nonexistent/plan.examples.safetensors"), depths().digest(), 4)
-            .unwrap_err();
-        assert!(said.to_string().contains("--per-example"), "{said}");
+        let said =
+            ExampleFrostLines::read(Path::new("/nonexistent/plan.examples.safetensors"), three_examples().digest(), 4)
+                .unwrap_err();
+        assert!(said.to_string().contains("writes both"), "{said}");
     }
 
     #[test]
@@ -219,15 +231,15 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_or_changes_nothing() {
-        let whole = depths().to_bytes().unwrap();
+        let whole = three_examples().to_bytes().unwrap();
         for end in 0..whole.len() {
             assert!(parse(&whole[..end]).is_err());
         }
-        for place in 0..whole.len() {
+        for index in 0..whole.len() {
             let mut damaged = whole.clone();
-            damaged[place] ^= 0x11;
+            damaged[index] ^= 0x11;
             if let Ok(read) = parse(&damaged) {
-                assert_eq!(read, depths(), "byte {place}");
+                assert_eq!(read, three_examples(), "byte {index}");
             }
         }
     }

@@ -36,6 +36,7 @@ pub struct CostTable {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepShape {
+    /// Examples of the step.
     pub rows: usize,
     /// Mean over the calibration examples.
     pub tokens_per_row: f64,
@@ -47,7 +48,9 @@ pub struct StepShape {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
+    /// Layers frozen, counted from the input.
     pub frost_line: usize,
+    /// Parameters of all trained tensors.
     pub trained_parameters: u64,
     /// FLOPs of a step.
     pub flops: u64,
@@ -61,7 +64,9 @@ pub struct Cost {
     pub weight_bytes: u64,
     /// The same where the state at the frost line comes from a cache.
     pub cached_weight_bytes: u64,
+    /// Bytes of the f32 gradients of what is trained.
     pub gradient_bytes: u64,
+    /// Bytes of AdamW's two moments.
     pub optimizer_bytes: u64,
     /// Bytes that the forward pass keeps for the backward pass.
     pub activation_bytes: u64,

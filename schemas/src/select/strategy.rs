@@ -9,9 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data;
 use crate::model::{DecoderConfig, LayerSpec, NormSpec};
-use crate::select::scope;
+use crate::select::{sample, scope};
 
 /// A rule, written as `salf`, `last:7`, `spectrum:0.4` and so on. Whatever it chooses, the final norm is trained, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +41,7 @@ pub const SPELLINGS: &str = "salf, last:N, first:N, every:N, random:N, all, spec
 
 /// A strategy that says nothing, or that does not fit a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum StrategyError {
     /// A text that names no strategy.
     #[error("`{0}` is no strategy; there are {SPELLINGS}")]
@@ -55,6 +55,13 @@ pub enum StrategyError {
     /// Nothing in a layer would be trained.
     #[error("strategy {strategy}: it trains no tensor of any layer")]
     NoLayer { strategy: String },
+}
+
+impl StrategyError {
+    /// The setting that caused the error or would cure it.
+    pub fn setting(&self) -> Option<&'static str> {
+        Some("strategy")
+    }
 }
 
 impl Strategy {
@@ -74,7 +81,7 @@ impl Strategy {
             Strategy::Last(count) => (all - count..all).collect(),
             Strategy::First(count) => (0..count).collect(),
             Strategy::Every(step) => (1..=all).filter(|number| number % step == 0).map(|number| number - 1).collect(),
-            Strategy::Random(count) => data::sample(all, count, seed).into_iter().collect(),
+            Strategy::Random(count) => sample(all, count, seed).into_iter().collect(),
             Strategy::All => (0..all).collect(),
         };
         let chosen = |index: &usize| layers.contains(index);
@@ -129,7 +136,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
         match rest.find(part) {
-            Some(place) => rest = &rest[place + part.len()..],
+            Some(start) => rest = &rest[start + part.len()..],
             None => return false,
         }
     }

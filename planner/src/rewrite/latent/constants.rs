@@ -2,20 +2,20 @@
 
 use tract_onnx::pb::TensorProto;
 
-use crate::onnx::Index;
+use crate::onnx::GraphIndex;
 
 /// Operators that hand their first input on, in another type, shape or order, but with the same numbers.
 pub const RESHAPING: [&str; 8] =
     ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "Transpose"];
 
 /// The weight that a constant tensor was made from, and whether it lies transposed there.
-pub struct Weight<'a> {
+pub struct ConstantWeight<'a> {
     pub name: &'a str,
     pub tensor: &'a TensorProto,
     pub transposed: bool,
 }
 
-impl Weight<'_> {
+impl ConstantWeight<'_> {
     /// Rows and columns, if it is a matrix: as it is read, not as it lies.
     pub fn sizes(&self) -> Option<[usize; 2]> {
         let [rows, columns] = self.tensor.dims.as_slice() else { return None };
@@ -25,12 +25,12 @@ impl Weight<'_> {
 }
 
 /// Follows a tensor back through casts and transpositions to an initializer or a `Constant` node.
-pub fn weight<'a>(index: &Index<'a>, tensor: &'a str) -> Option<Weight<'a>> {
+pub fn weight<'a>(index: &GraphIndex<'a>, tensor: &'a str) -> Option<ConstantWeight<'a>> {
     let mut name = tensor;
     let mut transposed = false;
     loop {
         if let Some(tensor) = index.constant(name) {
-            return Some(Weight { name, tensor, transposed });
+            return Some(ConstantWeight { name, tensor, transposed });
         }
         let node = index.node(index.producer(name)?);
         match node.op_type.as_str() {

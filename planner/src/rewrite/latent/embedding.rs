@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use super::constants::{RESHAPING, weight};
 use super::head::Head;
 use crate::error::{Error, Result};
+use crate::onnx::names::INPUT_IDS;
 use crate::onnx::quantised::QuantisedMatrix;
-use crate::onnx::{Index, Model, TOKENS};
+use crate::onnx::{GraphIndex, Model};
 
 /// The token embedding.
 #[derive(Clone, Debug)]
@@ -27,10 +28,10 @@ pub struct Embedding {
 const OF_IDS: [&str; 4] = ["Where", "Clip", "Slice", "Concat"];
 
 /// Looks for a gather of rows by the ids of `input_ids`, or else of any input; one with as many rows as the LM head first.
-pub fn find(model: &Model, index: &Index, head: &Head) -> Result<Embedding> {
+pub fn find(model: &Model, index: &GraphIndex, head: &Head) -> Result<Embedding> {
     let mut inputs: Vec<&str> = model.graph().input.iter().map(|input| input.name.as_str()).collect();
     inputs.retain(|name| index.constant(name).is_none());
-    inputs.sort_by_key(|name| *name != TOKENS);
+    inputs.sort_by_key(|name| *name != INPUT_IDS);
     let found: Vec<Embedding> = inputs.iter().flat_map(|input| gathers(index, input)).collect();
     let fits = |embedding: &&Embedding| embedding.rows >= head.vocabulary;
     match found.iter().find(fits) {
@@ -51,7 +52,7 @@ pub fn find(model: &Model, index: &Index, head: &Head) -> Result<Embedding> {
 }
 
 /// Every gather from a matrix by the ids of one input.
-fn gathers(index: &Index, ids: &str) -> Vec<Embedding> {
+fn gathers(index: &GraphIndex, ids: &str) -> Vec<Embedding> {
     let mut seen = HashSet::from([ids.to_owned()]);
     let mut found = Vec::new();
     for (id, node) in index.graph.node.iter().enumerate() {
@@ -67,7 +68,7 @@ fn gathers(index: &Index, ids: &str) -> Vec<Embedding> {
     found
 }
 
-fn gather(index: &Index, id: usize, ids: &str) -> Option<Embedding> {
+fn gather(index: &GraphIndex, id: usize, ids: &str) -> Option<Embedding> {
     let node = index.node(id);
     let (name, [rows, width]) = match QuantisedMatrix::of(index, node) {
         Some(matrix) => (matrix.packed.name.as_str(), [matrix.rows, matrix.columns]),

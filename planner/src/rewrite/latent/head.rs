@@ -4,8 +4,9 @@ use tract_onnx::pb::NodeProto;
 
 use super::constants::weight;
 use crate::error::{Error, Result};
+use crate::onnx::node::attribute;
 use crate::onnx::quantised::{self, QuantisedMatrix};
-use crate::onnx::{Index, Model, attribute};
+use crate::onnx::{GraphIndex, Model};
 
 /// The LM head.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ const AFTER: [&str; 13] = [
 ];
 
 /// Walks back from the output called `logits`, or else from each output until a head is found.
-pub fn find(model: &Model, index: &Index) -> Result<Head> {
+pub fn find(model: &Model, index: &GraphIndex) -> Result<Head> {
     let outputs: Vec<&str> = model.graph().output.iter().map(|output| output.name.as_str()).collect();
     let named: Vec<&str> = outputs.iter().copied().filter(|name| *name == "logits").collect();
     let candidates = if named.is_empty() { &outputs } else { &named };
@@ -53,7 +54,7 @@ pub fn find(model: &Model, index: &Index) -> Result<Head> {
     Err(Error::NoLogits { path: model.path().into(), seen })
 }
 
-fn head_of(index: &Index, output: &str) -> Option<Head> {
+fn head_of(index: &GraphIndex, output: &str) -> Option<Head> {
     let mut at = output;
     loop {
         let id = index.producer(at)?;
@@ -69,7 +70,7 @@ fn head_of(index: &Index, output: &str) -> Option<Head> {
     }
 }
 
-fn product(index: &Index, id: usize, node: &NodeProto) -> Option<Head> {
+fn product(index: &GraphIndex, id: usize, node: &NodeProto) -> Option<Head> {
     let [input, matrix, ..] = node.input.as_slice() else { return None };
     let weight = weight(index, matrix)?;
     let [rows, columns] = weight.sizes()?;
@@ -78,7 +79,7 @@ fn product(index: &Index, id: usize, node: &NodeProto) -> Option<Head> {
 }
 
 /// A product with a quantised matrix, whose packed tensor does not say its sizes.
-fn quantised_product<'a>(index: &Index<'a>, id: usize, node: &'a NodeProto) -> Option<Head> {
+fn quantised_product<'a>(index: &GraphIndex<'a>, id: usize, node: &'a NodeProto) -> Option<Head> {
     let matrix = QuantisedMatrix::of(index, node)?;
     let (input, weight) = (node.input.first()?.clone(), matrix.packed.name.clone());
     Some(Head { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })

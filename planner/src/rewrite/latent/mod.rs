@@ -2,49 +2,38 @@
 //!
 //! The residual stream is what every path from the embedding to the LM head runs through. So the walk is: find the LM
 //! head from the logits back ([`head`]); find the embedding from the token ids on ([`embedding`]); between the two take
-//! the chain of dominators ([`stream`]), of which the residual adds mark the layers. Names play no part, since each
-//! exporter has its own; they only label what was found.
+//! the chain of dominators ([`stream`]), whose residual adds mark the layers. Names play no part, since each exporter
+//! has its own; they only label what was found.
 
 mod constants;
-mod embedding;
+pub mod embedding;
 mod head;
 mod norm;
 mod stream;
 
+use self::embedding::Embedding;
+use self::head::Head;
+use self::norm::FinalNorm;
+use self::stream::LayerNodes;
 use crate::error::{Error, Result};
-use crate::onnx::{Index, Model};
+use crate::onnx::{GraphIndex, Model};
 
-pub use self::embedding::Embedding;
-pub use self::head::Head;
-pub use self::norm::FinalNorm;
-
-/// Where a model's L + 1 latent spaces, its embedding, final norm and LM head are in a graph. Numbers are places of nodes.
+/// Where a model's L + 1 latent spaces, its embedding, final norm and LM head are in a graph. Nodes are given by their index.
 #[derive(Clone, Debug)]
 pub struct LatentSpaces {
     pub embedding: Embedding,
     /// Tensors [batch, sequence, hidden]: the embedding's output, then the residual stream after each layer.
     pub spaces: Vec<String>,
     /// What makes up each layer; empty where the spaces were named by hand.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<LayerNodes>,
     pub norm: FinalNorm,
     pub head: Head,
-}
-
-/// What was found of one decoder layer.
-#[derive(Clone, Debug, Default)]
-pub struct Layer {
-    /// How the exporter calls it (`layers.3`), where the names of its weights or nodes say so.
-    pub label: Option<String>,
-    /// Nodes between the layer's two latent spaces, in order.
-    pub nodes: Vec<usize>,
-    /// Residual adds: two if attention and MLP come one after the other, one if they lie side by side.
-    pub residual_adds: usize,
 }
 
 impl LatentSpaces {
     /// Finds the latent spaces; with `named`, takes these tensors for them.
     pub fn find(model: &Model, named: Option<&[String]>) -> Result<LatentSpaces> {
-        let index = Index::new(model.graph());
+        let index = GraphIndex::new(model.graph());
         let head = head::find(model, &index)?;
         let embedding = embedding::find(model, &index, &head)?;
         let (spaces, layers) = match named {
@@ -65,7 +54,13 @@ impl LatentSpaces {
     }
 }
 
-fn by_hand(model: &Model, index: &Index, names: &[String], embedding: &Embedding, head: &Head) -> Result<Vec<String>> {
+fn by_hand(
+    model: &Model,
+    index: &GraphIndex,
+    names: &[String],
+    embedding: &Embedding,
+    head: &Head,
+) -> Result<Vec<String>> {
     let candidates = || stream::candidates(index, embedding, head);
     let bad = |reason: String| Error::NamedSpace { path: model.path().into(), reason, candidates: candidates() };
     if names.len() < 2 {

@@ -2,22 +2,22 @@
 
 use std::collections::HashSet;
 
-use super::Head;
+use super::head::Head;
 use crate::error::{Error, Result};
-use crate::onnx::{Index, Model};
+use crate::onnx::{GraphIndex, Model};
 
 /// The nodes that turn a hidden state into the LM head's input.
 #[derive(Clone, Debug, Default)]
 pub struct FinalNorm {
     /// The norm's own nodes, in order; none where the model has no final norm.
     pub nodes: Vec<usize>,
-    /// Changes of shape and choices of places (`Reshape`, last-token `Slice`) among them: left out of a copy, whose rows
+    /// Changes of shape and choices of positions (`Reshape`, last-token `Slice`) among them: left out of a copy, whose rows
     /// are chosen already.
     pub passed_over: Vec<usize>,
 }
 
 /// Collects the nodes that depend on `space` and that the head's input depends on.
-pub fn find(model: &Model, index: &Index, space: &str, head: &Head) -> Result<FinalNorm> {
+pub fn find(model: &Model, index: &GraphIndex, space: &str, head: &Head) -> Result<FinalNorm> {
     let failed = |seen: String| Error::FinalNorm { path: model.path().into(), seen };
     let after = descendants(index, space);
     let leading = leading(index, space);
@@ -54,8 +54,8 @@ fn passes_over(op: &str) -> bool {
     matches!(op, "Slice" | "Gather" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Dropout")
 }
 
-/// What changes the shape of, or chooses places from, the hidden state before the norm.
-fn leading(index: &Index, space: &str) -> HashSet<usize> {
+/// What changes the shape of, or chooses positions from, the hidden state before the norm.
+fn leading(index: &GraphIndex, space: &str) -> HashSet<usize> {
     let mut tensors = HashSet::from([space]);
     let mut found = HashSet::new();
     for (id, node) in index.graph.node.iter().enumerate() {
@@ -69,7 +69,7 @@ fn leading(index: &Index, space: &str) -> HashSet<usize> {
 }
 
 /// The same after the norm, and the norm's own output.
-fn trailing<'a>(index: &Index<'a>, after: &HashSet<usize>, head_input: &'a str) -> (Vec<usize>, &'a str) {
+fn trailing<'a>(index: &GraphIndex<'a>, after: &HashSet<usize>, head_input: &'a str) -> (Vec<usize>, &'a str) {
     let mut found = Vec::new();
     let mut at = head_input;
     while let Some(id) = index.producer(at).filter(|id| after.contains(id)) {
@@ -81,7 +81,7 @@ fn trailing<'a>(index: &Index<'a>, after: &HashSet<usize>, head_input: &'a str) 
     (found, at)
 }
 
-fn descendants(index: &Index, tensor: &str) -> HashSet<usize> {
+fn descendants(index: &GraphIndex, tensor: &str) -> HashSet<usize> {
     let mut found = HashSet::new();
     let mut open = vec![tensor];
     while let Some(name) = open.pop() {

@@ -5,15 +5,32 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::NodeProto;
 
 use super::constants::RESHAPING;
-use super::{Embedding, Head, Layer};
+use super::embedding::Embedding;
+use super::head::Head;
 use crate::error::{Error, Result};
-use crate::onnx::{Index, Model};
+use crate::onnx::{GraphIndex, Model};
+
+/// What was found of one decoder layer.
+#[derive(Clone, Debug, Default)]
+pub struct LayerNodes {
+    /// How the exporter calls it (`layers.3`), where the names of its weights or nodes say so.
+    pub label: Option<String>,
+    /// Nodes between the layer's two latent spaces, in order.
+    pub nodes: Vec<usize>,
+    /// Residual adds: two if attention and MLP come one after the other, one if they lie side by side.
+    pub residual_adds: usize,
+}
 
 /// Operators that read a tensor's shape, not its numbers: no data flows through them.
 const METADATA: [&str; 3] = ["Shape", "Size", "ConstantOfShape"];
 
 /// The residual stream's tensors, the embedding's output first, and what makes up each layer.
-pub fn find(model: &Model, index: &Index, embedding: &Embedding, head: &Head) -> Result<(Vec<String>, Vec<Layer>)> {
+pub fn find(
+    model: &Model,
+    index: &GraphIndex,
+    embedding: &Embedding,
+    head: &Head,
+) -> Result<(Vec<String>, Vec<LayerNodes>)> {
     let between = Between::new(index, embedding, head);
     let failed = |seen: String| Error::NoLatentSpaces {
         path: model.path().into(),
@@ -48,7 +65,7 @@ const CANDIDATES: usize = 12;
 
 /// Tensors that may be latent spaces, for a person to choose from: outputs of residual adds, or else of any addition
 /// that every path runs through, or else of any at all.
-pub fn candidates(index: &Index, embedding: &Embedding, head: &Head) -> String {
+pub fn candidates(index: &GraphIndex, embedding: &Embedding, head: &Head) -> String {
     let between = Between::new(index, embedding, head);
     let chain = between.dominators(index, embedding, head);
     let adds = residual_adds(index, &between, &chain);
@@ -75,7 +92,7 @@ struct Between {
 }
 
 impl Between {
-    fn new(index: &Index, embedding: &Embedding, head: &Head) -> Between {
+    fn new(index: &GraphIndex, embedding: &Embedding, head: &Head) -> Between {
         let mut reached = HashSet::from([embedding.node]);
         for (id, node) in index.graph.node.iter().enumerate().skip(embedding.node + 1) {
             let from_reached = |name: &str| index.producer(name).is_some_and(|id| reached.contains(&id));
@@ -96,11 +113,11 @@ impl Between {
     }
 
     /// The producer of a tensor, if data from the embedding flows into it.
-    fn producer(&self, index: &Index, tensor: &str) -> Option<usize> {
+    fn producer(&self, index: &GraphIndex, tensor: &str) -> Option<usize> {
         index.producer(tensor).filter(|id| self.members.contains(id))
     }
 
-    fn predecessors(&self, index: &Index, id: usize) -> Vec<usize> {
+    fn predecessors(&self, index: &GraphIndex, id: usize) -> Vec<usize> {
         index.reads(id).iter().filter_map(|name| self.producer(index, name)).collect()
     }
 
@@ -108,7 +125,7 @@ impl Between {
     ///
     /// The graph is sorted and has no cycles, so one pass finds each node's immediate dominator: the nearest node above
     /// all its predecessors (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm, 2001).
-    fn dominators(&self, index: &Index, embedding: &Embedding, head: &Head) -> Vec<usize> {
+    fn dominators(&self, index: &GraphIndex, embedding: &Embedding, head: &Head) -> Vec<usize> {
         let mut above: HashMap<usize, usize> = HashMap::from([(embedding.node, embedding.node)]);
         for &id in self.nodes.iter().filter(|&&id| id != embedding.node) {
             let common = self.predecessors(index, id).into_iter().reduce(|a, b| nearest_common(&above, a, b));
@@ -149,13 +166,13 @@ struct ResidualAdd<'a> {
 }
 
 /// The dominators that add two tensors that both depend on the tokens, one of them the stream as it was.
-fn residual_adds<'a>(index: &Index<'a>, between: &Between, chain: &[usize]) -> Vec<ResidualAdd<'a>> {
+fn residual_adds<'a>(index: &GraphIndex<'a>, between: &Between, chain: &[usize]) -> Vec<ResidualAdd<'a>> {
     let dominators: HashSet<usize> = chain.iter().copied().collect();
     chain.iter().filter_map(|&id| residual_add(index, between, &dominators, id)).collect()
 }
 
 fn residual_add<'a>(
-    index: &Index<'a>,
+    index: &GraphIndex<'a>,
     between: &Between,
     dominators: &HashSet<usize>,
     id: usize,
@@ -177,7 +194,7 @@ fn residual_add<'a>(
 }
 
 /// The stream after a bias that is added to it alone, as fused operators do it: that is still the block's.
-fn with_bias<'a>(index: &Index<'a>, add: usize, stream: &'a str) -> (usize, &'a str) {
+fn with_bias<'a>(index: &GraphIndex<'a>, add: usize, stream: &'a str) -> (usize, &'a str) {
     let &[next] = index.consumers(stream) else { return (add, stream) };
     let node = index.node(next);
     let biased = node.op_type == "Add" && node.input.iter().any(|name| index.is_constant(name));
@@ -188,25 +205,25 @@ fn with_bias<'a>(index: &Index<'a>, add: usize, stream: &'a str) -> (usize, &'a 
 }
 
 /// What lies between two residual adds.
-struct Block {
+struct ResidualBlock {
     nodes: Vec<usize>,
     attention: bool,
 }
 
-fn blocks(index: &Index, between: &Between, adds: &[ResidualAdd]) -> Vec<Block> {
+fn blocks(index: &GraphIndex, between: &Between, adds: &[ResidualAdd]) -> Vec<ResidualBlock> {
     let mut start = 0;
     let block = |add: &ResidualAdd| {
         let members = between.nodes.iter().copied();
         let nodes: Vec<usize> = members.filter(|&id| (start..=add.node).contains(&id)).collect();
         start = add.node + 1;
-        Block { attention: nodes.iter().any(|&id| is_attention(index, between, id)), nodes }
+        ResidualBlock { attention: nodes.iter().any(|&id| is_attention(index, between, id)), nodes }
     };
     adds.iter().map(block).collect()
 }
 
 /// Fused attention, or the softmax of attention: its probabilities are multiplied by something that depends on the
 /// tokens. (A router's softmax is not.)
-fn is_attention(index: &Index, between: &Between, id: usize) -> bool {
+fn is_attention(index: &GraphIndex, between: &Between, id: usize) -> bool {
     let node = index.node(id);
     if node.op_type.contains("Attention") {
         return true;
@@ -220,7 +237,7 @@ fn is_attention(index: &Index, between: &Between, id: usize) -> bool {
 }
 
 /// The nodes that read what a node makes, directly or after a change of shape, a mask or a scale; each once.
-fn readers(index: &Index, id: usize) -> Vec<usize> {
+fn readers(index: &GraphIndex, id: usize) -> Vec<usize> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let mut open = vec![id];
@@ -240,7 +257,7 @@ fn readers(index: &Index, id: usize) -> Vec<usize> {
 /// Layers as (first block, last block): each begins with a block that holds attention and takes those without it that
 /// follow. So a layer has two blocks where the MLP comes after attention, one where they lie side by side. What stands
 /// before the first attention belongs to the embedding.
-fn group(blocks: &[Block]) -> Vec<(usize, usize)> {
+fn group(blocks: &[ResidualBlock]) -> Vec<(usize, usize)> {
     let mut layers: Vec<(usize, usize)> = Vec::new();
     for (id, block) in blocks.iter().enumerate() {
         match layers.last_mut() {
@@ -252,7 +269,7 @@ fn group(blocks: &[Block]) -> Vec<(usize, usize)> {
     layers
 }
 
-fn describe(index: &Index, blocks: &[Block]) -> Layer {
+fn describe(index: &GraphIndex, blocks: &[ResidualBlock]) -> LayerNodes {
     let nodes: Vec<usize> = blocks.iter().flat_map(|block| block.nodes.iter().copied()).collect();
     let names = nodes.iter().flat_map(|&id| {
         let node = index.node(id);
@@ -261,7 +278,7 @@ fn describe(index: &Index, blocks: &[Block]) -> Layer {
             .chain(node.output.iter().map(String::as_str))
     });
     let label = names.into_iter().find_map(label);
-    Layer { label, nodes, residual_adds: blocks.len() }
+    LayerNodes { label, nodes, residual_adds: blocks.len() }
 }
 
 /// `layers.3` out of a name such as `model.layers.3.mlp.up_proj.weight`.
@@ -310,20 +327,20 @@ mod tests {
     fn each_node_is_looked_at_once_however_many_paths_lead_to_it() {
         let softmax = node("Softmax", ["x".into(), "x".into()], "0".into());
         let graph = diamonds(softmax);
-        let index = Index::new(&graph);
+        let index = GraphIndex::new(&graph);
         assert_eq!(readers(&index, 0).len(), 120);
         assert!(!index.is_constant("40"));
         let nowhere = Between { nodes: Vec::new(), members: HashSet::new() };
         assert!(!is_attention(&index, &nowhere, 0));
 
         let constant = NodeProto { op_type: "Constant".into(), output: vec!["0".into()], ..Default::default() };
-        assert!(Index::new(&diamonds(constant)).is_constant("40"));
+        assert!(GraphIndex::new(&diamonds(constant)).is_constant("40"));
     }
 
     #[test]
     fn layers_begin_at_attention() {
-        let blocks = |attention: &[bool]| -> Vec<Block> {
-            attention.iter().map(|&attention| Block { nodes: Vec::new(), attention }).collect()
+        let blocks = |attention: &[bool]| -> Vec<ResidualBlock> {
+            attention.iter().map(|&attention| ResidualBlock { nodes: Vec::new(), attention }).collect()
         };
         // Attention, then MLP.
         assert_eq!(group(&blocks(&[true, false, true, false])), [(0, 1), (2, 3)]);

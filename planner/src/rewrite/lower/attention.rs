@@ -5,22 +5,39 @@
 
 use tract_onnx::pb::NodeProto;
 
+use super::norms;
 use super::writer::Writer;
-use super::{FusedAttention, float, input, integer, norms, output};
 use crate::onnx::build;
+use crate::onnx::node::{float, input, integer, output};
 
-/// The operator's settings. Sequences have their places in order, from 0.
-struct Attention<'a> {
+/// What a fused attention says of itself, which cannot be seen in the graph any more.
+#[derive(Clone, Debug)]
+pub struct FusedAttention {
+    /// The tensor that it makes.
+    pub output: String,
+    /// Heads of queries, and of keys and of values each.
+    pub heads: usize,
+    pub kv_heads: usize,
+    /// What scores are multiplied by; 1/√size where `None`.
+    pub scale: Option<f32>,
+    /// The softcap on scores.
+    pub softcap: Option<f32>,
+    /// A query sees itself and the `window − 1` positions before it; all positions before it where `None`.
+    pub window: Option<usize>,
+}
+
+/// The operator's settings. A sequence's positions run from 0.
+struct GroupedQuery<'a> {
     /// Heads of queries, and of keys and of values each.
     heads: i64,
     kv_heads: i64,
     /// What scores are multiplied by; 1/√size where it is not given.
     scale: Option<f32>,
-    /// Scores are bent to stay within it.
+    /// The softcap on scores.
     softcap: Option<f32>,
-    /// A query sees itself and the `window − 1` places before it.
+    /// A query sees itself and the `window − 1` positions before it.
     window: Option<i64>,
-    /// Cosines and sines [places, planes] of the rotary embedding.
+    /// Cosines and sines [positions, pairs] of the rotary embedding.
     rotary: Option<(&'a str, &'a str)>,
     /// Weights of the norms of queries and of keys.
     norms: Option<(&'a str, &'a str)>,
@@ -43,7 +60,7 @@ pub fn described(node: &NodeProto) -> Option<FusedAttention> {
     })
 }
 
-/// A factor; 0 is for one that is not given.
+/// A factor, which 0 stands for leaving out.
 fn given(node: &NodeProto, name: &str) -> Option<f32> {
     Some(float(node, name, 0.0)).filter(|&value| value != 0.0)
 }
@@ -60,7 +77,7 @@ pub fn unsupported(node: &NodeProto) -> Option<String> {
         (13, "a quantised cache"),
         (16, "an input more than is known"),
     ];
-    if let Some((_, what)) = named.into_iter().find(|&(place, _)| input(node, place).is_some()) {
+    if let Some((_, what)) = named.into_iter().find(|&(index, _)| input(node, index).is_some()) {
         return Some(what.into());
     }
     let said = |name: &str, off: &[i64]| {
@@ -82,7 +99,7 @@ pub fn unsupported(node: &NodeProto) -> Option<String> {
     if integer(node, "do_rotary", 0) != 0 && (input(node, 7).is_none() || input(node, 8).is_none()) {
         return Some("do_rotary without its tables of cosines and sines".into());
     }
-    let norms = [14, 15].map(|place| input(node, place).is_some());
+    let norms = [14, 15].map(|index| input(node, index).is_some());
     (norms[0] != norms[1]).then(|| "a norm of queries or of keys alone".into())
 }
 
@@ -94,25 +111,25 @@ fn window(node: &NodeProto) -> Option<i64> {
 /// position_ids?, attention_bias?, head_sink?, k_scale?, v_scale?, q_norm?, k_norm?)`. Without keys and values the
 /// queries hold all three.
 pub fn grouped_query(writer: &mut Writer, node: &NodeProto) -> Option<()> {
-    let attention = Attention::of(writer, node)?;
+    let attention = GroupedQuery::of(writer, node)?;
     let (query, to) = (input(node, 0)?, output(node, 0)?);
     let [queries, keys, values] = match (input(node, 1), input(node, 2)) {
         (Some(key), Some(value)) => attention.separate(writer, query, key, value),
         _ => attention.packed(writer, query),
     };
     let (query_norm, key_norm) = attention.norms.unzip();
-    let queries = attention.placed(writer, &queries, query_norm, query);
-    let keys = attention.placed(writer, &keys, key_norm, query);
+    let queries = attention.positioned(writer, &queries, query_norm, query);
+    let keys = attention.positioned(writer, &keys, key_norm, query);
     let attended = attention.attend(writer, [&queries, &keys, &values], query);
-    let narrow = writer.cast(&attended, attention.dtype);
+    let downcast = writer.cast(&attended, attention.dtype);
     let sizes = writer.vector(&[0, 0, -1]);
-    writer.op_to("Reshape", &[&narrow, &sizes], to, Vec::new());
+    writer.op_to("Reshape", &[&downcast, &sizes], to, Vec::new());
     Some(())
 }
 
-impl<'a> Attention<'a> {
+impl<'a> GroupedQuery<'a> {
     /// `None` for what is [`unsupported`], or of a type that cannot be told.
-    fn of(writer: &Writer, node: &'a NodeProto) -> Option<Attention<'a>> {
+    fn of(writer: &Writer, node: &'a NodeProto) -> Option<GroupedQuery<'a>> {
         if unsupported(node).is_some() {
             return None;
         }
@@ -120,7 +137,7 @@ impl<'a> Attention<'a> {
             0 => None,
             _ => Some((input(node, 7)?, input(node, 8)?)),
         };
-        Some(Attention {
+        Some(GroupedQuery {
             heads: integer(node, "num_heads", 0),
             kv_heads: integer(node, "kv_num_heads", 0),
             scale: given(node, "scale"),
@@ -136,22 +153,22 @@ impl<'a> Attention<'a> {
     /// Queries, keys and values as [batch, sequence, heads, size].
     fn separate(&self, writer: &mut Writer, query: &str, key: &str, value: &str) -> [String; 3] {
         [(query, self.heads), (key, self.kv_heads), (value, self.kv_heads)].map(|(x, heads)| {
-            let wide = writer.wide(x);
-            writer.reshape(&wide, &[0, 0, heads, -1])
+            let x = writer.upcast(x);
+            writer.reshape(&x, &[0, 0, heads, -1])
         })
     }
 
     /// The same out of one tensor that holds all queries, then all keys, then all values.
     fn packed(&self, writer: &mut Writer, all: &str) -> [String; 3] {
-        let wide = writer.wide(all);
-        let all = writer.reshape(&wide, &[0, 0, self.heads + 2 * self.kv_heads, -1]);
+        let all = writer.upcast(all);
+        let all = writer.reshape(&all, &[0, 0, self.heads + 2 * self.kv_heads, -1]);
         let keys = self.heads + self.kv_heads;
         [(0, self.heads), (self.heads, keys), (keys, keys + self.kv_heads)]
             .map(|(from, to)| writer.slice(&all, from, to, 2))
     }
 
     /// Queries or keys after norm and rotary embedding; `like` is any tensor [batch, sequence, …].
-    fn placed(&self, writer: &mut Writer, x: &str, norm: Option<&str>, like: &str) -> String {
+    fn positioned(&self, writer: &mut Writer, x: &str, norm: Option<&str>, like: &str) -> String {
         let x = match norm {
             Some(gamma) => norms::heads(writer, x, gamma, self.epsilon),
             None => x.to_owned(),
@@ -175,8 +192,8 @@ impl<'a> Attention<'a> {
         if let Some(cap) = self.softcap {
             let cap = writer.float(cap);
             let within = writer.op("Div", &[&scores, &cap], Vec::new());
-            let bent = writer.op("Tanh", &[&within], Vec::new());
-            scores = writer.op("Mul", &[&bent, &cap], Vec::new());
+            let capped = writer.op("Tanh", &[&within], Vec::new());
+            scores = writer.op("Mul", &[&capped, &cap], Vec::new());
         }
         let (hidden, least) = (self.hidden(writer, like), writer.float(f32::MIN));
         let seen = writer.op("Where", &[&hidden, &least, &scores], Vec::new());
@@ -191,17 +208,17 @@ impl<'a> Attention<'a> {
             return writer.op("Mul", &[queries, &scale], Vec::new());
         }
         let size = size(writer, queries, 4);
-        let size = writer.wide(&size);
+        let size = writer.upcast(&size);
         let root = writer.op("Sqrt", &[&size], Vec::new());
         writer.op("Div", &[queries, &root], Vec::new())
     }
 
-    /// [sequence, sequence]: which places a query does not see.
+    /// [sequence, sequence]: which positions a query does not see.
     fn hidden(&self, writer: &mut Writer, like: &str) -> String {
         let window = self.window;
         writer.once(&format!("hidden.{}", window.unwrap_or_default()), |writer, name| {
-            let places = places(writer, like);
-            let (query, key) = (writer.reshape(&places, &[-1, 1]), writer.reshape(&places, &[1, -1]));
+            let positions = positions(writer, like);
+            let (query, key) = (writer.reshape(&positions, &[-1, 1]), writer.reshape(&positions, &[1, -1]));
             let Some(window) = window else { return writer.op_to("Greater", &[&key, &query], name, Vec::new()) };
             let later = writer.op("Greater", &[&key, &query], Vec::new());
             let window = writer.vector(&[window - 1]);
@@ -212,39 +229,39 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Turns planes (k, k + planes) of `x` [batch, sequence, heads, size] by the angles of its places; elements beyond the
-/// last plane stay.
+/// Rotates the pairs (k, k + pairs) of `x` [batch, sequence, heads, size] by the angles of their positions; elements
+/// beyond the last pair stay.
 fn rotate(writer: &mut Writer, x: &str, cosines: &str, sines: &str, like: &str) -> String {
     let [cosines, sines] = [cosines, sines].map(|table| {
         writer.once(&format!("rotary.{table}"), |writer, name| {
-            let places = places(writer, like);
-            let rows = writer.op("Gather", &[table, &places], vec![build::integer("axis", 0)]);
-            let wide = writer.wide(&rows);
-            // [sequence, planes] → [sequence, 1, planes]: the same for all heads.
+            let positions = positions(writer, like);
+            let rows = writer.op("Gather", &[table, &positions], vec![build::integer("axis", 0)]);
+            let rows = writer.upcast(&rows);
+            // [sequence, pairs] → [sequence, 1, pairs]: the same for all heads.
             let sizes = writer.vector(&[0, 1, -1]);
-            writer.op_to("Reshape", &[&wide, &sizes], name, Vec::new());
+            writer.op_to("Reshape", &[&rows, &sizes], name, Vec::new());
         })
     });
-    let planes = size(writer, &cosines, 2);
+    let pairs = size(writer, &cosines, 2);
     let (zero, end, last) = (writer.vector(&[0]), writer.vector(&[i64::MAX]), writer.vector(&[-1]));
-    let twice = writer.op("Add", &[&planes, &planes], Vec::new());
+    let twice = writer.op("Add", &[&pairs, &pairs], Vec::new());
     let part = |writer: &mut Writer, from: &str, to: &str| writer.op("Slice", &[x, from, to, &last], Vec::new());
-    let (first, second) = (part(writer, &zero, &planes), part(writer, &planes, &twice));
+    let (first, second) = (part(writer, &zero, &pairs), part(writer, &pairs, &twice));
     let rest = part(writer, &twice, &end);
     let product = |writer: &mut Writer, a: &str, b: &str| writer.op("Mul", &[a, b], Vec::new());
     let (a, b) = (product(writer, &first, &cosines), product(writer, &second, &sines));
     let (c, d) = (product(writer, &second, &cosines), product(writer, &first, &sines));
-    let (turned_first, turned_second) =
+    let (rotated_first, rotated_second) =
         (writer.op("Sub", &[&a, &b], Vec::new()), writer.op("Add", &[&c, &d], Vec::new()));
-    writer.op("Concat", &[&turned_first, &turned_second, &rest], vec![build::integer("axis", -1)])
+    writer.op("Concat", &[&rotated_first, &rotated_second, &rest], vec![build::integer("axis", -1)])
 }
 
 /// [sequence]: 0, 1, 2 …
-fn places(writer: &mut Writer, like: &str) -> String {
-    writer.once("places", |writer, name| {
+fn positions(writer: &mut Writer, like: &str) -> String {
+    writer.once("positions", |writer, name| {
         let sequence = size(writer, like, 1);
         let sequence = writer.reshape(&sequence, &[]);
-        let (zero, one) = (writer.whole(0), writer.whole(1));
+        let (zero, one) = (writer.scalar(0), writer.scalar(1));
         writer.op_to("Range", &[&zero, &sequence, &one], name, Vec::new());
     })
 }
@@ -252,6 +269,6 @@ fn places(writer: &mut Writer, like: &str) -> String {
 /// The size of one dimension of a tensor, [1] of i64.
 fn size(writer: &mut Writer, of: &str, dimension: i64) -> String {
     let sizes = writer.op("Shape", &[of], Vec::new());
-    let place = writer.vector(&[dimension]);
-    writer.op("Gather", &[&sizes, &place], vec![build::integer("axis", 0)])
+    let index = writer.vector(&[dimension]);
+    writer.op("Gather", &[&sizes, &index], vec![build::integer("axis", 0)])
 }

@@ -1,17 +1,18 @@
-//! Decoders with and without a past in one graph: Optimum merges the two as branches of an `If` on `use_cache_branch`.
+//! Takes the branch without a past: Optimum merges decoders with and without one as branches of an `If` on
+//! `use_cache_branch`.
 
 use std::collections::HashMap;
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-use crate::onnx::attribute;
+use crate::onnx::node::attribute;
 
 /// The input that chooses between the branches.
 const USE_CACHE: &str = "use_cache_branch";
 
-/// Puts the branch without a past in the place of each such `If`, and drops the input once nothing reads it any more.
-/// Names inside a branch are none of the graph outside, so they can stay; only the branch's outputs take the names of the
-/// `If`'s.
+/// Replaces each such `If` by its branch without a past, and drops the input once nothing reads it any more.
+/// A branch may not use the names of the graph around it, so its own can stay; only its outputs take the names of the
+/// `If`'s outputs.
 pub fn inline(mut graph: GraphProto) -> GraphProto {
     if !graph.input.iter().any(|input| input.name == USE_CACHE) {
         return graph;

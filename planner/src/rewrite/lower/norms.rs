@@ -3,9 +3,9 @@
 use tract_onnx::pb::NodeProto;
 
 use super::writer::Writer;
-use super::{float, input, integer, output};
+use crate::onnx::node::{float, input, integer, output};
 
-/// What the operators take where they name none.
+/// The operators' default.
 const EPSILON: f32 = 1e-12;
 
 /// `SkipLayerNormalization(x, skip, gamma, beta?, bias?)`: LayerNorm of `x + skip + bias`, and that sum as output 3.
@@ -41,7 +41,7 @@ pub fn rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
 /// The RMS norm of each head of `x` [batch, sequence, heads, size], in f32.
 pub fn heads(writer: &mut Writer, x: &str, gamma: &str, epsilon: f32) -> String {
     let normed = rms(writer, x, epsilon);
-    let gamma = writer.wide(gamma);
+    let gamma = writer.upcast(gamma);
     writer.op("Mul", &[&normed, &gamma], Vec::new())
 }
 
@@ -55,23 +55,23 @@ struct Scale<'a> {
 }
 
 impl<'a> Scale<'a> {
-    /// `None` where nothing should be written: the weight is no constant, or a caller wants mean and deviation, which
-    /// training alone has a use for.
+    /// `None` where nothing should be written: the weight is no constant, or the graph reads mean and deviation, which
+    /// only training uses.
     fn of(writer: &Writer, node: &'a NodeProto, gamma: usize, beta: Option<usize>) -> Option<Scale<'a>> {
         let gamma = input(node, gamma)?;
         let statistics = output(node, 1).or(output(node, 2)).is_some();
         let dtype = writer.type_of(gamma).filter(|_| !statistics)?;
-        Some(Scale { gamma, beta: beta.and_then(|place| input(node, place)), dtype, to: output(node, 0)? })
+        Some(Scale { gamma, beta: beta.and_then(|index| input(node, index)), dtype, to: output(node, 0)? })
     }
 
     fn apply(&self, writer: &mut Writer, normed: &str) {
-        let narrow = writer.cast(normed, self.dtype);
+        let downcast = writer.cast(normed, self.dtype);
         match self.beta {
             Some(beta) => {
-                let scaled = writer.op("Mul", &[&narrow, self.gamma], Vec::new());
+                let scaled = writer.op("Mul", &[&downcast, self.gamma], Vec::new());
                 writer.op_to("Add", &[&scaled, beta], self.to, Vec::new());
             }
-            None => writer.op_to("Mul", &[&narrow, self.gamma], self.to, Vec::new()),
+            None => writer.op_to("Mul", &[&downcast, self.gamma], self.to, Vec::new()),
         }
     }
 }
@@ -95,13 +95,13 @@ fn residual(writer: &mut Writer, node: &NodeProto, bias: Option<&str>) -> Option
 
 /// `x / rms(x)` in f32.
 fn rms(writer: &mut Writer, x: &str, epsilon: f32) -> String {
-    let x = writer.wide(x);
+    let x = writer.upcast(x);
     over_root_of_square(writer, &x, epsilon)
 }
 
 /// `(x − mean) / deviation` in f32.
 fn layer_norm(writer: &mut Writer, x: &str, epsilon: f32) -> String {
-    let x = writer.wide(x);
+    let x = writer.upcast(x);
     let mean = writer.mean(&x);
     let centred = writer.op("Sub", &[&x, &mean], Vec::new());
     over_root_of_square(writer, &centred, epsilon)

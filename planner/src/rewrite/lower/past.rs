@@ -4,9 +4,10 @@ use tract_onnx::pb::{GraphProto, ValueInfoProto, tensor_shape_proto::dimension::
 
 use super::writer::Writer;
 use crate::onnx::build;
+use crate::onnx::value_info::{element_type, tensor_type};
 
 /// Sizes [batch, heads, past, size] of a cache, those that are numbers.
-type Sizes = [Option<i64>; 4];
+type CacheSizes = [Option<i64>; 4];
 
 /// Takes the caches with known heads and sizes out of the inputs; each with its element type.
 pub fn take(graph: &mut GraphProto) -> Vec<(String, i32, [i64; 2])> {
@@ -21,14 +22,14 @@ pub fn take(graph: &mut GraphProto) -> Vec<(String, i32, [i64; 2])> {
 
 fn cache(input: &ValueInfoProto) -> Option<(i32, [i64; 2])> {
     let [_, Some(heads), _, Some(size)] = sizes(input)? else { return None };
-    Some((build::element_type(input)?, [heads, size]))
+    Some((element_type(input)?, [heads, size]))
 }
 
-fn sizes(input: &ValueInfoProto) -> Option<Sizes> {
+fn sizes(input: &ValueInfoProto) -> Option<CacheSizes> {
     if !input.name.starts_with("past") {
         return None;
     }
-    let shape = build::tensor_type(input)?.shape.as_ref()?;
+    let shape = tensor_type(input)?.shape.as_ref()?;
     let size = |value: &Option<Value>| match value {
         Some(Value::DimValue(size)) if *size > 0 => Some(*size),
         _ => None,

@@ -5,17 +5,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
 use crate::onnx::build;
+use crate::onnx::value_info::element_type;
 
 /// What the names of added tensors begin with.
 const PREFIX: &str = "frostline";
 
 /// Element types by the names of tensors.
-pub type Types = HashMap<String, i32>;
+pub type ElementTypes = HashMap<String, i32>;
 
-/// Those of a graph's constants and inputs.
-pub fn types(graph: &GraphProto) -> Types {
+/// The element types of a graph's constants and inputs.
+pub fn element_types(graph: &GraphProto) -> ElementTypes {
     let constants = graph.initializer.iter().map(|tensor| (tensor.name.clone(), tensor.data_type));
-    let inputs = graph.input.iter().filter_map(|input| Some((input.name.clone(), build::element_type(input)?)));
+    let inputs = graph.input.iter().filter_map(|input| Some((input.name.clone(), element_type(input)?)));
     inputs.chain(constants).collect()
 }
 
@@ -24,7 +25,7 @@ pub struct Writer {
     graph: GraphProto,
     opset: i64,
     /// Element types of constants and inputs.
-    types: Types,
+    types: ElementTypes,
     /// What has been written once for all nodes to read.
     shared: BTreeSet<String>,
     /// Tensors named so far.
@@ -33,7 +34,7 @@ pub struct Writer {
 
 impl Writer {
     /// Goes on with a graph whose nodes were taken out.
-    pub fn new(graph: GraphProto, types: Types, opset: i64) -> Writer {
+    pub fn new(graph: GraphProto, types: ElementTypes, opset: i64) -> Writer {
         Writer { graph, opset, types, shared: BTreeSet::new(), named: 0 }
     }
 
@@ -79,8 +80,8 @@ impl Writer {
     }
 
     /// A constant i64 without dimensions.
-    pub fn whole(&mut self, value: i64) -> String {
-        self.constant(&format!("whole.{value}"), |name| build::whole(name, value))
+    pub fn scalar(&mut self, value: i64) -> String {
+        self.constant(&format!("scalar.{value}"), |name| build::scalar(name, value))
     }
 
     /// A constant f32 without dimensions.
@@ -103,7 +104,7 @@ impl Writer {
     }
 
     /// `x` in f32.
-    pub fn wide(&mut self, x: &str) -> String {
+    pub fn upcast(&mut self, x: &str) -> String {
         self.cast(x, DataType::Float as i32)
     }
 

@@ -3,11 +3,11 @@
 use super::ConfigError;
 use super::families::{MlpProjectionNames, ProjectionNames, QueryKeyNorms};
 use super::reader::Reader;
-use super::sizes::Sizes;
+use super::sizes::SharedSizes;
 use crate::model::*;
 
 impl Reader<'_> {
-    pub(super) fn layer(&self, sizes: &Sizes, index: usize) -> Result<LayerSpec, ConfigError> {
+    pub(super) fn layer(&self, sizes: &SharedSizes, index: usize) -> Result<LayerSpec, ConfigError> {
         let names = &self.family.names;
         let norm_at = |part: &str| self.norm(sizes, &format!("{}.{index}.{part}", names.layers), sizes.hidden);
         let parallel = self.family.parallel_residual && self.raw.use_parallel_residual.unwrap_or(true);
@@ -23,7 +23,7 @@ impl Reader<'_> {
         })
     }
 
-    fn mlp(&self, sizes: &Sizes, index: usize) -> Result<MlpSpec, ConfigError> {
+    fn mlp(&self, sizes: &SharedSizes, index: usize) -> Result<MlpSpec, ConfigError> {
         let at = |part: &str| format!("{}.{index}.{part}", self.family.names.layers);
         let bias = self.family.mlp_bias.resolve(self.raw.mlp_bias);
         let (hidden, intermediate) = (sizes.hidden, sizes.intermediate);
@@ -42,7 +42,7 @@ impl Reader<'_> {
         })
     }
 
-    fn attention(&self, sizes: &Sizes, index: usize) -> Result<AttentionSpec, ConfigError> {
+    fn attention(&self, sizes: &SharedSizes, index: usize) -> Result<AttentionSpec, ConfigError> {
         let at = |part: &str| format!("{}.{index}.{part}", self.family.names.layers);
         let (queries, keys) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
         let head_norm = |part: &str, whole: usize| match self.family.query_key_norms {
@@ -67,7 +67,7 @@ impl Reader<'_> {
         })
     }
 
-    fn projection(&self, sizes: &Sizes, index: usize) -> ProjectionSpec {
+    fn projection(&self, sizes: &SharedSizes, index: usize) -> ProjectionSpec {
         let (queries, keys) = (sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim);
         let bias = self.family.query_key_value_bias.resolve(self.raw.attention_bias);
         let project = |part: &str, outputs| {
@@ -98,7 +98,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn norm(&self, sizes: &Sizes, name: &str, width: usize) -> NormSpec {
+    pub(super) fn norm(&self, sizes: &SharedSizes, name: &str, width: usize) -> NormSpec {
         let part = |suffix: &str| TensorSpec { name: format!("{name}.{suffix}"), shape: vec![width] };
         NormSpec {
             kind: self.family.norm,

@@ -23,6 +23,7 @@ use crate::model::{DecoderConfig, TensorSpec};
 
 /// A `config.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ConfigError {
     /// The file is missing or unreadable.
     #[error("{}: {source}: a model folder has config.json, safetensors weights and tokenizer.json, as Hugging Face saves them", path.display())]

@@ -6,12 +6,12 @@ use super::ConfigError;
 use super::families::Positions;
 use super::raw::{RawRope, RawRopeParameters};
 use super::reader::Reader;
-use super::sizes::Sizes;
+use super::sizes::SharedSizes;
 use crate::model::{RopeScaling, RopeSpec};
 
 impl Reader<'_> {
     /// Whether layer `index` (from 0) has a rotary embedding.
-    pub(super) fn is_rotary(&self, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
+    pub(super) fn is_rotary(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
         match (self.family.positions, &self.raw.no_rope_layers) {
             (Positions::Learned, _) => Ok(false),
             (Positions::Rotary, _) => Ok(true),
@@ -30,7 +30,7 @@ impl Reader<'_> {
     }
 
     /// The rotary embedding of a layer, from the newer `rope_parameters` or the older fields beside each other.
-    pub(super) fn rope(&self, sizes: &Sizes, sliding: bool) -> Result<RopeSpec, ConfigError> {
+    pub(super) fn rope(&self, sizes: &SharedSizes, sliding: bool) -> Result<RopeSpec, ConfigError> {
         let raw = self.raw;
         let defaults = &self.family.defaults;
         let local = defaults.local_rope_theta.filter(|_| sliding);
@@ -63,7 +63,7 @@ impl Reader<'_> {
 
     /// How many dimensions of a head are turned, by the share that the rotary embedding's parameters name, or else the
     /// config itself.
-    fn rotary_width(&self, sizes: &Sizes, share: Option<f64>) -> Result<usize, ConfigError> {
+    fn rotary_width(&self, sizes: &SharedSizes, share: Option<f64>) -> Result<usize, ConfigError> {
         let field = &self.family.fields.rotary_share;
         let bad = |share: f64, reason: &str| Err(self.bad(field.name, share, reason));
         let given = share.or_else(|| (field.read)(self.raw));

@@ -3,11 +3,11 @@
 use super::ConfigError;
 use super::families::Softcaps;
 use super::reader::Reader;
-use super::sizes::Sizes;
+use super::sizes::SharedSizes;
 
 impl Reader<'_> {
     /// What the scores of layer `index` (from 0) are multiplied by.
-    pub(super) fn attention_scale(&self, sizes: &Sizes, index: usize) -> Result<f64, ConfigError> {
+    pub(super) fn attention_scale(&self, sizes: &SharedSizes, index: usize) -> Result<f64, ConfigError> {
         if self.family.multipliers {
             return Ok(self.multiplier("attention_multiplier", self.raw.attention_multiplier)?.unwrap_or(1.0));
         }
@@ -49,7 +49,7 @@ impl Reader<'_> {
     }
 
     /// What rows of the embedding are multiplied by, if anything.
-    pub(super) fn embedding_scale(&self, sizes: &Sizes) -> Result<Option<f64>, ConfigError> {
+    pub(super) fn embedding_scale(&self, sizes: &SharedSizes) -> Result<Option<f64>, ConfigError> {
         if self.family.scaled_embedding {
             return Ok(Some((sizes.hidden as f64).sqrt()));
         }

@@ -7,7 +7,7 @@ use super::reader::{MAX_SIZE, Reader};
 const MAX_LAYERS: usize = 4096;
 
 /// The widths that all layers share.
-pub(super) struct Sizes {
+pub(super) struct SharedSizes {
     pub(super) layers: usize,
     pub(super) hidden: usize,
     pub(super) vocabulary: usize,
@@ -20,7 +20,7 @@ pub(super) struct Sizes {
 }
 
 impl Reader<'_> {
-    pub(super) fn sizes(&self) -> Result<Sizes, ConfigError> {
+    pub(super) fn sizes(&self) -> Result<SharedSizes, ConfigError> {
         let raw = self.raw;
         let defaults = &self.family.defaults;
         let layers = self.renamed_size("num_hidden_layers", raw.num_hidden_layers, "n_layer", raw.n_layer)?;
@@ -59,7 +59,7 @@ impl Reader<'_> {
         let intermediate = self.renamed_size("intermediate_size", raw.intermediate_size, "n_inner", raw.n_inner)?;
         let (field, older) = ("max_position_embeddings", "n_positions");
         let positions = self.renamed_size(field, raw.max_position_embeddings, older, raw.n_positions)?;
-        Ok(Sizes {
+        Ok(SharedSizes {
             layers,
             hidden,
             vocabulary: self.size("vocab_size", raw.vocab_size)?,

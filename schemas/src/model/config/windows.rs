@@ -3,7 +3,7 @@
 use super::ConfigError;
 use super::families::Windows;
 use super::reader::Reader;
-use super::sizes::Sizes;
+use super::sizes::SharedSizes;
 
 impl Reader<'_> {
     /// How many positions a layer with a sliding window sees, itself included; `None` where there is no window.
@@ -12,7 +12,7 @@ impl Reader<'_> {
     }
 
     /// Whether layer `index` (from 0) sees a sliding window only.
-    pub(super) fn sliding(&self, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
+    pub(super) fn sliding(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
         let Some(said) = self.layer_type(sizes, index)? else { return self.sliding_unless_said(sizes, index) };
         if let Windows::Never | Windows::Everywhere = self.family.windows
             && said != self.sliding_unless_said(sizes, index)?
@@ -25,7 +25,7 @@ impl Reader<'_> {
     }
 
     /// Whether `layer_types` calls layer `index` sliding, where it is given.
-    fn layer_type(&self, sizes: &Sizes, index: usize) -> Result<Option<bool>, ConfigError> {
+    fn layer_type(&self, sizes: &SharedSizes, index: usize) -> Result<Option<bool>, ConfigError> {
         let Some(types) = &self.raw.layer_types else { return Ok(None) };
         match types.get(index).map(String::as_str) {
             _ if types.len() != sizes.layers => {
@@ -40,7 +40,7 @@ impl Reader<'_> {
         }
     }
 
-    fn sliding_unless_said(&self, sizes: &Sizes, index: usize) -> Result<bool, ConfigError> {
+    fn sliding_unless_said(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
         let raw = self.raw;
         let used = raw.use_sliding_window.unwrap_or(false) && self.window().is_some();
         Ok(match self.family.windows {

@@ -1,16 +1,15 @@
 //! Each way in which an ONNX file, or what is given with it, can be bad is an error that names the culprit.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{Expected, case};
-use frostline_planner::batch;
-use frostline_planner::engine::tract::Tract;
-use frostline_planner::onnx::{Model, pb};
-use frostline_planner::rewrite::{latent::LatentSpaces, trace_outputs};
-use frostline_planner::salf::basis::Basis;
-use frostline_planner::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan, verify};
+use super::common::{self, Expected, case};
+use crate::batch;
+use crate::engine::tract::Tract;
+use crate::onnx::pb;
+use crate::rewrite::export::Export;
+use crate::rewrite::{latent::LatentSpaces, trace_outputs};
+use crate::salf::basis::Basis;
+use crate::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan, verify};
 use frostline_schemas::model::ModelFolder;
 use proptest::prelude::*;
 use prost::Message;
@@ -24,10 +23,10 @@ fn read(path: &Path) -> pb::ModelProto {
 }
 
 /// A model whose message was changed, as if it lay at `path`.
-fn changed(path: &Path, change: impl FnOnce(&mut pb::GraphProto)) -> Result<Model, Error> {
+fn changed(path: &Path, change: impl FnOnce(&mut pb::GraphProto)) -> Result<Export, Error> {
     let mut proto = read(path);
     change(proto.graph.as_mut().unwrap());
-    Model::parse(path, &proto.encode_to_vec())
+    Export::parse(path, &proto.encode_to_vec())
 }
 
 fn message<T>(result: Result<T, Error>) -> String {
@@ -44,7 +43,7 @@ fn external() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-fn relocate(path: &Path, key: &str, value: &str) -> Result<Model, Error> {
+fn relocate(path: &Path, key: &str, value: &str) -> Result<Export, Error> {
     changed(path, |graph| {
         let outside = graph.initializer.iter_mut().find(|tensor| !tensor.external_data.is_empty()).unwrap();
         outside.external_data.retain(|entry| entry.key != key);
@@ -54,27 +53,27 @@ fn relocate(path: &Path, key: &str, value: &str) -> Result<Model, Error> {
 
 #[test]
 fn a_missing_file() {
-    assert!(matches!(Model::open(Path::new("/nowhere/model.onnx")), Err(Error::Read { .. })));
+    assert!(matches!(Export::open(Path::new("/nowhere/model.onnx")), Err(Error::Read { .. })));
 }
 
 #[test]
 fn a_truncated_file() {
     let bytes = std::fs::read(export("llama")).unwrap();
-    let text = message(Model::parse(Path::new("cut.onnx"), &bytes[..bytes.len() / 2]));
+    let text = message(Export::parse(Path::new("cut.onnx"), &bytes[..bytes.len() / 2]));
     assert!(text.starts_with("cut.onnx: not a whole ONNX file"), "{text}");
 }
 
 #[test]
 fn no_onnx_file_at_all() {
-    assert!(matches!(Model::parse(Path::new("x"), b"not protobuf \xff\xff"), Err(Error::Malformed { .. })));
-    assert!(message(Model::parse(Path::new("x"), b"")).contains("holds no graph"));
+    assert!(matches!(Export::parse(Path::new("x"), b"not protobuf \xff\xff"), Err(Error::Malformed { .. })));
+    assert!(message(Export::parse(Path::new("x"), b"")).contains("holds no graph"));
 }
 
 #[test]
 fn external_data_that_is_missing() {
     let (folder, path) = external();
     std::fs::remove_file(folder.path().join("model.onnx.data")).unwrap();
-    let text = message(Model::open(&path));
+    let text = message(Export::open(&path));
     assert!(text.contains("external data `model.onnx.data`") && text.contains("keep the .onnx file"), "{text}");
 }
 
@@ -83,7 +82,7 @@ fn external_data_that_is_too_short() {
     let (folder, path) = external();
     let data = std::fs::OpenOptions::new().write(true).open(folder.path().join("model.onnx.data")).unwrap();
     data.set_len(5000).unwrap();
-    let text = message(Model::open(&path));
+    let text = message(Export::open(&path));
     assert!(text.contains("of a file of 5000 bytes"), "{text}");
 }
 
@@ -155,51 +154,51 @@ fn an_input_whose_value_is_in_the_file() {
 #[test]
 fn no_logits() {
     // A base model: the output is the final norm's.
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         let head = graph.node.pop().unwrap();
         graph.output[0].name.clone_from(&head.input[0]);
     });
-    let text = message(LatentSpaces::find(&model.unwrap(), None));
+    let text = message(LatentSpaces::find(&export.unwrap().model, None));
     assert!(text.contains("no logits found") && text.contains("Mul(") && text.contains("with its LM head"), "{text}");
 }
 
 #[test]
 fn no_embedding() {
     // The ids are added to instead of looked up.
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         let gather = graph.node.iter_mut().find(|node| node.op_type == "Gather").unwrap();
         gather.op_type = "GatherElements".into();
     });
-    let text = message(LatentSpaces::find(&model.unwrap(), None));
+    let text = message(LatentSpaces::find(&export.unwrap().model, None));
     assert!(text.contains("no token embedding found") && text.contains("has 61 rows"), "{text}");
 }
 
 #[test]
 fn no_layers() {
     // Without attention nothing marks a layer.
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         graph.node.iter_mut().filter(|node| node.op_type == "Softmax").for_each(|node| node.op_type = "Relu".into());
     });
-    let text = message(LatentSpaces::find(&model.unwrap(), None));
-    assert!(text.contains("8 residual adds and 0 blocks with attention") && text.contains("--latent-spaces"), "{text}");
+    let text = message(LatentSpaces::find(&export.unwrap().model, None));
+    assert!(text.contains("8 residual adds and 0 blocks with attention") && text.contains("by hand"), "{text}");
     assert!(text.contains("candidates are `"), "{text}");
 }
 
 #[test]
 fn latent_spaces_named_by_hand() {
-    let model = Model::open(&export("llama")).unwrap();
-    let found = LatentSpaces::find(&model, None).unwrap();
-    let named = LatentSpaces::find(&model, Some(&found.spaces)).unwrap();
+    let export = Export::open(&export("llama")).unwrap();
+    let found = LatentSpaces::find(&export.model, None).unwrap();
+    let named = LatentSpaces::find(&export.model, Some(&found.spaces)).unwrap();
     assert_eq!((named.spaces, named.norm.nodes), (found.spaces, found.norm.nodes));
-    let text = message(LatentSpaces::find(&model, Some(&["a".into(), "b".into()])));
+    let text = message(LatentSpaces::find(&export.model, Some(&["a".into(), "b".into()])));
     assert!(text.contains("no node makes a tensor `a`") && text.contains("candidates are `"), "{text}");
-    let text = message(LatentSpaces::find(&model, Some(&["a".into()])));
+    let text = message(LatentSpaces::find(&export.model, Some(&["a".into()])));
     assert!(text.contains("at least two"), "{text}");
 }
 
 #[test]
 fn an_input_that_nobody_feeds() {
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         // Something every layer depends on: the mask that attention adds.
         let (from, to) = ("attention_mask", "past_key_values.0.key");
         graph.input.iter_mut().filter(|input| input.name == from).for_each(|input| input.name = to.into());
@@ -207,20 +206,20 @@ fn an_input_that_nobody_feeds() {
         names.filter(|name| *name == from).for_each(|name| *name = to.into());
     })
     .unwrap();
-    let spaces = LatentSpaces::find(&model, None).unwrap();
-    let text = message(Tract::new(trace_outputs::trace(model, &spaces), &spaces.embedding.ids));
+    let spaces = LatentSpaces::find(&export.model, None).unwrap();
+    let text = message(Tract::new(trace_outputs::trace(export.model, &spaces), &spaces.embedding.ids));
     assert!(text.contains("input `past_key_values.0.key` (int64 [batch, sequence])"), "{text}");
 }
 
 #[test]
 fn another_models_weights() {
-    for family in common::FAMILIES {
+    for family in common::cases() {
         for export in common::EXPORTS {
-            let path = case(family).join(export);
-            let folder = ModelFolder::open(&case(family)).unwrap();
-            let model = Model::open(&path).unwrap();
-            let spaces = LatentSpaces::find(&model, None).unwrap();
-            verify::check(&model, &spaces, &folder, 1).unwrap();
+            let path = case(&family).join(export);
+            let folder = ModelFolder::open(&case(&family)).unwrap();
+            let export = Export::open(&path).unwrap();
+            let spaces = LatentSpaces::find(&export.model, None).unwrap();
+            verify::check(&export, &spaces, &folder, 1).unwrap();
             each_changed_weight_is_noticed(&path, &spaces, &folder);
         }
     }
@@ -232,8 +231,8 @@ fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &M
     let graph = proto.graph.as_ref().unwrap();
     let large = |tensor: &pb::TensorProto| tensor.data_type == 1 && tensor.raw_data.len() >= 32 * 4;
     for id in (0..graph.initializer.len()).filter(|&id| large(&graph.initializer[id])) {
-        let model = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
-        let text = message(verify::check(&model, spaces, folder, 1));
+        let export = changed(path, |graph| graph.initializer[id].raw_data[4] ^= 1).unwrap();
+        let text = message(verify::check(&export, spaces, folder, 1));
         assert!(text.contains("not the model in") && text.contains("equals tensor `"), "{text}");
     }
 }
@@ -242,8 +241,8 @@ fn each_changed_weight_is_noticed(path: &Path, spaces: &LatentSpaces, folder: &M
 fn layers_in_another_order() {
     let folder = ModelFolder::open(&case("llama")).unwrap();
     let path = export("llama");
-    let spaces = LatentSpaces::find(&Model::open(&path).unwrap(), None).unwrap();
-    let model = changed(&path, |graph| {
+    let spaces = LatentSpaces::find(&Export::open(&path).unwrap().model, None).unwrap();
+    let export = changed(&path, |graph| {
         // The first square matrix that a layer reads, in two layers.
         let first = |graph: &pb::GraphProto, layer: usize| {
             let read = spaces.layers[layer].nodes.iter().flat_map(|&id| &graph.node[id].input);
@@ -254,7 +253,7 @@ fn layers_in_another_order() {
         let bytes = std::mem::take(&mut graph.initializer[a].raw_data);
         graph.initializer[a].raw_data = std::mem::replace(&mut graph.initializer[b].raw_data, bytes);
     });
-    let text = message(verify::check(&model.unwrap(), &spaces, &folder, 1));
+    let text = message(verify::check(&export.unwrap(), &spaces, &folder, 1));
     assert!(text.contains("its layer 1 does not read tensor `"), "{text}");
 }
 
@@ -272,23 +271,23 @@ fn other_weights_in_float16() {
 
 /// What is said of an export whose embedding is all zeros, in a type of two bytes.
 fn half_precision(dtype: i32) -> String {
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         let weight = graph.initializer.iter_mut().find(|tensor| tensor.dims == [61, 32]).unwrap();
         weight.data_type = dtype;
         weight.raw_data = vec![0; 61 * 32 * 2];
     })
     .unwrap();
-    let spaces = LatentSpaces::find(&model, None).unwrap();
-    message(verify::check(&model, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 1))
+    let spaces = LatentSpaces::find(&export.model, None).unwrap();
+    message(verify::check(&export, &spaces, &ModelFolder::open(&case("llama")).unwrap(), 1))
 }
 
 #[test]
 fn another_models_sizes() {
-    let model = Model::open(&export("qwen2")).unwrap();
-    let mut spaces = LatentSpaces::find(&model, None).unwrap();
+    let export = Export::open(&export("qwen2")).unwrap();
+    let mut spaces = LatentSpaces::find(&export.model, None).unwrap();
     spaces.spaces.pop();
     let folder = ModelFolder::open(&case("qwen2")).unwrap();
-    let text = message(verify::check(&model, &spaces, &folder, 1));
+    let text = message(verify::check(&export, &spaces, &folder, 1));
     assert!(text.contains("it has 3 layers, config.json says 4"), "{text}");
 }
 
@@ -308,20 +307,21 @@ fn a_token_outside_the_vocabulary() {
 #[test]
 fn hidden_states_that_are_not_finite() {
     let expected = Expected::read("llama");
-    let model = changed(&export("llama"), |graph| {
+    let export = changed(&export("llama"), |graph| {
         // An infinity in the embedding of each token.
         let embedding = graph.initializer.iter_mut().find(|tensor| tensor.dims == [61, 32]).unwrap();
         let infinite = f32::INFINITY.to_le_bytes();
         embedding.raw_data.chunks_exact_mut(128).for_each(|row| row[..4].copy_from_slice(&infinite));
     })
     .unwrap();
-    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let spaces = LatentSpaces::find(&export.model, None).unwrap();
     let folder = ModelFolder::open(&case("llama")).unwrap();
     let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61, None).unwrap();
-    let mut engine = common::tract(model, &spaces);
+    let mut engine = common::tract(export.model, &spaces);
     let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
-    let groups = batch::groups(&examples, batch::Limits { tokens: 64, length: 64 });
-    let traces = frostline_planner::plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent);
+    let groups = batch::groups(&examples, batch::BatchLimits { tokens: 64, length: 64 });
+    let traces =
+        crate::salf::example_traces::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent);
     let text = message(traces);
     assert!(text.starts_with("rows.jsonl:1: latent space ") && text.contains("not finite"), "{text}");
 }
@@ -332,12 +332,12 @@ fn settings_outside_their_range() {
     std::fs::write(data.path(), r#"{"input_ids": [1, 2], "labels": [-100, 2]}"#).unwrap();
     let good = settings(data.path());
     for (bad, said) in [
-        (PlanSettings { budget: Some(0.0), ..good.clone() }, "--budget 0"),
-        (PlanSettings { budget: Some(f64::NAN), ..good.clone() }, "--budget NaN"),
-        (PlanSettings { examples: 0, ..good.clone() }, "--examples 0"),
-        (PlanSettings { min_trainable_layers: 0, ..good.clone() }, "--min-trainable-layers 0"),
-        (PlanSettings { max_length: 1, ..good.clone() }, "--max-length 1"),
-        (PlanSettings { min_trainable_layers: 5, ..good.clone() }, "--min-trainable-layers 5"),
+        (PlanSettings { budget: Some(0.0), ..good.clone() }, "budget 0"),
+        (PlanSettings { budget: Some(f64::NAN), ..good.clone() }, "budget NaN"),
+        (PlanSettings { examples: 0, ..good.clone() }, "examples 0"),
+        (PlanSettings { min_trainable_layers: 0, ..good.clone() }, "min trainable layers 0"),
+        (PlanSettings { max_length: 1, ..good.clone() }, "max length 1"),
+        (PlanSettings { min_trainable_layers: 5, ..good.clone() }, "min trainable layers 5"),
         (PlanSettings { onnx: None, ..good }, "holds no model.onnx"),
     ] {
         let text = message(plan(&bad, &Silent));
@@ -350,7 +350,7 @@ fn settings(data: &Path) -> PlanSettings {
         model: case("llama"),
         onnx: Some(export("llama")),
         data: data.into(),
-        strategy: frostline_planner::Strategy::Salf,
+        strategy: crate::Strategy::Salf,
         engine: EngineChoice::Tract,
         threads: Some(2),
         examples: 8,
@@ -369,7 +369,7 @@ fn settings(data: &Path) -> PlanSettings {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes: Vec<u8>) {
-        let _ = Model::parse(Path::new("x.onnx"), &bytes);
+        let _ = Export::parse(Path::new("x.onnx"), &bytes);
     }
 
     /// A real file with some bytes changed gets further into the code than arbitrary bytes do.
@@ -385,17 +385,17 @@ proptest! {
             let place = place.index(file.len());
             file[place] = byte;
         }
-        if let Ok(model) = Model::parse(Path::new("x.onnx"), &file)
-            && let Ok(spaces) = LatentSpaces::find(&model, None)
+        if let Ok(export) = Export::parse(Path::new("x.onnx"), &file)
+            && let Ok(spaces) = LatentSpaces::find(&export.model, None)
         {
             let ids = spaces.embedding.ids.clone();
-            let _ = frostline_planner::engine::inputs(&trace_outputs::trace(model, &spaces), &ids);
+            let _ = crate::engine::inputs::inputs(&trace_outputs::trace(export.model, &spaces), &ids);
         }
     }
     /// Nodes that read other tensors, or are other operators, in a file that is otherwise whole.
     #[test]
     fn no_other_wiring_panics(changes: [(proptest::sample::Index, proptest::sample::Index, bool); 3]) {
-        let model = changed(&export("llama"), |graph| {
+        let export = changed(&export("llama"), |graph| {
             for (to, from, operator) in changes {
                 let (to, from) = (to.index(graph.node.len()), from.index(graph.node.len()));
                 let other = graph.node[from].clone();
@@ -405,10 +405,10 @@ proptest! {
                 }
             }
         });
-        if let Ok(model) = model && let Ok(spaces) = LatentSpaces::find(&model, None) {
+        if let Ok(export) = export && let Ok(spaces) = LatentSpaces::find(&export.model, None) {
             let folder = ModelFolder::open(&case("llama")).unwrap();
-            let _ = verify::check(&model, &spaces, &folder, 1);
-            let _ = trace_outputs::trace(model, &spaces);
+            let _ = verify::check(&export, &spaces, &folder, 1);
+            let _ = trace_outputs::trace(export.model, &spaces);
         }
     }
 }

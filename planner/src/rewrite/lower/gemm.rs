@@ -3,7 +3,7 @@
 use tract_onnx::pb::NodeProto;
 
 use super::writer::Writer;
-use super::{float, input, integer, output};
+use crate::onnx::node::{float, input, integer, output};
 
 /// `a b + c`, with b transposed or not, as a product and an add; nothing is scaled and `a` lies as it is.
 pub fn gemm(writer: &mut Writer, node: &NodeProto) -> Option<()> {

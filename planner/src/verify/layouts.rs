@@ -7,17 +7,17 @@ use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::TensorView;
 use frostline_schemas::model::{LayerSpec, LinearLayout, LinearSpec, MlpProjectionSpec, ProjectionSpec, TensorSpec};
 
-use super::{Sizes, matrix};
+use super::sizes::{MatrixSizes, matrix};
 use crate::error::Result;
 
 /// Elements of the folder's tensors one after the other, as rows of one matrix.
-pub struct Source<'a> {
-    pub sizes: Sizes,
-    parts: Vec<Part<'a>>,
+pub struct FolderMatrix<'a> {
+    pub sizes: MatrixSizes,
+    parts: Vec<ElementRange<'a>>,
 }
 
 /// Neighbouring elements of a tensor.
-struct Part<'a> {
+struct ElementRange<'a> {
     view: TensorView<'a>,
     first: usize,
     elements: usize,
@@ -25,8 +25,12 @@ struct Part<'a> {
 
 /// The ways in which a tensor may be found: all sources of one of them. It alone; with those that stand beside it in its
 /// layer; or taken apart.
-pub fn ways<'a>(spec: &TensorSpec, layer: Option<&LayerSpec>, folder: &'a ModelFolder) -> Result<Vec<Vec<Source<'a>>>> {
-    let open = |spec: &TensorSpec| Source::of(spec, folder);
+pub fn ways<'a>(
+    spec: &TensorSpec,
+    layer: Option<&LayerSpec>,
+    folder: &'a ModelFolder,
+) -> Result<Vec<Vec<FolderMatrix<'a>>>> {
+    let open = |spec: &TensorSpec| FolderMatrix::of(spec, folder);
     let mut ways = vec![vec![open(spec)?]];
     let Some(layer) = layer else { return Ok(ways) };
     for linears in [layer.attention.projection.linears(), layer.mlp.projection.linears()] {
@@ -34,8 +38,8 @@ pub fn ways<'a>(spec: &TensorSpec, layer: Option<&LayerSpec>, folder: &'a ModelF
         let biases: Vec<&TensorSpec> = linears.iter().filter_map(|linear| linear.bias.as_ref()).collect();
         for stack in [weights, biases] {
             if stack.len() > 1 && stack.iter().any(|own| own.name == spec.name) {
-                let sources: Vec<Source> = stack.into_iter().map(open).collect::<Result<_>>()?;
-                ways.push(vec![Source::stacked(sources)]);
+                let sources: Vec<FolderMatrix> = stack.into_iter().map(open).collect::<Result<_>>()?;
+                ways.push(vec![FolderMatrix::stacked(sources)]);
             }
         }
     }
@@ -62,28 +66,28 @@ fn fused(layer: &LayerSpec) -> Vec<(&LinearSpec, Vec<usize>)> {
     found
 }
 
-impl<'a> Source<'a> {
-    fn of(spec: &TensorSpec, folder: &'a ModelFolder) -> Result<Source<'a>> {
-        Ok(Source::whole(folder.weights.require(&spec.name)?))
+impl<'a> FolderMatrix<'a> {
+    fn of(spec: &TensorSpec, folder: &'a ModelFolder) -> Result<FolderMatrix<'a>> {
+        Ok(FolderMatrix::whole(folder.weights.require(&spec.name)?))
     }
 
     /// All of a vector or a matrix; of no size where it is neither.
-    pub fn whole(view: TensorView<'a>) -> Source<'a> {
+    pub fn whole(view: TensorView<'a>) -> FolderMatrix<'a> {
         let sizes = matrix(view.shape).unwrap_or((0, 0));
-        Source { sizes, parts: vec![Part { first: 0, elements: sizes.0 * sizes.1, view }] }
+        FolderMatrix { sizes, parts: vec![ElementRange { first: 0, elements: sizes.0 * sizes.1, view }] }
     }
 
     /// Matrices with the same columns, one below the other; vectors, one after the other.
-    fn stacked(sources: Vec<Source<'a>>) -> Source<'a> {
+    fn stacked(sources: Vec<FolderMatrix<'a>>) -> FolderMatrix<'a> {
         let vectors = sources.iter().all(|source| source.sizes.0 == 1);
-        let sum = |size: fn(&Source) -> usize| sources.iter().map(size).sum();
+        let sum = |size: fn(&FolderMatrix) -> usize| sources.iter().map(size).sum();
         let columns = sources.first().map_or(0, |source| source.sizes.1);
         let sizes = if vectors { (1, sum(|source| source.sizes.1)) } else { (sum(|source| source.sizes.0), columns) };
-        Source { sizes, parts: sources.into_iter().flat_map(|source| source.parts).collect() }
+        FolderMatrix { sizes, parts: sources.into_iter().flat_map(|source| source.parts).collect() }
     }
 
     /// Rows of a matrix, or elements of a vector, in groups of so many each; none where they are not as many.
-    fn split(self, groups: &[usize]) -> Vec<Source<'a>> {
+    fn split(self, groups: &[usize]) -> Vec<FolderMatrix<'a>> {
         let (rows, columns) = self.sizes;
         let (count, width) = if rows == 1 { (columns, 1) } else { (rows, columns) };
         let Some(part) = self.parts.into_iter().next().filter(|_| groups.iter().sum::<usize>() == count) else {
@@ -94,7 +98,7 @@ impl<'a> Source<'a> {
             let elements = size * width;
             let sizes = if rows == 1 { (1, size) } else { (size, width) };
             first += elements;
-            Source { sizes, parts: vec![Part { view: part.view, first: first - elements, elements }] }
+            FolderMatrix { sizes, parts: vec![ElementRange { view: part.view, first: first - elements, elements }] }
         };
         groups.iter().map(&mut group).collect()
     }

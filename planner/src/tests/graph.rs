@@ -1,26 +1,26 @@
 //! What is found in each export, and what is left of a graph once only traces are wanted.
 
-mod common;
-
 use std::collections::HashSet;
 
-use common::{EXPORTS, FAMILIES, case};
-use frostline_planner::inspect;
-use frostline_planner::onnx::{Index, Model, reads};
-use frostline_planner::rewrite::latent::LatentSpaces;
-use frostline_planner::rewrite::trace_outputs::{self, POSITIONS, TRACES};
+use super::common::{EXPORTS, case, cases};
+use crate::inspect::layers;
+use crate::onnx::node::reads;
+use crate::onnx::{GraphIndex, Model};
+use crate::rewrite::export::Export;
+use crate::rewrite::latent::LatentSpaces;
+use crate::rewrite::trace_outputs::{self, TARGET_POSITIONS, TRACES};
 
 fn open(family: &str, export: &str) -> (Model, LatentSpaces) {
-    let model = Model::open(&case(family).join(export)).unwrap();
+    let model = Export::open(&case(family).join(export)).unwrap().model;
     let spaces = LatentSpaces::find(&model, None).unwrap();
     (model, spaces)
 }
 
 #[test]
 fn latent_spaces_of_every_export() {
-    for family in FAMILIES {
+    for family in cases() {
         for export in EXPORTS {
-            let found = inspect::describe(&case(family).join(export), None).unwrap();
+            let found = layers(&case(&family).join(export), None).unwrap();
             assert_eq!(found.latent_spaces.len(), 5, "{family} {export}");
             assert_eq!((found.head.shape, found.embedding.shape), ([61, 32], [61, 32]));
             // Attention and MLP of GPT-NeoX lie side by side.
@@ -39,14 +39,14 @@ fn latent_spaces_of_every_export() {
 
 #[test]
 fn what_only_the_logits_need_is_cut_away() {
-    for family in FAMILIES {
+    for family in cases() {
         for export in EXPORTS {
-            let (model, spaces) = open(family, export);
+            let (model, spaces) = open(&family, export);
             let traced = trace_outputs::trace(model, &spaces);
             let graph = traced.graph();
             let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
             assert_eq!(outputs, [TRACES]);
-            assert!(graph.input.iter().any(|input| input.name == POSITIONS));
+            assert!(graph.input.iter().any(|input| input.name == TARGET_POSITIONS));
             assert!(graph.value_info.is_empty());
             let head = graph.initializer.iter().any(|tensor| tensor.name == spaces.head.weight);
             let shared = spaces.head.weight == spaces.embedding.weight;
@@ -59,15 +59,15 @@ fn what_only_the_logits_need_is_cut_away() {
 
 #[test]
 fn the_last_mlp_reads_target_positions_alone() {
-    for family in FAMILIES {
+    for family in cases() {
         for export in EXPORTS {
-            let (model, spaces) = open(family, export);
+            let (model, spaces) = open(&family, export);
             let traced = trace_outputs::trace(model, &spaces);
             let products = traced.graph().node.iter().filter(|node| node.op_type == "MatMul");
             let at_positions = products.filter(|node| node.name.starts_with("frostline.last/")).count();
             // GPT-2's products are of matrices, so that tokens no longer lie by rows; GPT-NeoX adds attention and MLP up
             // before the stream.
-            let expected = match (family, export) {
+            let expected = match (family.as_str(), export) {
                 ("gpt2" | "gpt_neox", _) => 0,
                 // One product makes gate and values; where to part them, TorchScript works out from shapes.
                 ("phi3", "model.torchscript.onnx") => 0,
@@ -81,7 +81,7 @@ fn the_last_mlp_reads_target_positions_alone() {
 
 fn assert_no_dead_ends(model: &Model) {
     let graph = model.graph();
-    Index::new(graph).check().unwrap();
+    GraphIndex::new(graph).check().unwrap();
     let mut read: HashSet<&str> = graph.node.iter().flat_map(reads).collect();
     read.insert(TRACES);
     let dead = graph.node.iter().find(|node| !node.output.iter().any(|name| read.contains(name.as_str())));
@@ -93,7 +93,7 @@ fn assert_no_dead_ends(model: &Model) {
 #[test]
 fn digests_are_of_content_not_of_names() {
     let original = case("llama-sharded");
-    let digest = Model::open(&original.join("model.onnx")).unwrap().digest();
+    let digest = Export::open(&original.join("model.onnx")).unwrap().model.digest();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("renamed.onnx");
     // The same length, so that the message needs no re-encoding.
@@ -107,16 +107,16 @@ fn digests_are_of_content_not_of_names() {
     std::fs::write(&path, &bytes).unwrap();
     let data = std::fs::read(original.join("model.onnx.data")).unwrap();
     std::fs::write(folder.path().join("other.onnx.data"), &data).unwrap();
-    assert_eq!(Model::open(&path).unwrap().digest(), digest);
+    assert_eq!(Export::open(&path).unwrap().model.digest(), digest);
     let mut changed = data;
     changed[5000] ^= 1;
     std::fs::write(folder.path().join("other.onnx.data"), &changed).unwrap();
-    assert_ne!(Model::open(&path).unwrap().digest(), digest);
+    assert_ne!(Export::open(&path).unwrap().model.digest(), digest);
 }
 
 #[test]
 fn the_version_of_tract_is_the_locked_one() {
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
-    let version = frostline_planner::engine::tract::VERSION;
+    let version = crate::engine::tract::VERSION;
     assert!(lock.contains(&format!("name = \"tract-onnx\"\nversion = \"{version}\"")));
 }

@@ -1,27 +1,53 @@
 //! What the tests share: the reference cases in `tests/cases` at the root, and engines over them.
-#![allow(dead_code)]
+//!
+//! Tests that need ONNX Runtime's library have `onnx_runtime` in their names and are ignored by default; they run with
+//! `cargo test -p frostline-planner onnx_runtime -- --ignored`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use frostline_planner::batch::{self, Limits};
-use frostline_planner::engine::Engine;
-use frostline_planner::engine::ort::Ort;
-use frostline_planner::engine::ort_library;
-use frostline_planner::engine::tract::Tract;
-use frostline_planner::onnx::Model;
-use frostline_planner::rewrite::latent::LatentSpaces;
-use frostline_planner::rewrite::trace_outputs;
-use frostline_planner::salf::basis::Basis;
-use frostline_planner::{Silent, plan, traces};
+use crate::Silent;
+use crate::batch::{self, BatchLimits};
+use crate::engine::Engine;
+use crate::engine::ort::Ort;
+use crate::engine::tract::Tract;
+use crate::onnx::Model;
+use crate::rewrite::export::Export;
+use crate::rewrite::latent::LatentSpaces;
+use crate::rewrite::trace_outputs;
+use crate::salf::basis::Basis;
+use crate::salf::example_traces::{example_traces, in_order};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::device::Device;
-use frostline_schemas::model::ModelFolder;
+use frostline_schemas::model::{Family, ModelFolder};
 use safetensors::SafeTensors;
 
-pub const FAMILIES: [&str; 11] =
-    ["gpt2", "llama", "llama-tied", "qwen2", "gemma3", "mistral", "qwen3", "phi3", "olmo2", "gpt_neox", "smollm3"];
+/// The exports that each case has, of PyTorch's two exporters.
 pub const EXPORTS: [&str; 2] = ["model.dynamo.onnx", "model.torchscript.onnx"];
+
+/// Names of the cases: every folder of `tests/cases` with both exports.
+pub fn cases() -> Vec<String> {
+    let whole = |name: &String| EXPORTS.iter().all(|export| case(name).join(export).is_file());
+    let mut names: Vec<String> = folders(&case("")).into_iter().filter(whole).collect();
+    names.sort();
+    names
+}
+
+/// Names of a folder's subfolders.
+pub fn folders(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn every_family_has_a_case() {
+    let families: Vec<Family> =
+        cases().iter().map(|name| ModelFolder::open(&case(name)).unwrap().config.family).collect();
+    for family in Family::all() {
+        assert!(families.contains(&family), "{family:?}");
+    }
+}
 
 pub fn case(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(family)
@@ -93,18 +119,6 @@ fn integers(bytes: &[u8]) -> Vec<i64> {
 /// Opens an engine over a model.
 pub type Opener = fn(Model, &LatentSpaces) -> Box<dyn Engine>;
 
-/// Whether ONNX Runtime is at hand. Where it must be (`FROSTLINE_REQUIRE_ORT`) its absence fails the test.
-pub fn ort_is_here() -> bool {
-    match ort_library::load(None) {
-        Ok(_) => true,
-        Err(error) if std::env::var_os("FROSTLINE_REQUIRE_ORT").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            false
-        }
-    }
-}
-
 pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
     Box::new(Tract::new(trace_outputs::trace(model, spaces), &spaces.embedding.ids).unwrap())
 }
@@ -116,18 +130,18 @@ pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
 /// The traces of a case's targets, through an engine.
 pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener, tokens: usize) -> Vec<Vec<f64>> {
     let folder = ModelFolder::open(folder).unwrap();
-    let model = Model::open(export).unwrap();
-    let spaces = LatentSpaces::find(&model, None).unwrap();
+    let export = Export::open(export).unwrap();
+    let spaces = LatentSpaces::find(&export.model, None).unwrap();
     let examples = expected.examples();
     let head = &folder.config.head.name;
     let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
-    let mut engine = engine(model, &spaces);
-    let limits = Limits { tokens, length: folder.config.max_positions };
+    let mut engine = engine(export.model, &spaces);
+    let limits = BatchLimits { tokens, length: folder.config.max_positions };
     let groups = batch::groups(&examples, limits);
     let data = Path::new("data.jsonl");
-    let found = plan::example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent).unwrap();
-    traces::in_order(examples.len(), found)
+    let found = example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent).unwrap();
+    in_order(examples.len(), found)
 }
 
 /// The largest difference between traces and `deviation`.

@@ -2,6 +2,8 @@
 //!
 //! Messages are lower case, name the culprit and say what to do about it.
 
+mod traces;
+
 use std::path::PathBuf;
 
 use frostline_schemas::data::ExampleError;
@@ -9,10 +11,11 @@ use frostline_schemas::model::FolderError;
 use frostline_schemas::model::WeightsError;
 use frostline_schemas::select::StrategyError;
 
-use crate::traces::TracesError;
+pub use self::traces::TracesError;
 
 /// Everything that planning can fail with.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// A file is missing or unreadable.
     #[error("{}: {source}", path.display())]
@@ -33,13 +36,13 @@ pub enum Error {
     #[error("{}: no token embedding found: {seen}; the export must take token ids, not embeddings", path.display())]
     NoEmbedding { path: PathBuf, seen: String },
     /// The residual stream could not be followed from the embedding to the LM head.
-    #[error("{}: no latent spaces found: {seen}; name them by hand with --latent-spaces, the tensors from the embedding's output to the last layer's; {candidates}", path.display())]
+    #[error("{}: no latent spaces found: {seen}; name them by hand, the tensors from the embedding's output to the last layer's; {candidates}", path.display())]
     NoLatentSpaces { path: PathBuf, seen: String, candidates: String },
     /// The nodes between the last layer and the LM head cannot be applied to other hidden states.
-    #[error("{}: the final norm cannot be copied: {seen}; name the latent spaces by hand with --latent-spaces, the last one right before the final norm", path.display())]
+    #[error("{}: the final norm cannot be copied: {seen}; name the latent spaces by hand, the last one right before the final norm", path.display())]
     FinalNorm { path: PathBuf, seen: String },
     /// A tensor named by hand is not computed in the graph.
-    #[error("{}: --latent-spaces: {reason}; {candidates}", path.display())]
+    #[error("{}: latent spaces named by hand: {reason}; {candidates}", path.display())]
     NamedSpace { path: PathBuf, reason: String, candidates: String },
     /// The graph wants an input that nobody gives it.
     #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it", path.display())]
@@ -53,8 +56,11 @@ pub enum Error {
     /// The ONNX file and the model folder are two different models.
     #[error("{}: not the model in {}: {reason}; export this model again, or give the folder that was exported", path.display(), folder.display())]
     OtherModel { path: PathBuf, folder: PathBuf, reason: String },
+    /// An export without the sliding window that the model has; it computes the same for short rows alone.
+    #[error("{}: not the model in {}: {reason}; export with PyTorch or Optimum, or plan with a max length of {max_length}", path.display(), folder.display())]
+    OtherWindow { path: PathBuf, folder: PathBuf, reason: String, max_length: usize },
     /// An engine could not compile or run the graph.
-    #[error("{}: {engine} cannot run it: {reason}; try --engine {other}, or another export", path.display())]
+    #[error("{}: {engine} cannot run it: {reason}; try {other}, or another export", path.display())]
     Graph { path: PathBuf, engine: &'static str, reason: String, other: &'static str },
     /// A fused node that is set in a way that is neither written out nor safe to run as it is.
     #[error("{}: node `{node}` ({op}) has {setting}, which is not supported; export with PyTorch or Optimum", path.display())]
@@ -64,15 +70,15 @@ pub enum Error {
     Engine { engine: &'static str, reason: String },
     /// No ONNX Runtime library could be loaded.
     #[error(
-        "no usable ONNX Runtime library: {tried}; install the Python package `onnxruntime`, set ORT_DYLIB_PATH, or use --engine tract"
+        "no usable ONNX Runtime library: {tried}; install the Python package `onnxruntime`, set ORT_DYLIB_PATH, or plan with tract"
     )]
     NoOrt { tried: String },
     /// An example that the model cannot be run on.
     #[error("{}:{line}: {reason}", path.display())]
     Example { path: PathBuf, line: u64, reason: String },
     /// A hidden state with an infinity or a NaN in it.
-    #[error("{}:{line}: latent space {space} is not finite at place {place}; the export is broken or its precision too low", path.display())]
-    NotFinite { path: PathBuf, line: u64, space: usize, place: u32 },
+    #[error("{}:{line}: latent space {space} is not finite at position {position}; the export is broken or its precision too low", path.display())]
+    NotFinite { path: PathBuf, line: u64, space: usize, position: u32 },
     /// Even the largest ridge left no Cholesky factor.
     #[error("tensor `{tensor}`: no semantic basis: {reason}")]
     Basis { tensor: String, reason: String },
@@ -84,12 +90,16 @@ pub enum Error {
     Strategy(#[from] StrategyError),
     /// No frost line both fits the budget and leaves a layer to train.
     #[error(
-        "budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise --budget or lower --min-trainable-layers"
+        "budget {budget}: even with {frozen} of {layers} layers frozen a step costs {share:.3} of a full one; raise the budget, or let fewer layers be trained at least"
     )]
     Budget { budget: f64, frozen: usize, layers: usize, share: f64 },
-    /// A setting outside its range.
-    #[error("{0}")]
-    Setting(String),
+    /// A setting outside its range, or one that does not go with another.
+    #[error("{reason}")]
+    Setting {
+        /// The setting's name in snake case.
+        setting: &'static str,
+        reason: String,
+    },
     /// The model folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -102,6 +112,22 @@ pub enum Error {
     /// The traces of a shard cannot be used.
     #[error(transparent)]
     Traces(#[from] TracesError),
+}
+
+impl Error {
+    /// The setting that caused the error or would cure it, in snake case; `None` where no setting matters.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Error::NoLatentSpaces { .. } | Error::FinalNorm { .. } | Error::NamedSpace { .. } => Some("latent_spaces"),
+            Error::OtherWindow { .. } => Some("max_length"),
+            Error::Graph { .. } => Some("engine"),
+            Error::NoOrt { .. } => Some("ort_library"),
+            Error::Budget { .. } => Some("budget"),
+            Error::Setting { setting, .. } => Some(setting),
+            Error::Traces(error) => error.setting(),
+            _ => None,
+        }
+    }
 }
 
 /// What planning returns.

@@ -1,4 +1,4 @@
-//! Spoils what is valid, so that a test reaches the code behind the parser.
+//! Corrupts what is valid, so that a test reaches the code behind the parser.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -6,29 +6,29 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 /// A change of bytes: where (as a share of the length), how, and the byte to use.
-pub type ByteChange = (f64, u8, u8);
+pub(crate) type ByteChange = (f64, u8, u8);
 /// A change of a JSON value: the number of the value in the order of its document (modulo their count), and what to do.
-pub type ValueChange = (usize, usize);
+pub(crate) type ValueChange = (usize, usize);
 
-pub fn byte_changes() -> impl Strategy<Value = Vec<ByteChange>> {
+pub(crate) fn byte_changes() -> impl Strategy<Value = Vec<ByteChange>> {
     prop::collection::vec((0.0..1.0f64, 0u8..4, any::<u8>()), 1..4)
 }
 
-pub fn value_changes() -> impl Strategy<Value = Vec<ValueChange>> {
+pub(crate) fn value_changes() -> impl Strategy<Value = Vec<ValueChange>> {
     prop::collection::vec((any::<usize>(), 0usize..=REPLACEMENTS), 1..4)
 }
 
 /// Replaces, deletes, inserts or flips bits of bytes.
-pub fn bytes(valid: &[u8], changes: &[ByteChange]) -> Vec<u8> {
+pub(crate) fn bytes(valid: &[u8], changes: &[ByteChange]) -> Vec<u8> {
     let mut out = valid.to_vec();
-    for &(at, how, byte) in changes {
-        let place = (at * out.len() as f64) as usize;
+    for &(share, how, byte) in changes {
+        let at = (share * out.len() as f64) as usize;
         match how {
             _ if out.is_empty() => {}
-            0 => out[place] = byte,
-            1 => drop(out.remove(place)),
-            2 => out.insert(place, byte),
-            _ => out[place] ^= byte,
+            0 => out[at] = byte,
+            1 => drop(out.remove(at)),
+            2 => out.insert(at, byte),
+            _ => out[at] ^= byte,
         }
     }
     out
@@ -59,7 +59,7 @@ fn replacement(number: usize) -> Json {
 }
 
 /// Replaces values of a document by others, or takes them out of their object or list.
-pub fn values(mut document: Json, changes: &[ValueChange]) -> Json {
+pub(crate) fn values(mut document: Json, changes: &[ValueChange]) -> Json {
     for &(number, what) in changes {
         let count = count(&document);
         if count > 0 {

@@ -1,39 +1,63 @@
-//! Sorts examples into batches of few shapes, always the same for the same examples.
+//! Sorts examples into batches of few shapes; the same examples always give the same batches.
 //!
 //! An engine compiles a graph for each shape, so rows of neighbouring lengths are padded to one, as many as cost less
 //! padding than another shape would; and all batches of a shape have the same number of rows and positions: rows are
-//! filled up with a repeated row, positions with the first place of the first row.
+//! filled up with a repeated row, positions with the first position of the first row.
+
+pub mod shard;
 
 use std::collections::BTreeMap;
 
 use frostline_schemas::data::Example;
 
-use crate::engine::{Batch, Shape};
+/// The sizes that an engine compiles a graph for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchShape {
+    /// Sequences in a batch.
+    pub rows: usize,
+    /// Tokens in a row, padding included.
+    pub length: usize,
+    /// Positions whose traces are wanted, padding included.
+    pub positions: usize,
+}
 
-/// What another shape costs, in tokens: tract compiles for about as long as it runs so many.
-const SHAPE: usize = 512;
-/// Lengths are looked at in steps of a 64th of the longest, so that choosing shapes costs nothing worth mentioning.
+/// One batch, padded to its shape.
+#[derive(Clone, Debug)]
+pub struct PaddedBatch {
+    /// [rows, length]; padding on the right.
+    pub tokens: Vec<i64>,
+    /// [rows, length]; 1 for tokens, 0 for padding.
+    pub mask: Vec<i64>,
+    /// [positions, 2]: row, and position in it.
+    pub positions: Vec<i64>,
+}
+
+/// The format of batches, stored with traces: raised by hand whenever the same examples are grouped otherwise.
+pub const FORMAT: u64 = 1;
+/// What another shape costs, in tokens: tract compiles a shape in about the time that it runs so many.
+const SHAPE_COST: usize = 512;
+/// Lengths are looked at in steps of a 64th of the longest, so that choosing shapes costs next to nothing.
 const STEPS: usize = 64;
 
 /// How large batches may grow.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct BatchLimits {
     /// Tokens of a batch, padding included; a longer row is a batch of its own.
     pub tokens: usize,
-    /// Places that the model can hold; no row is padded beyond.
+    /// Positions that the model can hold; no row is padded beyond.
     pub length: usize,
 }
 
 /// Batches of one shape, and for each the examples in its rows (indices; filler rows at the end have none).
 #[derive(Clone, Debug)]
-pub struct Group {
-    pub shape: Shape,
-    pub batches: Vec<Batch>,
+pub struct BatchGroup {
+    pub shape: BatchShape,
+    pub batches: Vec<PaddedBatch>,
     pub examples: Vec<Vec<usize>>,
 }
 
 /// Sorts examples into groups, the shortest first.
-pub fn groups(examples: &[Example], limits: Limits) -> Vec<Group> {
+pub fn groups(examples: &[Example], limits: BatchLimits) -> Vec<BatchGroup> {
     let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
     let step = longest.div_ceil(STEPS).max(1);
     let mut buckets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -56,7 +80,7 @@ pub fn groups(examples: &[Example], limits: Limits) -> Vec<Group> {
 }
 
 /// The lengths to pad to: of all ways to cut the lengths (ascending, each with its number of rows) into runs the one
-/// with the least padding, a shape counted as [`SHAPE`] tokens of it.
+/// with the least padding, where a shape counts as [`SHAPE_COST`] tokens of padding.
 fn shapes(lengths: &[(usize, usize)]) -> Vec<usize> {
     // The best way to pad the first so many lengths: its cost, and where its last run begins.
     let mut best: Vec<(usize, usize)> = vec![(0, 0)];
@@ -65,7 +89,7 @@ fn shapes(lengths: &[(usize, usize)]) -> Vec<usize> {
         let mut choice = (usize::MAX, 0);
         for begin in (0..end).rev() {
             rows = rows.saturating_add(lengths[begin].1);
-            let cost = best[begin].0.saturating_add(SHAPE).saturating_add(rows.saturating_mul(lengths[end - 1].0));
+            let cost = best[begin].0.saturating_add(SHAPE_COST).saturating_add(rows.saturating_mul(lengths[end - 1].0));
             if cost < choice.0 {
                 choice = (cost, begin);
             }
@@ -82,7 +106,7 @@ fn shapes(lengths: &[(usize, usize)]) -> Vec<usize> {
     ends
 }
 
-fn group(examples: &[Example], length: usize, mut members: Vec<usize>, limits: Limits) -> Group {
+fn group(examples: &[Example], length: usize, mut members: Vec<usize>, limits: BatchLimits) -> BatchGroup {
     members.sort_by_key(|&index| (examples[index].tokens.len(), index));
     let most = (limits.tokens / length.max(1)).max(1);
     let batches = members.len().div_ceil(most).max(1);
@@ -91,13 +115,13 @@ fn group(examples: &[Example], length: usize, mut members: Vec<usize>, limits: L
     let chunks: Vec<Vec<usize>> = members.chunks(rows).map(<[usize]>::to_vec).collect();
     let targets = |chunk: &Vec<usize>| chunk.iter().map(|&index| examples[index].targets.len()).sum();
     let positions = chunks.iter().map(targets).max().unwrap_or(0).max(1);
-    let shape = Shape { rows, length, positions };
+    let shape = BatchShape { rows, length, positions };
     let batches = chunks.iter().map(|chunk| batch(examples, chunk, shape)).collect();
-    Group { shape, batches, examples: chunks }
+    BatchGroup { shape, batches, examples: chunks }
 }
 
-fn batch(examples: &[Example], chunk: &[usize], shape: Shape) -> Batch {
-    let mut batch = Batch {
+fn batch(examples: &[Example], chunk: &[usize], shape: BatchShape) -> PaddedBatch {
+    let mut batch = PaddedBatch {
         tokens: Vec::with_capacity(shape.rows * shape.length),
         mask: Vec::with_capacity(shape.rows * shape.length),
         positions: Vec::with_capacity(shape.positions * 2),
@@ -112,8 +136,8 @@ fn batch(examples: &[Example], chunk: &[usize], shape: Shape) -> Batch {
         batch.mask.extend(std::iter::repeat_n(1, example.tokens.len()));
         batch.mask.extend(std::iter::repeat_n(0, padding));
         if row < chunk.len() {
-            let places = example.targets.iter().map(|target| i64::from(target.position));
-            batch.positions.extend(places.flat_map(|place| [row as i64, place]));
+            let targets = example.targets.iter().map(|target| i64::from(target.position));
+            batch.positions.extend(targets.flat_map(|position| [row as i64, position]));
         }
     }
     let filler = [0, 0];
@@ -136,9 +160,9 @@ mod tests {
     #[test]
     fn lengths_share_few_shapes() {
         let examples = [example(5, &[3]), example(17, &[0, 15]), example(16, &[14]), example(9, &[2, 3])];
-        let groups = groups(&examples, Limits { tokens: 64, length: 100 });
-        let shapes: Vec<Shape> = groups.iter().map(|group| group.shape).collect();
-        assert_eq!(shapes, [Shape { rows: 2, length: 17, positions: 3 }]);
+        let groups = groups(&examples, BatchLimits { tokens: 64, length: 100 });
+        let shapes: Vec<BatchShape> = groups.iter().map(|group| group.shape).collect();
+        assert_eq!(shapes, [BatchShape { rows: 2, length: 17, positions: 3 }]);
         assert_eq!(groups[0].examples, [[0, 3], [2, 1]]);
         assert_eq!(groups[0].batches[0].positions, [0, 3, 1, 2, 1, 3]);
         assert_eq!(groups[0].batches[0].mask.iter().sum::<i64>(), 5 + 9);
@@ -156,8 +180,8 @@ mod tests {
     #[test]
     fn the_last_batch_is_filled_up() {
         let examples: Vec<Example> = (0..5).map(|_| example(16, &[1, 2])).collect();
-        let groups = groups(&examples, Limits { tokens: 32, length: 16 });
-        assert_eq!(groups[0].shape, Shape { rows: 2, length: 16, positions: 4 });
+        let groups = groups(&examples, BatchLimits { tokens: 32, length: 16 });
+        assert_eq!(groups[0].shape, BatchShape { rows: 2, length: 16, positions: 4 });
         assert_eq!(groups[0].examples, [vec![0, 1], vec![2, 3], vec![4]]);
         let last = &groups[0].batches[2];
         assert_eq!(last.tokens.len(), 32);
@@ -166,7 +190,7 @@ mod tests {
 
     #[test]
     fn padding_stays_within_the_model() {
-        let groups = groups(&[example(130, &[0])], Limits { tokens: 1, length: 131 });
+        let groups = groups(&[example(130, &[0])], BatchLimits { tokens: 1, length: 131 });
         assert_eq!(groups[0].shape.length, 131);
     }
 }

@@ -8,28 +8,28 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Group;
+use super::BatchGroup;
 
 /// Shard K of N, counted from 1; written `K/N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Shard {
+pub struct SampleShard {
     number: usize,
     of: usize,
 }
 
-/// Text that names no [`Shard`].
+/// Text that names no [`SampleShard`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no shard; write K/N with K from 1 to N, such as 3/16")]
 pub struct NotAShard(String);
 
-impl Shard {
+impl SampleShard {
     /// The one shard of a machine that is alone.
-    pub const WHOLE: Shard = Shard { number: 1, of: 1 };
+    pub const WHOLE: SampleShard = SampleShard { number: 1, of: 1 };
 
     /// Shard `number` of `of`; `None` where `number` is not from 1 to `of`.
-    pub fn new(number: usize, of: usize) -> Option<Shard> {
-        (1..=of).contains(&number).then_some(Shard { number, of })
+    pub fn new(number: usize, of: usize) -> Option<SampleShard> {
+        (1..=of).contains(&number).then_some(SampleShard { number, of })
     }
 
     /// Which one it is, from 1.
@@ -44,7 +44,7 @@ impl Shard {
 
     /// The shard's batches out of all `groups`, in their order; none where there are more shards than batches. Every
     /// batch is in exactly one shard.
-    pub fn take(self, groups: &[Group]) -> Vec<Group> {
+    pub fn take(self, groups: &[BatchGroup]) -> Vec<BatchGroup> {
         let mut left: usize = groups.iter().map(|group| group.batches.len()).sum();
         let own = groups.iter().map(|group| {
             let pairs = group.batches.iter().zip(&group.examples);
@@ -53,46 +53,46 @@ impl Shard {
                 self.holds(left)
             });
             let (batches, examples) = own.map(|(batch, examples)| (batch.clone(), examples.clone())).unzip();
-            Group { shape: group.shape, batches, examples }
+            BatchGroup { shape: group.shape, batches, examples }
         });
         own.filter(|group| !group.batches.is_empty()).collect()
     }
 
-    /// Whether a batch is in this shard, by its place when batches are counted from the longest rows down.
+    /// Whether a batch is in this shard, by its index when batches are counted from the longest rows down.
     ///
     /// Dealt out in rounds whose direction alternates, so that no shard gets the longer batch in each of them.
-    fn holds(self, place: usize) -> bool {
-        let (round, turn) = (place / self.of, place % self.of);
+    fn holds(self, index: usize) -> bool {
+        let (round, turn) = (index / self.of, index % self.of);
         self.number == if round.is_multiple_of(2) { turn + 1 } else { self.of - turn }
     }
 }
 
-impl fmt::Display for Shard {
+impl fmt::Display for SampleShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.of)
     }
 }
 
-impl FromStr for Shard {
+impl FromStr for SampleShard {
     type Err = NotAShard;
 
-    fn from_str(text: &str) -> Result<Shard, NotAShard> {
+    fn from_str(text: &str) -> Result<SampleShard, NotAShard> {
         let numbers = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
-        let shard = numbers.and_then(|(number, of)| Shard::new(number, of));
+        let shard = numbers.and_then(|(number, of)| SampleShard::new(number, of));
         shard.ok_or_else(|| NotAShard(text.chars().take(100).collect()))
     }
 }
 
-impl TryFrom<String> for Shard {
+impl TryFrom<String> for SampleShard {
     type Error = NotAShard;
 
-    fn try_from(text: String) -> Result<Shard, NotAShard> {
+    fn try_from(text: String) -> Result<SampleShard, NotAShard> {
         text.parse()
     }
 }
 
-impl From<Shard> for String {
-    fn from(shard: Shard) -> String {
+impl From<SampleShard> for String {
+    fn from(shard: SampleShard) -> String {
         shard.to_string()
     }
 }
@@ -100,17 +100,17 @@ impl From<Shard> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{self, Limits};
+    use crate::batch::{self, BatchLimits};
     use frostline_schemas::data::{Example, Target};
 
     /// Groups of a few lengths; batches of two rows at most.
-    fn groups(examples: usize) -> Vec<Group> {
+    fn groups(examples: usize) -> Vec<BatchGroup> {
         let example = |i: usize| Example::new(1, vec![1; 2 + i * 7 % 60], vec![Target { position: 0, token: 1 }]);
         let examples: Vec<Example> = (0..examples).map(example).collect();
-        batch::groups(&examples, Limits { tokens: 128, length: 64 })
+        batch::groups(&examples, BatchLimits { tokens: 128, length: 64 })
     }
 
-    fn members(groups: &[Group]) -> Vec<Vec<usize>> {
+    fn members(groups: &[BatchGroup]) -> Vec<Vec<usize>> {
         groups.iter().flat_map(|group| group.examples.clone()).collect()
     }
 
@@ -122,7 +122,7 @@ mod tests {
         for of in [1, 2, 3, 7, 1000] {
             let mut found = Vec::new();
             for number in 1..=of {
-                let own = Shard::new(number, of).unwrap().take(&groups);
+                let own = SampleShard::new(number, of).unwrap().take(&groups);
                 assert!(own.iter().all(|group| groups.iter().any(|all| all.shape == group.shape)));
                 assert!(own.iter().all(|group| group.batches.len() == group.examples.len()));
                 found.extend(members(&own));
@@ -130,14 +130,14 @@ mod tests {
             found.sort();
             assert_eq!(found, all, "{of} shards");
         }
-        assert_eq!(members(&Shard::WHOLE.take(&groups)), members(&groups));
+        assert_eq!(members(&SampleShard::WHOLE.take(&groups)), members(&groups));
     }
 
     #[test]
     fn shards_are_of_like_size() {
         let groups = groups(400);
         let tokens = |number: usize| -> usize {
-            let own = Shard::new(number, 4).unwrap().take(&groups);
+            let own = SampleShard::new(number, 4).unwrap().take(&groups);
             own.iter().map(|group| group.shape.rows * group.shape.length * group.batches.len()).sum()
         };
         let sizes: Vec<usize> = (1..=4).map(tokens).collect();
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn shards_are_written_as_fractions() {
-        let shard: Shard = "3/16".parse().unwrap();
+        let shard: SampleShard = "3/16".parse().unwrap();
         assert_eq!((shard.number(), shard.of(), shard.to_string()), (3, 16, "3/16".into()));
         for bad in ["", "3", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b", " 1/2", "1/99999999999999999999999"] {
-            assert!(bad.parse::<Shard>().is_err(), "{bad}");
+            assert!(bad.parse::<SampleShard>().is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,119 @@
+//! From traces, or from a rule, to a plan.
+
+use frostline_schemas::digest::Digest;
+use frostline_schemas::plan::{
+    DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, REVISION, VERSION,
+};
+use frostline_schemas::select::{CostTable, Strategy, scope};
+
+use super::settings::PlanSettings;
+use super::task::PlanningTask;
+use crate::error::Result;
+use crate::heuristics::rule;
+use crate::progress::Progress;
+use crate::salf::frost_line;
+use crate::salf::measured::Measured;
+use crate::traces::file::Origin;
+
+/// What planning makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Where the settings ask for them, the examples' own frost lines.
+    pub example_frost_lines: Option<ExampleFrostLines>,
+}
+
+/// Makes the plan of all examples' traces, which lie in the order of the sample.
+pub fn from_traces(
+    settings: &PlanSettings,
+    task: PlanningTask,
+    origin: Origin,
+    traces: &[Vec<f64>],
+) -> Result<Planned> {
+    let cost = CostTable::new(&task.folder.config, task.step());
+    let measured = Measured::new(traces, settings.gain, settings.min_trainable_layers);
+    let mut decision = measured.decide(settings.aggregate, settings.budget, &cost)?;
+    let example_frost_lines =
+        settings.per_example.then(|| per_example(settings, &task, &measured, &cost, &mut decision));
+    let unset = Digest::of(b"");
+    let mut plan = Plan {
+        version: VERSION,
+        revision: REVISION,
+        id: unset,
+        model: task.model,
+        onnx: Some(origin.onnx),
+        data: task.data,
+        method: PlanMethod {
+            strategy: Strategy::Salf,
+            gain: Some(settings.gain),
+            aggregate: Some(settings.aggregate),
+            min_trainable_layers: Some(settings.min_trainable_layers),
+            budget: settings.budget,
+            latent_spaces: settings.latent_spaces.clone(),
+        },
+        engine: Some(origin.engine),
+        tensors: scope::tensors(&task.folder.config, decision.frost_line),
+        decision,
+        spaces: measured.spaces(),
+        ridge: Some(origin.ridge),
+        cost,
+        checksum: unset,
+    };
+    plan.seal();
+    Ok(Planned { plan, example_frost_lines })
+}
+
+/// Gives each example its own frost line, and the decision the lowest of all.
+fn per_example(
+    settings: &PlanSettings,
+    task: &PlanningTask,
+    measured: &Measured,
+    cost: &CostTable,
+    decision: &mut Decision,
+) -> ExampleFrostLines {
+    let own = frost_line::per_example(&measured.ends, settings.budget, cost, settings.min_trainable_layers);
+    let others = decision.frost_line;
+    decision.frost_line = own.iter().copied().min().unwrap_or(others).min(others);
+    let frost_lines = ExampleFrostLines::new(task.examples.iter().zip(own));
+    decision.per_example = Some(PerExample { digest: frost_lines.digest(), others });
+    frost_lines
+}
+
+/// Makes the plan of a strategy that looks at no examples.
+pub fn without_examples(settings: &PlanSettings, task: PlanningTask, progress: &dyn Progress) -> Result<Planned> {
+    let strategy = &settings.strategy;
+    let choice = rule::choose(strategy, &task.folder, settings.seed, task.step(), progress)?;
+    choice.check_budget(settings.budget, strategy)?;
+    let unset = Digest::of(b"");
+    let mut plan = Plan {
+        version: VERSION,
+        revision: REVISION,
+        id: unset,
+        model: task.model,
+        onnx: None,
+        data: task.data,
+        method: PlanMethod {
+            strategy: strategy.clone(),
+            gain: None,
+            aggregate: None,
+            min_trainable_layers: None,
+            budget: settings.budget,
+            latent_spaces: None,
+        },
+        engine: None,
+        decision: Decision {
+            frost_line: choice.frost_line,
+            decided_by: DecidedBy::Strategy,
+            before_budget: choice.frost_line,
+            per_example: None,
+        },
+        spaces: Vec::new(),
+        ridge: None,
+        cost: choice.cost,
+        tensors: choice.tensors,
+        checksum: unset,
+    };
+    plan.seal();
+    Ok(Planned { plan, example_frost_lines: None })
+}

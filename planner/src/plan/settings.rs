@@ -1,0 +1,161 @@
+//! What a plan is made from and how, and whether that makes sense.
+
+use std::path::PathBuf;
+
+use frostline_schemas::device::Device;
+use frostline_schemas::plan::{Aggregate, Gain};
+use frostline_schemas::select::Strategy;
+
+use crate::error::{Error, Result};
+use crate::onnx::names::duplicate;
+
+/// What a plan is made from, and how.
+#[derive(Clone, Debug)]
+pub struct PlanSettings {
+    /// Folder of config.json, safetensors and tokenizer.json.
+    pub model: PathBuf,
+    /// The export; where `None`, `model.onnx` or `onnx/model.onnx` in the model folder.
+    pub onnx: Option<PathBuf>,
+    /// JSONL of examples.
+    pub data: PathBuf,
+    /// Which rule chooses what is trained. All but [`Strategy::Salf`] run no export: they ignore `onnx`, `engine` and
+    /// `cache`, and refuse whatever else only SALF uses.
+    pub strategy: Strategy,
+    /// What runs the model.
+    pub engine: EngineChoice,
+    /// Threads for everything, engines included; `None` for one a core.
+    pub threads: Option<usize>,
+    /// Examples in the sample.
+    pub examples: usize,
+    /// Seed of the sample.
+    pub seed: u64,
+    /// Tokens of an example; what goes beyond is cut off.
+    pub max_length: usize,
+    /// How gains are computed from deviations.
+    pub gain: Gain,
+    /// How the examples' end-of-freezing layers become one frost line.
+    pub aggregate: Aggregate,
+    /// Layers at the output that are always trained, at least 1.
+    pub min_trainable_layers: usize,
+    /// The share of a full step's FLOPs that a step may cost, in (0, 1].
+    pub budget: Option<f64>,
+    /// Tensors of the latent spaces, embedding's output first, where they are named by hand.
+    pub latent_spaces: Option<Vec<String>>,
+    /// Whether each example gets a frost line of its own.
+    pub per_example: bool,
+    /// Folder in which the Gram matrix of the LM head is kept for later plans; not kept where `None`.
+    pub cache: Option<PathBuf>,
+}
+
+/// What runs the model.
+#[derive(Clone, Debug, Default)]
+pub enum EngineChoice {
+    /// tract, which needs nothing installed.
+    #[default]
+    Tract,
+    /// ONNX Runtime.
+    Ort {
+        /// Its library, which is looked for where `None`.
+        library: Option<PathBuf>,
+        /// Where it runs.
+        device: Device,
+    },
+}
+
+impl PlanSettings {
+    /// The settings that are used where nothing else is asked for.
+    pub fn new(model: PathBuf, data: PathBuf) -> PlanSettings {
+        PlanSettings {
+            model,
+            onnx: None,
+            data,
+            strategy: Strategy::Salf,
+            engine: EngineChoice::Tract,
+            threads: None,
+            examples: 256,
+            seed: 0,
+            max_length: 512,
+            gain: Gain::PowerLaw,
+            aggregate: Aggregate::Median,
+            min_trainable_layers: 1,
+            budget: None,
+            latent_spaces: None,
+            per_example: false,
+            cache: None,
+        }
+    }
+
+    /// Refuses settings outside their range.
+    pub(super) fn check(&self) -> Result<()> {
+        if let Some(budget) = self.budget.filter(|budget| !(*budget > 0.0 && *budget <= 1.0)) {
+            return refused("budget", format!("budget {budget}: must be above 0 and at most 1"));
+        }
+        if self.examples == 0 {
+            return refused("examples", "examples 0: at least one example is needed".into());
+        }
+        if self.min_trainable_layers == 0 {
+            let reason = "min trainable layers 0: at least one layer must be left to train";
+            return refused("min_trainable_layers", reason.into());
+        }
+        if let Some(name) = duplicate(self.latent_spaces.iter().flatten().map(String::as_str)) {
+            return refused("latent_spaces", format!("latent spaces: `{name}` is named twice"));
+        }
+        if self.max_length < 2 {
+            return refused("max_length", format!("max length {}: a target needs a token before it", self.max_length));
+        }
+        Ok(())
+    }
+
+    /// Refuses what only SALF uses together with a strategy that looks at no examples.
+    pub(super) fn check_rule(&self) -> Result<()> {
+        let given = [
+            ("per_example", "a frost line for each example", self.per_example),
+            ("min_trainable_layers", "min trainable layers", self.min_trainable_layers != 1),
+            ("gain", "gain", self.gain != Gain::PowerLaw),
+            ("aggregate", "aggregate", self.aggregate != Aggregate::Median),
+            ("latent_spaces", "latent spaces", self.latent_spaces.is_some()),
+        ];
+        match given.into_iter().find(|(.., given)| *given) {
+            None => Ok(()),
+            Some((setting, what, _)) => {
+                let strategy = &self.strategy;
+                refused(setting, format!("{what}: strategy {strategy} looks at no examples; leave one of the two out"))
+            }
+        }
+    }
+
+    /// Refuses strategies that do not run the model: only a run of it can be shared among machines.
+    pub(super) fn check_runs(&self) -> Result<()> {
+        match &self.strategy {
+            Strategy::Salf => Ok(()),
+            other => refused("strategy", format!("strategy {other} has no traces; plan with it on one machine")),
+        }
+    }
+
+    /// Refuses to train more layers than there are.
+    pub(super) fn check_layers(&self, layers: usize) -> Result<()> {
+        match self.min_trainable_layers {
+            least if least > layers => {
+                let reason = format!("min trainable layers {least}: the model has only {layers} layers");
+                refused("min_trainable_layers", reason)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The export's file.
+    pub(super) fn onnx_path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.onnx {
+            return Ok(path.clone());
+        }
+        let candidates = [self.model.join("model.onnx"), self.model.join("onnx").join("model.onnx")];
+        match candidates.into_iter().find(|path| path.is_file()) {
+            Some(path) => Ok(path),
+            None => refused("onnx", format!("{}: holds no model.onnx; name the export", self.model.display())),
+        }
+    }
+}
+
+fn refused<T>(setting: &'static str, reason: String) -> Result<T> {
+    Err(Error::Setting { setting, reason })
+}

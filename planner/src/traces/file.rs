@@ -1,0 +1,191 @@
+//! The file of one shard's traces.
+//!
+//! It is a safetensors file. `deviations` is f64 [examples, L + 1], a row for each example of the shard; `examples` is
+//! i64, of each row the example's index in the sample. Where they come from stands in the header's metadata, as JSON.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use frostline_schemas::digest::{Digest, Hasher};
+use frostline_schemas::files;
+use frostline_schemas::model::ModelIdentity;
+use frostline_schemas::plan::{DataIdentity, EngineUsed, OnnxIdentity};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::batch;
+use crate::batch::shard::SampleShard;
+use crate::error::TracesError;
+use crate::salf::deviation;
+use crate::salf::example_traces::ExampleTrace;
+
+/// The version of the traces file that is written, and the newest that is read.
+pub const VERSION: u64 = 1;
+/// Where the metadata holds the header.
+const KEY: &str = "frostline.traces";
+const DEVIATIONS: &str = "deviations";
+const EXAMPLES: &str = "examples";
+/// How far rounding may carry a deviation out of [0, 2].
+const SLACK: f64 = 1e-9;
+
+/// Which code computed traces: of each kind of number the format that was current then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceFormats {
+    /// How examples are sorted into batches.
+    pub batches: u64,
+    /// How deviations are computed.
+    pub deviations: u64,
+}
+
+impl TraceFormats {
+    /// What this build computes.
+    pub const CURRENT: TraceFormats = TraceFormats { batches: batch::FORMAT, deviations: deviation::FORMAT };
+}
+
+/// What traces were computed from, and with: the same for all shards of a sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Which code computed them.
+    pub formats: TraceFormats,
+    /// The model.
+    pub model: ModelIdentity,
+    /// Its export.
+    pub onnx: OnnxIdentity,
+    /// Of the whole sample, not of the shard.
+    pub data: DataIdentity,
+    /// Latent spaces that were named by hand.
+    pub latent_spaces: Option<Vec<String>>,
+    /// What ran the export.
+    pub engine: EngineUsed,
+    /// The semantic basis's ridge, as a plan states it.
+    pub ridge: f64,
+}
+
+/// One shard's traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardTraces {
+    /// What they were computed from.
+    pub origin: Origin,
+    /// Which shard it is.
+    pub shard: SampleShard,
+    /// In the order of the shard's batches; none where there are more shards than batches.
+    pub traces: Vec<ExampleTrace>,
+}
+
+impl Origin {
+    /// Latent spaces of the model: L + 1.
+    fn spaces(&self) -> usize {
+        self.model.layers.saturating_add(1)
+    }
+}
+
+/// The metadata's JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    version: u64,
+    shard: SampleShard,
+    origin: Origin,
+    /// Of the examples' indices and their deviations, as they lie in the file.
+    content: Digest,
+}
+
+impl ShardTraces {
+    /// Writes the file, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), TracesError> {
+        let failed = |source| TracesError::File { path: path.into(), source };
+        let bytes = self.to_bytes().map_err(failed)?;
+        files::write_bytes(path, &bytes).map_err(failed)
+    }
+
+    /// The file's bytes, always the same for the same traces.
+    fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let deviations = self.traces.iter().flat_map(|(_, trace)| trace).flat_map(|d| d.to_le_bytes());
+        let deviations: Vec<u8> = deviations.collect();
+        let examples: Vec<u8> = self.traces.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
+        let content = content(&examples, &deviations);
+        let header = Header { version: VERSION, shard: self.shard, origin: self.origin.clone(), content };
+        // One key alone, as the library writes several in any order.
+        let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
+        let rows = self.traces.len();
+        let shape = vec![rows, self.origin.spaces()];
+        let tensors = [
+            (DEVIATIONS, TensorView::new(Dtype::F64, shape, &deviations).map_err(io::Error::other)?),
+            (EXAMPLES, TensorView::new(Dtype::I64, vec![rows], &examples).map_err(io::Error::other)?),
+        ];
+        safetensors::serialize(tensors, Some(metadata)).map_err(io::Error::other)
+    }
+
+    /// Reads a file and checks that it is whole and holds what it says.
+    pub fn read(path: &Path) -> Result<ShardTraces, TracesError> {
+        // Mapped, so that a file that is something else, however large, takes no memory.
+        let map = files::map(path).map_err(|source| TracesError::File { path: path.into(), source })?;
+        ShardTraces::parse(path, &map)
+    }
+
+    /// Parses a file's bytes; `path` is for messages.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<ShardTraces, TracesError> {
+        let not_traces = |reason: String| TracesError::NotTraces { path: path.into(), reason };
+        let file = SafeTensors::deserialize(bytes).map_err(|error| not_traces(error.to_string()))?;
+        let Header { shard, origin, content: stated, .. } = header(path, bytes)?;
+        let bad = |reason: String| TracesError::Content { path: path.into(), shard, reason };
+        let rows = file.tensor(EXAMPLES).map_or(0, |view| view.shape().iter().product());
+        let width = origin.spaces();
+        let examples = tensor(&file, EXAMPLES, Dtype::I64, &[rows]).map_err(bad)?;
+        let deviations = tensor(&file, DEVIATIONS, Dtype::F64, &[rows, width]).map_err(bad)?;
+        if content(examples.as_flattened(), deviations.as_flattened()) != stated {
+            return Err(bad("its numbers have changed since it was written".into()));
+        }
+        let mut traces = Vec::with_capacity(rows);
+        for (&index, row) in examples.iter().zip(deviations.chunks_exact(width)) {
+            let index = i64::from_le_bytes(index);
+            let trace: Vec<f64> = row.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+            match usize::try_from(index) {
+                Ok(index) if trace.iter().all(|d| (-SLACK..=2.0 + SLACK).contains(d)) => traces.push((index, trace)),
+                Ok(_) => return Err(bad(format!("a deviation of example {index} is not between 0 and 2"))),
+                Err(_) => return Err(bad(format!("example {index} does not exist"))),
+            }
+        }
+        Ok(ShardTraces { origin, shard, traces })
+    }
+}
+
+fn content(examples: &[u8], deviations: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update_framed(examples);
+    hasher.update_framed(deviations);
+    hasher.finish()
+}
+
+fn header(path: &Path, bytes: &[u8]) -> Result<Header, TracesError> {
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        version: u64,
+    }
+    let not_traces = |reason: String| TracesError::NotTraces { path: path.into(), reason };
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| not_traces(error.to_string()))?;
+    let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+    let text = text.ok_or_else(|| not_traces(format!("its metadata has no `{KEY}`")))?;
+    let wrong = |error: serde_json::Error| not_traces(format!("its metadata's `{KEY}`: {error}"));
+    match serde_json::from_str(text).map_err(wrong)? {
+        VersionOnly { version: VERSION } => serde_json::from_str(text).map_err(wrong),
+        VersionOnly { version } if version > VERSION => {
+            Err(TracesError::Newer { path: path.into(), found: version, newest: VERSION })
+        }
+        VersionOnly { version } => Err(not_traces(format!("version {version} does not exist"))),
+    }
+}
+
+/// A tensor's elements, each still its eight bytes; the reason where it is not as it must be.
+fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [[u8; 8]], String> {
+    let view = file.tensor(name).map_err(|_| format!("it has no tensor `{name}`"))?;
+    if (view.dtype(), view.shape()) != (dtype, shape) {
+        return Err(format!("`{name}` must be {dtype:?} {shape:?}, and is {:?} {:?}", view.dtype(), view.shape()));
+    }
+    // Nothing is left over: the library has checked that the bytes are those of the shape.
+    Ok(view.data().as_chunks().0)
+}

@@ -1,0 +1,150 @@
+//! The plan file: read and checked, written whole or not at all.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::canonical;
+use crate::digest::Digest;
+use crate::files;
+use crate::plan::{ExampleFrostLines, ExampleFrostLinesError, Plan, beside};
+
+/// The version of the plan file that is written, and the newest that is read.
+pub const VERSION: u64 = 1;
+/// The revision of that version: raised with each addition that older files do without.
+pub const REVISION: u64 = 0;
+/// The largest plan read, in bytes: some hundred times that of the largest model.
+const MAX_PLAN: u64 = 1 << 26;
+
+/// A plan that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum PlanError {
+    /// The file is missing, unreadable or cannot be written.
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    /// The file is no JSON, or is cut off.
+    #[error("{}: not a plan: {reason}", path.display())]
+    NotAPlan { path: PathBuf, reason: String },
+    /// The file was written by a newer Frostline.
+    #[error("{}: version {version}.{revision} of the plan file is newer than {VERSION}.{REVISION}, the newest that this Frostline reads; update Frostline", path.display())]
+    Newer { path: PathBuf, version: u64, revision: u64 },
+    /// A field is unknown, missing or of the wrong type.
+    #[error("{}: {reason}", path.display())]
+    Field { path: PathBuf, reason: String },
+    /// The content is not what was written.
+    #[error("{}: changed since it was written: `{field}` says {stated}, the content gives {found}; restore the file or plan again", path.display())]
+    Changed { path: PathBuf, field: &'static str, stated: Digest, found: Digest },
+    /// The parts of the plan contradict each other.
+    #[error("{}: contradicts itself: {reason}; plan again", path.display())]
+    Inconsistent { path: PathBuf, reason: String },
+    /// The plan was made for another model.
+    #[error("the plan does not fit the model: {}; plan again for this model, or give the model that the plan was made for", .0.join("; "))]
+    Misfit(Vec<String>),
+}
+
+/// What says by which format a file is to be read.
+#[derive(Deserialize)]
+struct Format {
+    version: u64,
+    #[serde(default)]
+    revision: u64,
+}
+
+impl Plan {
+    /// Reads a plan and checks that it is whole, unchanged and free of contradictions.
+    pub fn read(path: &Path) -> Result<Plan, PlanError> {
+        let text = files::read_at_most(path, MAX_PLAN).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidData => PlanError::NotAPlan { path: path.into(), reason: source.to_string() },
+            _ => PlanError::File { path: path.into(), source },
+        })?;
+        Plan::parse(path, &text)
+    }
+
+    /// Parses a plan's text; `path` is for messages.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Plan, PlanError> {
+        let not_a_plan =
+            |error: serde_json::Error| PlanError::NotAPlan { path: path.into(), reason: error.to_string() };
+        let Format { version, revision } = serde_json::from_slice(text).map_err(not_a_plan)?;
+        if (version, revision) > (VERSION, REVISION) {
+            return Err(PlanError::Newer { path: path.into(), version, revision });
+        }
+        let plan: Plan = serde_json::from_slice(text)
+            .map_err(|error| PlanError::Field { path: path.into(), reason: error.to_string() })?;
+        plan.check_seal(path)?;
+        plan.check_consistency().map_err(|reason| PlanError::Inconsistent { path: path.into(), reason })?;
+        Ok(plan)
+    }
+
+    /// Writes the plan, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), PlanError> {
+        let failed = |source| PlanError::File { path: path.into(), source };
+        let text = self.to_text().map_err(|error| failed(error.into()))?;
+        files::write_bytes(path, text.as_bytes()).map_err(failed)
+    }
+
+    /// The file's text.
+    pub fn to_text(&self) -> Result<String, serde_json::Error> {
+        canonical::to_text(self)
+    }
+
+    /// Writes the plan and beside it the frost lines of its examples, where it has them: both or neither.
+    ///
+    /// # Errors
+    /// [`ExampleFrostLinesError`] and [`PlanError`] where a file cannot be written, and where the place beside the plan is
+    /// taken by a file of something else.
+    pub fn write_with(&self, path: &Path, examples: Option<&ExampleFrostLines>) -> Result<(), PlanFilesError> {
+        let Some(examples) = examples else { return Ok(self.write(path)?) };
+        let beside = free_beside(path)?;
+        let before = match std::fs::read(&beside) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(ExampleFrostLinesError::File { path: beside, source }.into()),
+        };
+        // The plan last: where there is one, what it names is there.
+        examples.write(&beside)?;
+        self.write(path).inspect_err(|_| restore(&beside, before.as_deref()))?;
+        Ok(())
+    }
+}
+
+/// Puts back what was there before a write that failed later; that failure is the one reported.
+fn restore(path: &Path, before: Option<&[u8]>) {
+    let restored = match before {
+        Some(bytes) => files::write_bytes(path, bytes),
+        None => std::fs::remove_file(path),
+    };
+    if let Err(error) = restored {
+        tracing::warn!(%error, path = %path.display(), "frost lines of examples stay without their plan");
+    }
+}
+
+/// Where the frost lines of a plan's examples are written, unless a file of something else is there.
+///
+/// # Errors
+/// [`PlanFilesError::Taken`] if it is.
+pub fn free_beside(plan: &Path) -> Result<PathBuf, PlanFilesError> {
+    let path = beside(plan);
+    if path.exists() && !ExampleFrostLines::is_at(&path) {
+        return Err(PlanFilesError::Taken { path });
+    }
+    Ok(path)
+}
+
+/// A plan and the frost lines of its examples that cannot be written together.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum PlanFilesError {
+    /// The plan cannot be written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The frost lines of its examples cannot be written.
+    #[error(transparent)]
+    Examples(#[from] ExampleFrostLinesError),
+    /// What stands where they belong is no such file.
+    #[error("{}: is there already and holds no frost lines of examples; name another plan file or move it", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
+}
