@@ -31,8 +31,7 @@ const HOUSES: [House; 4] = [
         folder: "planner",
         never: &["frostline_runtime", "candle"],
         rooms: &[
-            "error",
-            "batch",
+            "batch", "error",
             "progress",
             "onnx",
             "rewrite",
@@ -53,7 +52,7 @@ const HOUSES: [House; 4] = [
     House {
         folder: ".",
         never: &["ort", "tract", "candle"],
-        rooms: &["output", "arguments", "render", "progress", "commands"],
+        rooms: &["output", "cure", "arguments", "render", "progress", "commands"],
     },
 ];
 
