@@ -31,7 +31,8 @@ const HOUSES: [House; 4] = [
         folder: "planner",
         never: &["frostline_runtime", "candle"],
         rooms: &[
-            "batch", "error",
+            "batch",
+            "error",
             "progress",
             "onnx",
             "rewrite",
