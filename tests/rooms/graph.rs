@@ -7,19 +7,31 @@ use crate::source::{CodePath, Import, Module, ModulePath, Modules, joined};
 /// One file's need of another, where it is seen first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrow {
+<<<<<<< HEAD
     pub from: String,
     pub line: usize,
     pub path: String,
+=======
+    pub(crate) from: String,
+    pub(crate) line: usize,
+    pub(crate) path: String,
+>>>>>>> command
     /// The file that defines what `path` names.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// A crate other than `std` that a file names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Foreign {
+<<<<<<< HEAD
     pub from: String,
     pub line: usize,
     pub name: String,
+=======
+    pub(crate) from: String,
+    pub(crate) line: usize,
+    pub(crate) name: String,
+>>>>>>> command
 }
 
 /// What a path leads to.
@@ -135,10 +147,10 @@ impl<'a> Resolver<'a> {
         }
         let globs = module.imports.iter().filter(|import| import.name == "*" && (import.public || is_own));
         for Import { path, .. } in globs {
-            if let Meaning::Module(target) = self.resolve(at, &path.segments) {
-                if let Some(meaning) = self.look_up(&target, name, false) {
-                    return Some(meaning);
-                }
+            if let Meaning::Module(target) = self.resolve(at, &path.segments)
+                && let Some(meaning) = self.look_up(&target, name, false)
+            {
+                return Some(meaning);
             }
         }
         None

@@ -11,29 +11,43 @@ pub(crate) type ModulePath = Vec<String>;
 /// A path as it stands in code, by its segments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CodePath {
+<<<<<<< HEAD
     pub segments: Vec<String>,
     pub line: usize,
+=======
+    pub(crate) segments: Vec<String>,
+    pub(crate) line: usize,
+>>>>>>> command
 }
 
 /// One name that a `use` brings into a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Import {
+<<<<<<< HEAD
     pub path: CodePath,
+=======
+    pub(crate) path: CodePath,
+>>>>>>> command
     /// What the module calls it; `*` for all names of `path`, `_` for none.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether others see it too (`pub use`).
-    pub public: bool,
+    pub(crate) public: bool,
 }
 
 /// What one module says.
 #[derive(Debug, Default)]
 pub(crate) struct Module {
+<<<<<<< HEAD
     pub file: String,
     pub imports: Vec<Import>,
+=======
+    pub(crate) file: String,
+    pub(crate) imports: Vec<Import>,
+>>>>>>> command
     /// Paths outside `use`, single names included.
-    pub paths: Vec<CodePath>,
+    pub(crate) paths: Vec<CodePath>,
     /// Items that the module defines itself.
-    pub items: BTreeSet<String>,
+    pub(crate) items: BTreeSet<String>,
 }
 
 /// The modules of a crate, by path.
@@ -116,10 +130,9 @@ impl Reader<'_> {
                     _ => at += 2,
                 },
                 TokenTree::Ident(ident) => {
-                    if depth == 0 && DEFINES.iter().any(|keyword| ident == keyword) {
-                        if let Some(TokenTree::Ident(name)) = tokens.get(at + 1) {
-                            module.items.insert(name.to_string());
-                        }
+                    let defines = depth == 0 && DEFINES.iter().any(|keyword| ident == keyword);
+                    if let (true, Some(TokenTree::Ident(name))) = (defines, tokens.get(at + 1)) {
+                        module.items.insert(name.to_string());
                     }
                     at = code_path(tokens, at, &mut module.paths);
                 }
@@ -234,10 +247,9 @@ fn imports(tokens: &[TokenTree], before: &[String], public: bool, into: &mut Vec
         }
         at += 1;
     }
-    if let Some(name) = segments.last().cloned() {
-        if segments.len() > before.len() || ends_in_self(tokens) {
-            into.push(Import { path: CodePath { segments, line }, name, public });
-        }
+    let is_path = segments.len() > before.len() || ends_in_self(tokens);
+    if let (true, Some(name)) = (is_path, segments.last().cloned()) {
+        into.push(Import { path: CodePath { segments, line }, name, public });
     }
 }
 
