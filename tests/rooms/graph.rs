@@ -7,15 +7,9 @@ use crate::source::{CodePath, Import, Module, ModulePath, Modules, joined};
 /// One file's need of another, where it is seen first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrow {
-<<<<<<< HEAD
-    pub from: String,
-    pub line: usize,
-    pub path: String,
-=======
     pub(crate) from: String,
     pub(crate) line: usize,
     pub(crate) path: String,
->>>>>>> command
     /// The file that defines what `path` names.
     pub(crate) to: String,
 }
@@ -23,15 +17,9 @@ pub(crate) struct Arrow {
 /// A crate other than `std` that a file names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Foreign {
-<<<<<<< HEAD
-    pub from: String,
-    pub line: usize,
-    pub name: String,
-=======
     pub(crate) from: String,
     pub(crate) line: usize,
     pub(crate) name: String,
->>>>>>> command
 }
 
 /// What a path leads to.

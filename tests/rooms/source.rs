@@ -11,23 +11,14 @@ pub(crate) type ModulePath = Vec<String>;
 /// A path as it stands in code, by its segments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CodePath {
-<<<<<<< HEAD
-    pub segments: Vec<String>,
-    pub line: usize,
-=======
     pub(crate) segments: Vec<String>,
     pub(crate) line: usize,
->>>>>>> command
 }
 
 /// One name that a `use` brings into a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Import {
-<<<<<<< HEAD
-    pub path: CodePath,
-=======
     pub(crate) path: CodePath,
->>>>>>> command
     /// What the module calls it; `*` for all names of `path`, `_` for none.
     pub(crate) name: String,
     /// Whether others see it too (`pub use`).
@@ -37,13 +28,8 @@ pub(crate) struct Import {
 /// What one module says.
 #[derive(Debug, Default)]
 pub(crate) struct Module {
-<<<<<<< HEAD
-    pub file: String,
-    pub imports: Vec<Import>,
-=======
     pub(crate) file: String,
     pub(crate) imports: Vec<Import>,
->>>>>>> command
     /// Paths outside `use`, single names included.
     pub(crate) paths: Vec<CodePath>,
     /// Items that the module defines itself.
