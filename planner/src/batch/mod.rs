@@ -151,10 +151,20 @@ fn batch(examples: &[Example], chunk: &[usize], shape: BatchShape) -> PaddedBatc
 mod tests {
     use super::*;
     use frostline_schemas::data::Target;
+    use frostline_schemas::digest::Digest;
 
     fn example(length: usize, positions: &[u32]) -> Example {
         let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
         Example::new(1, vec![7; length], targets)
+    }
+
+    /// Whoever makes this fail on purpose raises [`FORMAT`]: traces of other batches do not go together.
+    #[test]
+    fn the_format_stands_for_these_batches() {
+        let examples: Vec<Example> = (0..40).map(|i| example(3 + i * 7 % 40, &[0, 2])).collect();
+        let groups = groups(&examples, BatchLimits { tokens: 128, length: 64 });
+        let digest = Digest::of(format!("{groups:?}").as_bytes());
+        assert_eq!((FORMAT, digest.short()), (1, "ac94a3e8f31f".into()));
     }
 
     #[test]

@@ -129,14 +129,18 @@ pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
 
 /// The traces of a case's targets, through an engine.
 pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener, tokens: usize) -> Vec<Vec<f64>> {
+    traces_of(folder, Export::open(export).unwrap().model, expected, engine, tokens)
+}
+
+/// The same of a model that is open.
+pub fn traces_of(folder: &Path, model: Model, expected: &Expected, engine: Opener, tokens: usize) -> Vec<Vec<f64>> {
     let folder = ModelFolder::open(folder).unwrap();
-    let export = Export::open(export).unwrap();
-    let spaces = LatentSpaces::find(&export.model, None).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
     let examples = expected.examples();
     let head = &folder.config.head.name;
     let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
-    let mut engine = engine(export.model, &spaces);
+    let mut engine = engine(model, &spaces);
     let limits = BatchLimits { tokens, length: folder.config.max_positions };
     let groups = batch::groups(&examples, limits);
     let data = Path::new("data.jsonl");

@@ -258,7 +258,7 @@ fn rotate(writer: &mut Writer, x: &str, cosines: &str, sines: &str, like: &str) 
 
 /// [sequence]: 0, 1, 2 …
 fn positions(writer: &mut Writer, like: &str) -> String {
-    writer.once("positions", |writer, name| {
+    writer.once("row_positions", |writer, name| {
         let sequence = size(writer, like, 1);
         let sequence = writer.reshape(&sequence, &[]);
         let (zero, one) = (writer.scalar(0), writer.scalar(1));
