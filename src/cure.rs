@@ -1,18 +1,25 @@
 //! What cures an error, in this command's words. Libraries speak of settings; here alone it is known which flag sets one.
 
 use clap::builder::PossibleValue;
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
+use frostline_schemas::data::ExampleError;
+use frostline_schemas::plan::ExampleFrostLinesError;
 
-/// A short line on the flag that sets what caused the error, where the command that was run has one.
+/// A short line on the flag that sets what caused the error: of the command that was run or, where it has none, of the
+/// first that has.
 pub(crate) fn cure(error: &anyhow::Error, program: &Command, matches: &ArgMatches) -> Option<String> {
     let setting = setting(error)?;
     // A key is no flag, but there is a command that shows them.
     if setting == "cache_key" {
-        return Some("`frostline cache list` shows the keys".into());
+        return Some("(`frostline cache list` shows the keys)".into());
     }
-    let flag = command_that_ran(program, matches)?.get_arguments().find(|flag| flag.get_id() == setting)?;
-    let without = if setting.starts_with("cache") { ", or do without: --cache off" } else { "" };
-    Some(format!("(set with {}{without})", spelled(flag)?))
+    if let Some(flag) = command_that_ran(program, matches).and_then(|command| flag(command, setting)) {
+        let without = if setting.starts_with("cache") { ", or do without: --cache off" } else { "" };
+        return Some(format!("(set with {flag}{without})"));
+    }
+    let elsewhere =
+        |command: &Command| Some(format!("(set with `frostline {} {}`)", command.get_name(), flag(command, setting)?));
+    program.get_subcommands().find_map(elsewhere)
 }
 
 /// The setting that an error of one of the crates names.
@@ -21,7 +28,10 @@ fn setting(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<frostline_planner::Error>() {
         return error.setting();
     }
-    None
+    if let Some(error) = error.downcast_ref::<ExampleFrostLinesError>() {
+        return error.setting();
+    }
+    error.downcast_ref::<ExampleError>()?.setting()
 }
 
 fn command_that_ran<'a>(program: &'a Command, mut matches: &ArgMatches) -> Option<&'a Command> {
@@ -33,8 +43,9 @@ fn command_that_ran<'a>(program: &'a Command, mut matches: &ArgMatches) -> Optio
     Some(command)
 }
 
-/// A flag with its value, as it is typed: `--max-length N`, `--engine tract|ort`.
-fn spelled(flag: &Arg) -> Option<String> {
+/// The flag of a setting with its value, as it is typed: `--max-length N`, `--engine tract|ort`.
+fn flag(command: &Command, setting: &str) -> Option<String> {
+    let flag = command.get_arguments().find(|flag| flag.get_id() == setting)?;
     let long = flag.get_long()?;
     if !flag.get_action().takes_values() {
         return Some(format!("--{long}"));

@@ -173,6 +173,32 @@ fn cache() {
     check("cache", &format!("{empty}\n{}\n\n{}", lines.join("\n"), without_measures(&cleared)));
 }
 
+/// Errors of the libraries, with the flag that this command sets their setting with.
+#[test]
+fn errors() {
+    let desk = Desk::new();
+    desk.plan_two();
+    let (model, onnx) = (case("llama"), case("llama") + "/model.dynamo.onnx");
+    let plan = ["plan", "--model", &model, "--onnx", &onnx, "--data", "train.jsonl", "--out", "no.json"];
+    let train = [&TRAIN[..], &[&model, "--out", "run", "--steps", "4"]].concat();
+    let sessions = [
+        [&plan[..], &["--budget", "0.1"]].concat(),
+        [&plan[..], &["--latent-spaces", "embedding,nowhere"]].concat(),
+        [&plan[..], &["--min-trainable-layers", "9"]].concat(),
+        [&plan[..], &["--strategy", "last:1", "--gain", "difference"]].concat(),
+        [&plan[..], &["--strategy", "lisa"]].concat(),
+        ["plan", "--model", &model, "--data", "train.jsonl", "--out", "no.json"].to_vec(),
+        [&train[..], &["--method", "lora", "--rank", "17"]].concat(),
+        [&train[..], &["--method", "lora", "--targets", "query"]].concat(),
+        [&train[..], &["--cache", "tight", "--cache-limit", "1KB", "--epochs", "9"]].concat(),
+        [&train[..], &["--cache", "tight", "--cache-limit", "1KB", "--order", "length"]].concat(),
+        ["cache", "clear", "none", "--cache", "tight"].to_vec(),
+        ["show", "no.json"].to_vec(),
+    ];
+    let text: Vec<String> = sessions.iter().map(|arguments| session(&desk, arguments)).collect();
+    check("errors", &without_digests(&text.join("\n")));
+}
+
 #[test]
 fn compare() {
     let desk = Desk::new();

@@ -6,20 +6,20 @@ use crate::source::{CodePath, Import, Module, ModulePath, Modules, joined};
 
 /// One file's need of another, where it is seen first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Arrow {
-    pub from: String,
-    pub line: usize,
-    pub path: String,
+pub(crate) struct Arrow {
+    pub(crate) from: String,
+    pub(crate) line: usize,
+    pub(crate) path: String,
     /// The file that defines what `path` names.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// A crate other than `std` that a file names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Foreign {
-    pub from: String,
-    pub line: usize,
-    pub name: String,
+pub(crate) struct Foreign {
+    pub(crate) from: String,
+    pub(crate) line: usize,
+    pub(crate) name: String,
 }
 
 /// What a path leads to.
@@ -32,7 +32,7 @@ enum Meaning {
 }
 
 /// The arrows between a crate's files, one for each pair, and the names of crates that its files mention.
-pub fn arrows(modules: &Modules) -> (Vec<Arrow>, BTreeSet<Foreign>) {
+pub(crate) fn arrows(modules: &Modules) -> (Vec<Arrow>, BTreeSet<Foreign>) {
     let mut arrows = BTreeMap::new();
     let mut foreign = BTreeSet::new();
     for (at, module) in modules {
@@ -135,10 +135,10 @@ impl<'a> Resolver<'a> {
         }
         let globs = module.imports.iter().filter(|import| import.name == "*" && (import.public || is_own));
         for Import { path, .. } in globs {
-            if let Meaning::Module(target) = self.resolve(at, &path.segments) {
-                if let Some(meaning) = self.look_up(&target, name, false) {
-                    return Some(meaning);
-                }
+            if let Meaning::Module(target) = self.resolve(at, &path.segments)
+                && let Some(meaning) = self.look_up(&target, name, false)
+            {
+                return Some(meaning);
             }
         }
         None
@@ -146,7 +146,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// The shortest circle through each arrow that is part of one, each circle once, short ones first.
-pub fn circles(arrows: &[Arrow]) -> Vec<Vec<Arrow>> {
+pub(crate) fn circles(arrows: &[Arrow]) -> Vec<Vec<Arrow>> {
     let mut found: BTreeMap<Vec<&str>, Vec<Arrow>> = BTreeMap::new();
     for arrow in arrows {
         let Some(mut back) = way(arrows, &arrow.to, &arrow.from) else { continue };

@@ -6,41 +6,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// A module's place in its crate: `["ops", "cpu"]`; the root is empty.
-pub type ModulePath = Vec<String>;
+pub(crate) type ModulePath = Vec<String>;
 
 /// A path as it stands in code, by its segments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CodePath {
-    pub segments: Vec<String>,
-    pub line: usize,
+pub(crate) struct CodePath {
+    pub(crate) segments: Vec<String>,
+    pub(crate) line: usize,
 }
 
 /// One name that a `use` brings into a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Import {
-    pub path: CodePath,
+pub(crate) struct Import {
+    pub(crate) path: CodePath,
     /// What the module calls it; `*` for all names of `path`, `_` for none.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether others see it too (`pub use`).
-    pub public: bool,
+    pub(crate) public: bool,
 }
 
 /// What one module says.
 #[derive(Debug, Default)]
-pub struct Module {
-    pub file: String,
-    pub imports: Vec<Import>,
+pub(crate) struct Module {
+    pub(crate) file: String,
+    pub(crate) imports: Vec<Import>,
     /// Paths outside `use`, single names included.
-    pub paths: Vec<CodePath>,
+    pub(crate) paths: Vec<CodePath>,
     /// Items that the module defines itself.
-    pub items: BTreeSet<String>,
+    pub(crate) items: BTreeSet<String>,
 }
 
 /// The modules of a crate, by path.
-pub type Modules = BTreeMap<ModulePath, Module>;
+pub(crate) type Modules = BTreeMap<ModulePath, Module>;
 
 /// Reads a crate's files: names relative to `src/`, with `/`, and their text.
-pub fn modules(files: &[(String, String)]) -> Result<Modules, String> {
+pub(crate) fn modules(files: &[(String, String)]) -> Result<Modules, String> {
     let mut modules = Modules::new();
     let mut for_tests = BTreeSet::new();
     for (name, text) in files {
@@ -116,10 +116,9 @@ impl Reader<'_> {
                     _ => at += 2,
                 },
                 TokenTree::Ident(ident) => {
-                    if depth == 0 && DEFINES.iter().any(|keyword| ident == keyword) {
-                        if let Some(TokenTree::Ident(name)) = tokens.get(at + 1) {
-                            module.items.insert(name.to_string());
-                        }
+                    let defines = depth == 0 && DEFINES.iter().any(|keyword| ident == keyword);
+                    if let (true, Some(TokenTree::Ident(name))) = (defines, tokens.get(at + 1)) {
+                        module.items.insert(name.to_string());
                     }
                     at = code_path(tokens, at, &mut module.paths);
                 }
@@ -234,10 +233,9 @@ fn imports(tokens: &[TokenTree], before: &[String], public: bool, into: &mut Vec
         }
         at += 1;
     }
-    if let Some(name) = segments.last().cloned() {
-        if segments.len() > before.len() || ends_in_self(tokens) {
-            into.push(Import { path: CodePath { segments, line }, name, public });
-        }
+    let is_path = segments.len() > before.len() || ends_in_self(tokens);
+    if let (true, Some(name)) = (is_path, segments.last().cloned()) {
+        into.push(Import { path: CodePath { segments, line }, name, public });
     }
 }
 
@@ -271,6 +269,6 @@ fn first_is(group: &Group, word: &str) -> bool {
     matches!(group.stream().into_iter().next(), Some(TokenTree::Ident(first)) if first == word)
 }
 
-pub fn joined(path: &[String], name: &str) -> ModulePath {
+pub(crate) fn joined(path: &[String], name: &str) -> ModulePath {
     path.iter().cloned().chain([name.to_owned()]).collect()
 }

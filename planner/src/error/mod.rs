@@ -125,6 +125,8 @@ impl Error {
             Error::Budget { .. } => Some("budget"),
             Error::Setting { setting, .. } => Some(setting),
             Error::Traces(error) => error.setting(),
+            Error::Examples(error) => error.setting(),
+            Error::Strategy(error) => error.setting(),
             _ => None,
         }
     }
