@@ -37,7 +37,7 @@ use Cell::{Agrees, Coarse, OrtAlone, Refused};
 
 /// What is seen is 4e-7 at most.
 const FULL: f64 = 1e-6;
-/// What is seen is 2.3e-4 at most: tract keeps scales in f16.
+/// What is seen of tract's own products with weights of 4 bits is 2.3e-4 at most.
 const TRACT_INT4: f64 = 5e-4;
 /// What is seen is 1.2e-3 at most.
 const HALF: f64 = 2e-3;
