@@ -12,7 +12,7 @@ const LEAST: f64 = 1e-6;
 ///
 /// Power law: the scaling law L(N) = (N_c/N)^α says that ln L falls by α for each unit of ln N. With the layers passed,
 /// plus one, as N, the exponent at layer i is ln(d_{i−1}/d_i) / ln((i+1)/i).
-pub fn gains(trace: &[f64], gain: Gain) -> Vec<f64> {
+pub(super) fn gains(trace: &[f64], gain: Gain) -> Vec<f64> {
     let deviations: Vec<f64> = trace.iter().map(|&d| if d <= 0.0 { LEAST } else { d }).collect();
     let pairs = deviations.windows(2).enumerate();
     pairs
@@ -24,7 +24,7 @@ pub fn gains(trace: &[f64], gain: Gain) -> Vec<f64> {
 }
 
 /// The layer of the largest gain among 1 … L − `min_trainable`, the lower on ties; 0 if no gain is positive.
-pub fn end_of_freezing(gains: &[f64], min_trainable: usize) -> usize {
+pub(super) fn end_of_freezing(gains: &[f64], min_trainable: usize) -> usize {
     let candidates = gains.len().saturating_sub(min_trainable);
     let mut best = (0, 0.0);
     for (i, &gain) in gains.iter().take(candidates).enumerate() {
