@@ -52,7 +52,7 @@ mod onnx;
 mod plan;
 mod progress;
 mod rewrite;
-pub mod salf;
+mod salf;
 #[cfg(test)]
 mod tests;
 mod traces;

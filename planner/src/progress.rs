@@ -40,7 +40,7 @@ impl Progress for Silent {
 }
 
 /// Runs `work` in a rayon pool of so many threads (`None` for one a core), and hands its progress on to the caller's.
-pub fn on_threads<T: Send>(
+pub(crate) fn on_threads<T: Send>(
     threads: Option<usize>,
     progress: &dyn Progress,
     work: impl FnOnce(&dyn Progress) -> Result<T> + Send,

@@ -4,7 +4,7 @@
 //! padding than another shape would; and all batches of a shape have the same number of rows and positions: rows are
 //! filled up with a repeated row, positions with the first position of the first row.
 
-pub mod shard;
+pub(crate) mod shard;
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct PaddedBatch {
 }
 
 /// The format of batches, stored with traces: raised by hand whenever the same examples are grouped otherwise.
-pub const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 /// What another shape costs, in tokens: tract compiles a shape in about the time that it runs so many.
 const SHAPE_COST: usize = 512;
 /// Lengths are looked at in steps of a 64th of the longest, so that choosing shapes costs next to nothing.
@@ -41,7 +41,7 @@ const STEPS: usize = 64;
 
 /// How large batches may grow.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchLimits {
+pub(crate) struct BatchLimits {
     /// Tokens of a batch, padding included; a longer row is a batch of its own.
     pub tokens: usize,
     /// Positions that the model can hold; no row is padded beyond.
@@ -57,7 +57,7 @@ pub struct BatchGroup {
 }
 
 /// Sorts examples into groups, the shortest first.
-pub fn groups(examples: &[Example], limits: BatchLimits) -> Vec<BatchGroup> {
+pub(crate) fn groups(examples: &[Example], limits: BatchLimits) -> Vec<BatchGroup> {
     let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
     let step = longest.div_ceil(STEPS).max(1);
     let mut buckets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -151,10 +151,20 @@ fn batch(examples: &[Example], chunk: &[usize], shape: BatchShape) -> PaddedBatc
 mod tests {
     use super::*;
     use frostline_schemas::data::Target;
+    use frostline_schemas::digest::Digest;
 
     fn example(length: usize, positions: &[u32]) -> Example {
         let targets = positions.iter().map(|&position| Target { position, token: 1 }).collect();
         Example::new(1, vec![7; length], targets)
+    }
+
+    /// Whoever makes this fail on purpose raises [`FORMAT`]: traces of other batches do not go together.
+    #[test]
+    fn the_format_stands_for_these_batches() {
+        let examples: Vec<Example> = (0..40).map(|i| example(3 + i * 7 % 40, &[0, 2])).collect();
+        let groups = groups(&examples, BatchLimits { tokens: 128, length: 64 });
+        let digest = Digest::of(format!("{groups:?}").as_bytes());
+        assert_eq!((FORMAT, digest.short()), (1, "ac94a3e8f31f".into()));
     }
 
     #[test]

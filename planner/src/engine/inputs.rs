@@ -12,7 +12,7 @@ use crate::rewrite::trace_outputs::TARGET_POSITIONS;
 
 /// What an input of the graph is fed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputRole {
+pub(crate) enum InputRole {
     /// Token ids [rows, length].
     InputIds,
     /// [rows, length]: 1 for tokens, 0 for padding.
@@ -25,14 +25,14 @@ pub enum InputRole {
 
 /// An input of the graph.
 #[derive(Clone, Debug)]
-pub struct GraphInput {
+pub(crate) struct GraphInput {
     pub name: String,
     pub role: InputRole,
     pub dtype: DataType,
 }
 
 /// An input's values in the type that the graph wants.
-pub enum InputValues {
+pub(crate) enum InputValues {
     Int64(Vec<i64>),
     Int32(Vec<i32>),
     Float(Vec<f32>),
@@ -40,7 +40,7 @@ pub enum InputValues {
 }
 
 /// The inputs of an edited graph; `ids` is the one that holds token ids. One that nobody can feed is an error.
-pub fn inputs(model: &Model, ids: &str) -> Result<Vec<GraphInput>> {
+pub(crate) fn inputs(model: &Model, ids: &str) -> Result<Vec<GraphInput>> {
     let constant = |name: &str| model.graph().initializer.iter().any(|tensor| tensor.name == name);
     let fed = model.graph().input.iter().filter(|input| !constant(&input.name));
     fed.map(|input| known(model, input, ids)).collect()
@@ -75,7 +75,7 @@ fn refused(model: &Model, input: &ValueInfoProto) -> Error {
 
 impl GraphInput {
     /// What this input is fed in a batch: shape and values.
-    pub fn values(&self, shape: BatchShape, batch: &PaddedBatch) -> (Vec<usize>, InputValues) {
+    pub(crate) fn values(&self, shape: BatchShape, batch: &PaddedBatch) -> (Vec<usize>, InputValues) {
         let (dims, values) = match self.role {
             InputRole::TargetPositions => (vec![shape.positions, 2], batch.positions.clone()),
             InputRole::InputIds => (vec![shape.rows, shape.length], batch.tokens.clone()),
@@ -95,7 +95,7 @@ impl GraphInput {
     }
 
     /// The shape of [`GraphInput::values`].
-    pub fn dims(&self, shape: BatchShape) -> [usize; 2] {
+    pub(crate) fn dims(&self, shape: BatchShape) -> [usize; 2] {
         match self.role {
             InputRole::TargetPositions => [shape.positions, 2],
             _ => [shape.rows, shape.length],

@@ -1,16 +1,16 @@
 //! Runs a graph that computes [traces](crate::rewrite::trace_outputs): tokens in, transition traces out.
 
-pub mod inputs;
-pub mod ort;
-pub mod ort_library;
-pub mod tract;
+pub(crate) mod inputs;
+pub(crate) mod ort;
+pub(crate) mod ort_library;
+pub(crate) mod tract;
 
 use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
 
 /// The transition traces of a batch.
 #[derive(Clone, Debug)]
-pub struct BatchTraces {
+pub(crate) struct BatchTraces {
     /// [spaces, positions, hidden]: each latent space's hidden state after the final norm.
     pub values: Vec<f32>,
     pub spaces: usize,
@@ -19,10 +19,10 @@ pub struct BatchTraces {
 }
 
 /// Takes the traces of a batch, by the batch's number.
-pub type Sink<'a> = dyn FnMut(usize, BatchTraces) -> Result<()> + 'a;
+pub(crate) type Sink<'a> = dyn FnMut(usize, BatchTraces) -> Result<()> + 'a;
 
 /// Runs an edited graph.
-pub trait Engine {
+pub(crate) trait Engine {
     /// `tract` or `ort`.
     fn name(&self) -> &'static str;
 
@@ -38,7 +38,12 @@ pub trait Engine {
 
 impl BatchTraces {
     /// Checks an engine's output against the shape it was asked for.
-    pub fn new(engine: &'static str, shape: BatchShape, found: &[usize], values: Vec<f32>) -> Result<BatchTraces> {
+    pub(crate) fn new(
+        engine: &'static str,
+        shape: BatchShape,
+        found: &[usize],
+        values: Vec<f32>,
+    ) -> Result<BatchTraces> {
         match *found {
             [spaces, positions, hidden]
                 if positions == shape.positions && values.len() == spaces * positions * hidden =>
@@ -53,7 +58,7 @@ impl BatchTraces {
     }
 
     /// One hidden state.
-    pub fn hidden_state(&self, space: usize, position: usize) -> &[f32] {
+    pub(crate) fn hidden_state(&self, space: usize, position: usize) -> &[f32] {
         let start = (space * self.positions + position) * self.hidden;
         &self.values[start..start + self.hidden]
     }

@@ -25,7 +25,7 @@ const NAME: &str = "ort";
 const DATA_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// A session of ONNX Runtime.
-pub struct Ort {
+pub(crate) struct Ort {
     session: Session,
     inputs: Vec<GraphInput>,
     version: String,
@@ -41,7 +41,7 @@ impl Ort {
     /// # Errors
     /// [`Error::NoOrt`] where no library is found, [`Error::Input`] for an input that nobody can feed, and what ONNX
     /// Runtime says where it takes neither the graph nor the device.
-    pub fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
+    pub(crate) fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;

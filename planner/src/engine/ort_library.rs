@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// The loaded library.
 #[derive(Clone)]
-pub struct Library {
+pub(crate) struct Library {
     pub path: PathBuf,
     /// As the library says, `1.32.0`.
     pub version: String,
@@ -23,7 +23,7 @@ static LOADED: Mutex<Option<Library>> = Mutex::new(None);
 
 /// Loads ONNX Runtime from `explicit`, or else from `ORT_DYLIB_PATH`, or else from the installed Python package
 /// `onnxruntime`. The error lists what was tried.
-pub fn load(explicit: Option<&Path>) -> Result<Library> {
+pub(crate) fn load(explicit: Option<&Path>) -> Result<Library> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(library) = loaded.as_ref() {
         return match explicit.filter(|path| !same_file(path, &library.path)) {
@@ -49,7 +49,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Where the library lies. A path that was given and does not exist is an error; nothing else is tried then.
-pub fn find(explicit: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn find(explicit: Option<&Path>) -> Result<PathBuf> {
     let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
     let given = [("the library is to be", explicit.map(Path::to_path_buf)), ("ORT_DYLIB_PATH names", variable)];
     for (source, path) in given {

@@ -26,10 +26,10 @@ type Runnable = RunnableModel<TypedFact, Box<dyn TypedOp>>;
 
 const NAME: &str = "tract";
 /// The release in use; held to Cargo.lock by a test.
-pub const VERSION: &str = "0.23.9";
+pub(crate) const VERSION: &str = "0.23.9";
 
 /// A graph without its weights, and the model that holds them.
-pub struct Tract {
+pub(crate) struct Tract {
     model: Model,
     proto: pb::ModelProto,
     inputs: Vec<GraphInput>,
@@ -41,7 +41,7 @@ impl Tract {
     ///
     /// # Errors
     /// [`Error::Input`] for an input that nobody can feed.
-    pub fn new(model: Model, ids: &str) -> Result<Tract> {
+    pub(crate) fn new(model: Model, ids: &str) -> Result<Tract> {
         let inputs = inputs(&model, ids)?;
         let graph = model.graph();
         let mut proto = pb::ModelProto {

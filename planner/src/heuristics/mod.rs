@@ -1,4 +1,4 @@
 //! Strategies that do not run the model: fixed choices of layers, and the spectrum of the weights.
 
-pub mod rule;
+pub(crate) mod rule;
 mod spectrum;

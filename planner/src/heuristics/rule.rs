@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// The tensors that a strategy chose to train.
-pub struct Choice {
+pub(crate) struct Choice {
     /// Their names.
     pub tensors: Vec<String>,
     /// The lowest layer that holds one of them.
@@ -18,7 +18,7 @@ pub struct Choice {
 }
 
 /// Chooses by a strategy that is not [`Strategy::Salf`]; `seed` is for those that draw lots.
-pub fn choose(
+pub(crate) fn choose(
     strategy: &Strategy,
     folder: &ModelFolder,
     seed: u64,
@@ -40,7 +40,7 @@ pub fn choose(
 
 impl Choice {
     /// A rule chooses what it chooses; a budget can only refuse it.
-    pub fn check_budget(&self, budget: Option<f64>, strategy: &Strategy) -> Result<()> {
+    pub(crate) fn check_budget(&self, budget: Option<f64>, strategy: &Strategy) -> Result<()> {
         let costs = self.cost.of_plan(self.frost_line).zip(self.cost.at(0));
         let (Some(budget), Some((planned, full))) = (budget, costs) else { return Ok(()) };
         let share = planned.flops as f64 / full.flops as f64;

@@ -20,7 +20,7 @@ const QUARTILES_APART: f64 = 1.349;
 
 /// Names of the tensors to train: of each kind of matrix the `share` that stands out most, at least one, with their
 /// biases; and the final norm.
-pub fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Result<Vec<String>> {
+pub(super) fn tensors(folder: &ModelFolder, share: f64, progress: &dyn Progress) -> Result<Vec<String>> {
     let layers: Vec<Vec<&LinearSpec>> = folder.config.layers.iter().map(|layer| layer.linears().collect()).collect();
     let matrices = layers.first().map_or(0, Vec::len);
     progress.begin(Stage::Spectrum, layers.iter().map(Vec::len).sum::<usize>() as u64);

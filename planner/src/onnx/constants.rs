@@ -3,7 +3,7 @@
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Every constant tensor of a model: initializers and attributes, subgraphs and functions included.
-pub fn tensors(model: &ModelProto) -> Vec<&TensorProto> {
+pub(super) fn tensors(model: &ModelProto) -> Vec<&TensorProto> {
     let mut found = Vec::new();
     model.graph.iter().for_each(|graph| graph_tensors(graph, &mut found));
     model.functions.iter().flat_map(|function| &function.node).for_each(|node| node_tensors(node, &mut found));
@@ -23,7 +23,7 @@ fn node_tensors<'a>(node: &'a NodeProto, found: &mut Vec<&'a TensorProto>) {
 }
 
 /// As [`tensors`], to change them.
-pub fn tensors_mut(model: &mut ModelProto, change: &mut impl FnMut(&mut TensorProto)) {
+pub(super) fn tensors_mut(model: &mut ModelProto, change: &mut impl FnMut(&mut TensorProto)) {
     model.graph.iter_mut().for_each(|graph| graph_tensors_mut(graph, change));
     model.functions.iter_mut().flat_map(|function| &mut function.node).for_each(|node| node_tensors_mut(node, change));
 }

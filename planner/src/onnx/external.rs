@@ -11,19 +11,19 @@ use tract_onnx::pb::{TensorProto, tensor_proto::DataLocation};
 use crate::error::{Error, Result};
 
 /// Memory maps of a model's data files, by the location that the graph names.
-pub struct ExternalFiles {
+pub(crate) struct ExternalFiles {
     folder: PathBuf,
     maps: BTreeMap<String, Mmap>,
 }
 
 /// Whether a tensor's bytes lie in another file.
-pub fn is_external(tensor: &TensorProto) -> bool {
+pub(super) fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == Some(DataLocation::External as i32)
 }
 
 impl ExternalFiles {
     /// Maps each file that one of `tensors` refers to, relative to the folder of `model`.
-    pub fn map(model: &Path, tensors: &[&TensorProto]) -> Result<ExternalFiles> {
+    pub(crate) fn map(model: &Path, tensors: &[&TensorProto]) -> Result<ExternalFiles> {
         let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut maps = BTreeMap::new();
         for tensor in tensors.iter().filter(|tensor| is_external(tensor)) {
@@ -39,29 +39,29 @@ impl ExternalFiles {
     }
 
     /// The folder that locations are relative to.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Whether all weights lie inside the ONNX file.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.maps.is_empty()
     }
 
     /// Names of the files and their sizes in bytes.
-    pub fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.maps.iter().map(|(name, map)| (name.as_str(), map.len() as u64))
     }
 
     /// A tensor's bytes. A tensor that names no length has `length` bytes.
-    pub fn bytes(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<&[u8]> {
+    pub(crate) fn bytes(&self, model: &Path, tensor: &TensorProto, length: usize) -> Result<&[u8]> {
         let (map, range) = self.range(model, tensor, length)?;
         let beyond = || external(model, tensor, format!("bytes {range:?} of a file of {} bytes", map.len()));
         map.get(range.clone()).ok_or_else(beyond)
     }
 
     /// Lets go of the memory that a tensor's bytes occupy, once they have been read.
-    pub fn release(&self, model: &Path, tensor: &TensorProto, length: usize) {
+    pub(crate) fn release(&self, model: &Path, tensor: &TensorProto, length: usize) {
         if let Ok((map, range)) = self.range(model, tensor, length) {
             files::release(map, range);
         }

@@ -8,7 +8,7 @@ use super::names::{FED, duplicate};
 use super::node::{constant_value, reads};
 
 /// Producers, consumers and constants of a graph, by tensor name.
-pub struct GraphIndex<'a> {
+pub(crate) struct GraphIndex<'a> {
     pub graph: &'a GraphProto,
     producers: HashMap<&'a str, usize>,
     consumers: HashMap<&'a str, Vec<usize>>,
@@ -21,7 +21,7 @@ pub struct GraphIndex<'a> {
 
 impl<'a> GraphIndex<'a> {
     /// Looks through a graph once. It need not be sorted.
-    pub fn new(graph: &'a GraphProto) -> GraphIndex<'a> {
+    pub(crate) fn new(graph: &'a GraphProto) -> GraphIndex<'a> {
         let mut producers = HashMap::new();
         let reads: Vec<Vec<&str>> = graph.node.iter().map(reads).collect();
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -53,14 +53,14 @@ impl<'a> GraphIndex<'a> {
     }
 
     /// Whether a tensor depends on no input of the graph.
-    pub fn is_constant(&self, tensor: &str) -> bool {
+    pub(crate) fn is_constant(&self, tensor: &str) -> bool {
         let computed = |id: usize| self.constant.get(id).copied().unwrap_or(false);
         self.producer(tensor).is_some_and(computed) || self.constant(tensor).is_some()
     }
 
     /// Checks that every name is defined once and before it is read, so that the graph has no cycles and its nodes can be
     /// walked in the order in which they stand; or says what is wrong.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let inputs = self.graph.input.iter().map(|input| input.name.as_str());
         let weights = self.graph.initializer.iter().map(|tensor| tensor.name.as_str());
         // Old files list every initializer among the inputs, too.
@@ -96,27 +96,27 @@ impl<'a> GraphIndex<'a> {
     }
 
     /// A node by its index in the graph.
-    pub fn node(&self, id: usize) -> &'a NodeProto {
+    pub(crate) fn node(&self, id: usize) -> &'a NodeProto {
         &self.graph.node[id]
     }
 
     /// The node that makes a tensor.
-    pub fn producer(&self, tensor: &str) -> Option<usize> {
+    pub(crate) fn producer(&self, tensor: &str) -> Option<usize> {
         self.producers.get(tensor).copied()
     }
 
     /// All names that a node reads, those inside its subgraphs included.
-    pub fn reads(&self, id: usize) -> &[&'a str] {
+    pub(crate) fn reads(&self, id: usize) -> &[&'a str] {
         &self.reads[id]
     }
 
     /// The nodes that read a tensor, in order.
-    pub fn consumers(&self, tensor: &str) -> &[usize] {
+    pub(crate) fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
     /// The constant of that name: an initializer, or what a `Constant` node holds.
-    pub fn constant(&self, tensor: &str) -> Option<&'a TensorProto> {
+    pub(crate) fn constant(&self, tensor: &str) -> Option<&'a TensorProto> {
         if let Some(&id) = self.initializers.get(tensor) {
             return self.graph.initializer.get(id);
         }
@@ -124,7 +124,7 @@ impl<'a> GraphIndex<'a> {
     }
 
     /// The last steps by which a tensor is made, for messages: `logits ← MatMul(h, w) ← …`.
-    pub fn history(&self, tensor: &str, steps: usize) -> String {
+    pub(crate) fn history(&self, tensor: &str, steps: usize) -> String {
         let mut text = format!("`{tensor}`");
         let mut at = tensor;
         for _ in 0..steps {

@@ -4,19 +4,19 @@
 //! external data lies inside the model's folder, and that every tensor's bytes are there and fit its shape. Data files
 //! are memory-mapped, never read whole.
 
-pub mod build;
+pub(crate) mod build;
 mod constants;
 mod external;
 mod graph;
 mod model;
-pub mod names;
-pub mod node;
-pub mod quantised;
+pub(crate) mod names;
+pub(crate) mod node;
+pub(crate) mod quantised;
 mod tensor;
-pub mod value_info;
+pub(crate) mod value_info;
 
-pub use tract_onnx::pb;
+pub(crate) use tract_onnx::pb;
 
-pub use self::graph::GraphIndex;
-pub use self::model::Model;
-pub use self::tensor::{Tensor, type_name};
+pub(crate) use self::graph::GraphIndex;
+pub(crate) use self::model::Model;
+pub(crate) use self::tensor::{Tensor, type_name};

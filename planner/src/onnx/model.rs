@@ -15,7 +15,7 @@ use super::tensor::Tensor;
 use crate::error::{Error, Result};
 
 /// An ONNX model whose tensors have been checked.
-pub struct Model {
+pub(crate) struct Model {
     path: PathBuf,
     proto: pb::ModelProto,
     external: ExternalFiles,
@@ -28,7 +28,7 @@ impl Model {
     /// # Errors
     /// [`Error::Malformed`] for what is no whole and sorted graph; [`Error::Tensor`] and [`Error::External`] for weights
     /// that are not there or do not fit.
-    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Model> {
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Model> {
         let malformed = |reason: String| Error::Malformed { path: path.into(), reason };
         let proto = pb::ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))?;
         let graph = proto.graph.as_ref().ok_or_else(|| malformed("it holds no graph".into()))?;
@@ -43,57 +43,57 @@ impl Model {
     }
 
     /// The file that was opened.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Digest of the graph and all weights. What data files are called does not count.
-    pub fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         self.digest
     }
 
     /// The message as it was read.
-    pub fn proto(&self) -> &pb::ModelProto {
+    pub(crate) fn proto(&self) -> &pb::ModelProto {
         &self.proto
     }
 
     /// The main graph.
-    pub fn graph(&self) -> &pb::GraphProto {
+    pub(crate) fn graph(&self) -> &pb::GraphProto {
         // `parse` refuses a file without a graph.
         static EMPTY: std::sync::LazyLock<pb::GraphProto> = std::sync::LazyLock::new(Default::default);
         self.proto.graph.as_ref().unwrap_or(&EMPTY)
     }
 
     /// The version of the standard operator set, 0 if none is named.
-    pub fn opset(&self) -> i64 {
+    pub(crate) fn opset(&self) -> i64 {
         let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         self.proto.opset_import.iter().find(|import| standard(&import.domain)).map_or(0, |import| import.version)
     }
 
     /// The program that wrote the file, with its version.
-    pub fn producer(&self) -> String {
+    pub(crate) fn producer(&self) -> String {
         [self.proto.producer_name.as_str(), &self.proto.producer_version].join(" ").trim().to_owned()
     }
 
     /// Data files, mapped.
-    pub fn external(&self) -> &ExternalFiles {
+    pub(crate) fn external(&self) -> &ExternalFiles {
         &self.external
     }
 
     /// A tensor's type, shape and bytes, wherever they lie.
-    pub fn tensor<'a>(&'a self, tensor: &'a pb::TensorProto) -> Result<Tensor<'a>> {
+    pub(crate) fn tensor<'a>(&'a self, tensor: &'a pb::TensorProto) -> Result<Tensor<'a>> {
         Tensor::view(&self.path, tensor, &self.external)
     }
 
     /// Lets go of the memory that a tensor's bytes occupy, once they have been read; bytes inside the file stay.
-    pub fn release(&self, tensor: &pb::TensorProto, bytes: usize) {
+    pub(crate) fn release(&self, tensor: &pb::TensorProto, bytes: usize) {
         if is_external(tensor) {
             self.external.release(&self.path, tensor, bytes);
         }
     }
 
     /// Every constant of the main graph with its name: initializers and `Constant` nodes.
-    pub fn constants(&self) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &pb::TensorProto)> {
         let initializers = self.graph().initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
         let nodes =
             self.graph().node.iter().filter_map(|node| Some((node.output.first()?.as_str(), constant_value(node)?)));

@@ -3,32 +3,32 @@
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// A node's attribute of that name.
-pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+pub(crate) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 /// An integer attribute, or `default` where the node has none of that name.
-pub fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
+pub(crate) fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
     attribute(node, name).map_or(default, |attribute| attribute.i)
 }
 
 /// A float attribute, or `default` where the node has none of that name.
-pub fn float(node: &NodeProto, name: &str, default: f32) -> f32 {
+pub(crate) fn float(node: &NodeProto, name: &str, default: f32) -> f32 {
     attribute(node, name).map_or(default, |attribute| attribute.f)
 }
 
 /// A node's input of that index, if it is given.
-pub fn input(node: &NodeProto, index: usize) -> Option<&str> {
+pub(crate) fn input(node: &NodeProto, index: usize) -> Option<&str> {
     node.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// A node's output of that index, if the graph asks for it.
-pub fn output(node: &NodeProto, index: usize) -> Option<&str> {
+pub(crate) fn output(node: &NodeProto, index: usize) -> Option<&str> {
     node.output.get(index).map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// What a `Constant` node holds.
-pub fn constant_value(node: &NodeProto) -> Option<&TensorProto> {
+pub(crate) fn constant_value(node: &NodeProto) -> Option<&TensorProto> {
     if node.op_type != "Constant" {
         return None;
     }
@@ -36,7 +36,7 @@ pub fn constant_value(node: &NodeProto) -> Option<&TensorProto> {
 }
 
 /// All names that a node reads, those inside its subgraphs included.
-pub fn reads(node: &NodeProto) -> Vec<&str> {
+pub(crate) fn reads(node: &NodeProto) -> Vec<&str> {
     let mut names: Vec<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     for graph in subgraphs(node) {
         names.extend(graph.node.iter().flat_map(reads));

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 const MAX_BLOCK: usize = 1 << 16;
 
 /// A quantised matrix that a node reads, by what the node says of it.
-pub struct QuantisedMatrix<'a> {
+pub(crate) struct QuantisedMatrix<'a> {
     /// The tensor that holds the packed weights.
     pub packed: &'a TensorProto,
     scales: &'a TensorProto,
@@ -74,7 +74,7 @@ impl Coding {
 
 impl<'a> QuantisedMatrix<'a> {
     /// What a node multiplies with or takes rows from; `None` where that is no such matrix.
-    pub fn of(index: &GraphIndex<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
+    pub(crate) fn of(index: &GraphIndex<'a>, node: &'a NodeProto) -> Option<QuantisedMatrix<'a>> {
         let size = |name: &str, otherwise: usize| {
             attribute(node, name).map_or(Some(otherwise), |attribute| usize::try_from(attribute.i).ok())
         };
@@ -103,7 +103,7 @@ impl<'a> QuantisedMatrix<'a> {
     }
 
     /// Looks the weights up and checks that there are as many as the sizes call for.
-    pub fn open<'m>(&self, model: &'m Model) -> Result<Quantised<'m>>
+    pub(crate) fn open<'m>(&self, model: &'m Model) -> Result<Quantised<'m>>
     where
         'a: 'm,
     {
@@ -185,7 +185,7 @@ fn unshaped<'a>(index: &GraphIndex<'a>, mut tensor: &'a str) -> Option<&'a Tenso
 }
 
 /// A quantised matrix whose weights are there.
-pub struct Quantised<'a> {
+pub(crate) struct Quantised<'a> {
     packed: Cow<'a, [u8]>,
     row_bytes: usize,
     scales: Vec<f32>,
@@ -199,12 +199,12 @@ pub struct Quantised<'a> {
 
 impl Quantised<'_> {
     /// The distance of neighbouring values over the range of all: 2^−bits.
-    pub fn step(&self) -> f64 {
+    pub(crate) fn step(&self) -> f64 {
         0.5f64.powi(self.bits as i32)
     }
 
     /// The weights of a row; `out` has as many elements as there are columns.
-    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+    pub(crate) fn read_row(&self, row: usize, out: &mut [f32]) {
         self.coding.unpack(&self.packed[row * self.row_bytes..], 0, self.bits, &mut out[..self.columns]);
         let otherwise = self.coding.zero(self.bits);
         for (number, values) in out.chunks_mut(self.block).enumerate() {
@@ -227,7 +227,7 @@ const OTHERS: [&str; 7] = [
 ];
 
 /// The first operator of a graph that multiplies with weights quantised in another way.
-pub fn other_kind<'a>(index: &GraphIndex<'a>) -> Option<&'a str> {
+pub(crate) fn other_kind<'a>(index: &GraphIndex<'a>) -> Option<&'a str> {
     index.graph.node.iter().map(|node| node.op_type.as_str()).find(|op| OTHERS.contains(op))
 }
 

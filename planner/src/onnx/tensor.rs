@@ -10,7 +10,7 @@ use super::external::{ExternalFiles, is_external};
 use crate::error::{Error, Result};
 
 /// A tensor's type, shape and bytes (row-major, little-endian).
-pub struct Tensor<'a> {
+pub(crate) struct Tensor<'a> {
     pub dtype: DataType,
     pub shape: Vec<usize>,
     /// As many as shape and type call for; empty for strings.
@@ -18,7 +18,7 @@ pub struct Tensor<'a> {
 }
 
 /// What a tensor's element type is called.
-pub fn type_name(data_type: i32) -> String {
+pub(crate) fn type_name(data_type: i32) -> String {
     match DataType::try_from(data_type) {
         Ok(known) => known.as_str_name().to_lowercase(),
         Err(_) => format!("type {data_type}"),
@@ -27,7 +27,7 @@ pub fn type_name(data_type: i32) -> String {
 
 impl<'a> Tensor<'a> {
     /// Looks a tensor's data up and checks that it fits; `model` is for messages.
-    pub fn view(model: &Path, tensor: &'a TensorProto, external: &'a ExternalFiles) -> Result<Tensor<'a>> {
+    pub(crate) fn view(model: &Path, tensor: &'a TensorProto, external: &'a ExternalFiles) -> Result<Tensor<'a>> {
         let bad = |reason: String| Error::Tensor { path: model.into(), tensor: tensor.name.clone(), reason };
         let dtype = DataType::try_from(tensor.data_type)
             .map_err(|_| bad(format!("unknown {}", type_name(tensor.data_type))))?;
@@ -54,17 +54,17 @@ impl<'a> Tensor<'a> {
     }
 
     /// Whether the elements are floats that [`Tensor::read_f32`] can convert.
-    pub fn is_float(&self) -> bool {
+    pub(crate) fn is_float(&self) -> bool {
         matches!(self.dtype, DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double)
     }
 
     /// Number of elements.
-    pub fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Converts the elements from `start` on; leaves `out` as it is where [`Tensor::is_float`] is false.
-    pub fn read_f32(&self, start: usize, out: &mut [f32]) {
+    pub(crate) fn read_f32(&self, start: usize, out: &mut [f32]) {
         match self.dtype {
             DataType::Float => fill(&self.bytes, start, out, f32::from_le_bytes),
             DataType::Double => fill(&self.bytes, start, out, |eight| f64::from_le_bytes(eight) as f32),

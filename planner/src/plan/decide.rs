@@ -25,7 +25,7 @@ pub struct Planned {
 }
 
 /// Makes the plan of all examples' traces, which lie in the order of the sample.
-pub fn from_traces(
+pub(crate) fn from_traces(
     settings: &PlanSettings,
     task: PlanningTask,
     origin: Origin,
@@ -81,7 +81,11 @@ fn per_example(
 }
 
 /// Makes the plan of a strategy that looks at no examples.
-pub fn without_examples(settings: &PlanSettings, task: PlanningTask, progress: &dyn Progress) -> Result<Planned> {
+pub(crate) fn without_examples(
+    settings: &PlanSettings,
+    task: PlanningTask,
+    progress: &dyn Progress,
+) -> Result<Planned> {
     let strategy = &settings.strategy;
     let choice = rule::choose(strategy, &task.folder, settings.seed, task.step(), progress)?;
     choice.check_budget(settings.budget, strategy)?;

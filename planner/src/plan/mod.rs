@@ -5,9 +5,9 @@
 //!
 //! SALF, re-derived (arXiv 2406.11753): see the [crate].
 
-pub mod decide;
+pub(crate) mod decide;
 mod run;
-pub mod settings;
+pub(crate) mod settings;
 mod task;
 
 use std::path::PathBuf;

@@ -26,7 +26,7 @@ use crate::verify;
 const MAX_PRODUCER: usize = 200;
 
 /// Looks for the engine's library before anything large is read; the engine then finds it loaded.
-pub fn load_engine(settings: &PlanSettings) -> Result<()> {
+pub(super) fn load_engine(settings: &PlanSettings) -> Result<()> {
     if let EngineChoice::Ort { library, .. } = &settings.engine {
         ort_library::load(library.as_deref())?;
     }
@@ -34,7 +34,7 @@ pub fn load_engine(settings: &PlanSettings) -> Result<()> {
 }
 
 /// Runs a shard's examples, on the threads of the rayon pool that it is called in.
-pub fn trace(
+pub(super) fn trace(
     settings: &PlanSettings,
     shard: SampleShard,
     progress: &dyn Progress,

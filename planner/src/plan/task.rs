@@ -16,7 +16,7 @@ use crate::traces::merge::ExpectedTraces;
 const TOKENS_PER_BATCH: usize = 512;
 
 /// A model and the sample that it is run over.
-pub struct PlanningTask {
+pub(crate) struct PlanningTask {
     pub folder: ModelFolder,
     pub model: ModelIdentity,
     /// The sampled examples.
@@ -29,7 +29,7 @@ pub struct PlanningTask {
 
 impl PlanningTask {
     /// Reads the examples, draws the sample and sorts it into batches.
-    pub fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanningTask> {
+    pub(crate) fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanningTask> {
         let Examples { examples: all, rows, digest, max_length, .. } =
             data::read_examples(&folder, &Encoder::new(&folder.path), &settings.data, settings.max_length)?;
         let chosen = select::sample(all.len(), settings.examples, settings.seed);
@@ -41,7 +41,7 @@ impl PlanningTask {
     }
 
     /// The step that costs are worked out for.
-    pub fn step(&self) -> StepShape {
+    pub(crate) fn step(&self) -> StepShape {
         let mean = |count: fn(&Example) -> usize| {
             rounded(self.examples.iter().map(count).sum::<usize>() as f64 / self.examples.len().max(1) as f64)
         };
@@ -53,7 +53,7 @@ impl PlanningTask {
     }
 
     /// What traces must be of to make a plan of this task.
-    pub fn expected_traces<'a>(&'a self, settings: &'a PlanSettings) -> ExpectedTraces<'a> {
+    pub(crate) fn expected_traces<'a>(&'a self, settings: &'a PlanSettings) -> ExpectedTraces<'a> {
         ExpectedTraces {
             model: &self.model,
             data: &self.data,

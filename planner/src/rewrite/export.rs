@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::onnx::{GraphIndex, Model};
 
 /// An export in the standard's own operators.
-pub struct Export {
+pub(crate) struct Export {
     /// The model with the graph that lowering wrote.
     pub model: Model,
     /// Attention that was fused in the file, as its nodes described it.
@@ -21,7 +21,7 @@ impl Export {
     ///
     /// # Errors
     /// [`Error::Read`] for a file that cannot be read; else as for [`Model::parse`].
-    pub fn open(path: &Path) -> Result<Export> {
+    pub(crate) fn open(path: &Path) -> Result<Export> {
         let map = files::map(path).map_err(|source| Error::Read { path: path.into(), source })?;
         Export::parse(path, &map)
     }
@@ -30,7 +30,7 @@ impl Export {
     ///
     /// # Errors
     /// As for [`Model::parse`].
-    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Export> {
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Export> {
         let model = Model::parse(path, bytes)?;
         let opset = model.opset();
         let mut attention = Vec::new();

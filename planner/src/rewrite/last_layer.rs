@@ -14,7 +14,7 @@ use crate::onnx::node::attribute;
 
 /// The nodes that make the last latent space of tensors whose rows can be chosen.
 #[derive(Debug, Default)]
-pub struct Tail<'a> {
+pub(super) struct Tail<'a> {
     /// Tensors [batch, sequence, hidden]; the last latent space itself where nothing can be computed after the choice.
     pub starts: BTreeSet<&'a str>,
     /// Indices of nodes, in order.
@@ -71,7 +71,7 @@ const ELEMENTWISE: [&str; 24] = [
 ];
 
 /// The tail of the layer before the last of these latent spaces, of which there are at least two.
-pub fn tail<'a>(index: &GraphIndex<'a>, spaces: &'a [String]) -> Tail<'a> {
+pub(super) fn tail<'a>(index: &GraphIndex<'a>, spaces: &'a [String]) -> Tail<'a> {
     let [.., before, last] = spaces else { return Tail::default() };
     let kinds = kinds(index, before);
     let made = |name: &str| kinds.get(name) == Some(&TensorKind::Rows);

@@ -1,8 +1,8 @@
 //! Rewrites graphs: lowers fused operators, finds the latent spaces, and keeps of a graph only what the traces need.
 
-pub mod export;
+pub(crate) mod export;
 mod last_layer;
-pub mod latent;
-pub mod lower;
-pub mod prune_embedding;
-pub mod trace_outputs;
+pub(crate) mod latent;
+pub(crate) mod lower;
+pub(crate) mod prune_embedding;
+pub(crate) mod trace_outputs;

@@ -17,11 +17,15 @@ const WEIGHT: &str = "frostline.embedding";
 
 /// The row that each token has now.
 #[derive(Clone, Debug)]
-pub struct Rows(BTreeMap<i64, i64>);
+pub(crate) struct Rows(BTreeMap<i64, i64>);
 
 /// Replaces the embedding's weight by the rows of `tokens`; other tokens must not be fed any more. The model stays as it is where the weight is quantised or transposed, or where token ids serve
 /// another purpose, too.
-pub fn prune(model: Model, embedding: &Embedding, tokens: impl IntoIterator<Item = i64>) -> (Model, Option<Rows>) {
+pub(crate) fn prune(
+    model: Model,
+    embedding: &Embedding,
+    tokens: impl IntoIterator<Item = i64>,
+) -> (Model, Option<Rows>) {
     // Padding is token 0.
     let tokens: BTreeSet<i64> = tokens.into_iter().chain([0]).collect();
     let Some(weight) = chosen(&model, embedding, &tokens) else { return (model, None) };
@@ -60,7 +64,7 @@ fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Optio
 
 impl Rows {
     /// Renumbers a batch's tokens.
-    pub fn renumber(&self, batch: &mut PaddedBatch) {
+    pub(crate) fn renumber(&self, batch: &mut PaddedBatch) {
         for token in &mut batch.tokens {
             *token = self.0.get(token).copied().unwrap_or_default();
         }

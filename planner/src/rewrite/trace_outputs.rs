@@ -15,14 +15,14 @@ use crate::onnx::{GraphIndex, Model};
 use crate::rewrite::latent::LatentSpaces;
 
 /// The added input: [positions, 2] of i64, each a row of the batch and a position in it.
-pub const TARGET_POSITIONS: &str = "frostline.positions";
+pub(crate) const TARGET_POSITIONS: &str = "frostline.positions";
 /// The only output: [L + 1, positions, hidden] of f32, each latent space's hidden states after the final norm.
-pub const TRACES: &str = "frostline.traces";
+pub(crate) const TRACES: &str = "frostline.traces";
 /// The shape that gathered rows are given.
 const ROW_SHAPE: &str = "frostline.row_shape";
 
 /// Replaces a model's outputs by its transition traces.
-pub fn trace(model: Model, spaces: &LatentSpaces) -> Model {
+pub(crate) fn trace(model: Model, spaces: &LatentSpaces) -> Model {
     let opset = model.opset();
     model.with_graph(|graph| edit(graph, spaces, opset))
 }

@@ -18,7 +18,7 @@ const FIRST_RIDGE: f64 = 1e-12;
 const RIDGES: usize = 13;
 
 /// Rows of the semantic basis.
-pub struct Basis {
+pub(crate) struct Basis {
     rows: BTreeMap<u32, Vec<f64>>,
     /// What was added to the Gram matrix's diagonal; 0 where it could be factored as it is.
     pub ridge: f64,
@@ -27,7 +27,7 @@ pub struct Basis {
 impl Basis {
     /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a ridge. `keep` is where
     /// the Gram matrix is kept, `name` is for messages.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         head: TensorView,
         tokens: impl IntoIterator<Item = u32>,
@@ -51,7 +51,7 @@ impl Basis {
     }
 
     /// The vector of a token, if it was asked for.
-    pub fn row(&self, token: u32) -> Option<&[f64]> {
+    pub(crate) fn row(&self, token: u32) -> Option<&[f64]> {
         self.rows.get(&token).map(Vec::as_slice)
     }
 }

@@ -9,10 +9,10 @@ use crate::engine::BatchTraces;
 use crate::error::{Error, Result};
 
 /// The format of deviations, stored with traces: raised by hand whenever other code gives other numbers.
-pub const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
 /// 1 − cos(a, b), in f64. Where one of them is zero there is no direction, and the deviation is 1.
-pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
+pub(crate) fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
     let (mut dot, mut left, mut right) = (0.0, 0.0, 0.0);
     for (&h, &s) in hidden.iter().zip(basis) {
         let h = f64::from(h);
@@ -28,7 +28,7 @@ pub fn deviation(hidden: &[f32], basis: &[f64]) -> f64 {
 ///
 /// `first` is the index of the example's first target among the traces' positions; `data`, where the example came from,
 /// is for messages.
-pub fn example_trace(
+pub(crate) fn example_trace(
     traces: &BatchTraces,
     first: usize,
     example: &Example,
@@ -57,7 +57,7 @@ pub fn example_trace(
 }
 
 /// Mean and standard deviation (of the examples, not of a larger population) at each latent space.
-pub fn mean_and_spread(traces: &[Vec<f64>]) -> Vec<(f64, f64)> {
+pub(crate) fn mean_and_spread(traces: &[Vec<f64>]) -> Vec<(f64, f64)> {
     let spaces = traces.first().map_or(0, Vec::len);
     let count = traces.len() as f64;
     let at = |space: usize| traces.iter().map(move |trace| trace[space]);

@@ -12,11 +12,11 @@ use crate::error::Result;
 use crate::progress::Progress;
 
 /// An example, by its index in the sample, and its deviation in each of the L + 1 latent spaces.
-pub type ExampleTrace = (usize, Vec<f64>);
+pub(crate) type ExampleTrace = (usize, Vec<f64>);
 
 /// The trace of each example in `groups`, in their order: for each latent space, the mean deviation over its targets.
 /// `data`, where the examples came from, is for messages.
-pub fn example_traces(
+pub(crate) fn example_traces(
     engine: &mut dyn Engine,
     examples: &[Example],
     groups: &[BatchGroup],
@@ -42,7 +42,7 @@ pub fn example_traces(
 }
 
 /// Traces by their examples' index in a sample of so many; empty where an example has none.
-pub fn in_order(examples: usize, traces: impl IntoIterator<Item = ExampleTrace>) -> Vec<Vec<f64>> {
+pub(crate) fn in_order(examples: usize, traces: impl IntoIterator<Item = ExampleTrace>) -> Vec<Vec<f64>> {
     let mut all = vec![Vec::new(); examples];
     for (index, trace) in traces {
         if let Some(slot) = all.get_mut(index) {

@@ -6,7 +6,7 @@ use frostline_schemas::select::CostTable;
 use crate::error::{Error, Result};
 
 /// The frost line that the examples call for. `mean_trace` is the end-of-freezing layer of the mean trace.
-pub fn aggregate(ends: &[usize], mean_trace: usize, aggregate: Aggregate) -> usize {
+pub(crate) fn aggregate(ends: &[usize], mean_trace: usize, aggregate: Aggregate) -> usize {
     match aggregate {
         Aggregate::Median => lower_quantile(ends, 0.5),
         Aggregate::Quantile(q) => lower_quantile(ends, q),
@@ -26,7 +26,12 @@ fn lower_quantile(values: &[usize], q: f64) -> usize {
 ///
 /// `cost` holds every frost line from 0 to L − 1. At least `min_trainable` layers are left to train; if no such frost
 /// line fits, that is an error.
-pub fn within_budget(wanted: usize, budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Result<Decision> {
+pub(crate) fn within_budget(
+    wanted: usize,
+    budget: Option<f64>,
+    cost: &CostTable,
+    min_trainable: usize,
+) -> Result<Decision> {
     let layers = cost.frost_lines.len();
     let deepest = layers.saturating_sub(min_trainable.max(1));
     let Some(budget) = budget else {
@@ -51,7 +56,7 @@ pub fn within_budget(wanted: usize, budget: Option<f64>, cost: &CostTable, min_t
 
 /// The examples' own frost lines: their end-of-freezing layers, raised to the lowest floor at which the mean step fits the
 /// budget. The deepest floor always fits where [`within_budget`] has found a frost line.
-pub fn per_example(ends: &[usize], budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Vec<usize> {
+pub(crate) fn per_example(ends: &[usize], budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Vec<usize> {
     let deepest = cost.frost_lines.len().saturating_sub(min_trainable.max(1));
     let flops = |frost_line: usize| cost.at(frost_line).map_or(0.0, |cost| cost.flops as f64);
     let raised = |floor: usize| ends.iter().map(|&end| end.max(floor)).collect::<Vec<usize>>();

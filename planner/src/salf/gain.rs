@@ -13,7 +13,7 @@ const LEAST: f64 = 1e-6;
 ///
 /// Power law: the scaling law L(N) = (N_c/N)^α says that ln L falls by α for each unit of ln N. With the layers passed,
 /// plus one, as N, the exponent at layer i is ln(d_{i−1}/d_i) / ln((i+1)/i).
-pub fn gains(trace: &[f64], gain: Gain) -> Scores<usize> {
+pub(super) fn gains(trace: &[f64], gain: Gain) -> Scores<usize> {
     let deviations: Vec<f64> = trace.iter().map(|&d| if d <= 0.0 { LEAST } else { d }).collect();
     let pairs = deviations.windows(2).enumerate();
     let of_layers = pairs.map(|(below, pair)| match gain {
@@ -24,7 +24,7 @@ pub fn gains(trace: &[f64], gain: Gain) -> Scores<usize> {
 }
 
 /// The layer of the largest gain among 1 … L − `min_trainable`, the lower on ties; 0 if no gain is positive.
-pub fn end_of_freezing(gains: &Scores<usize>, min_trainable: usize) -> usize {
+pub(super) fn end_of_freezing(gains: &Scores<usize>, min_trainable: usize) -> usize {
     let candidates = gains.iter().count().saturating_sub(min_trainable);
     let ranked = gains.ranked(Ties::LowerFirst).into_iter();
     ranked.filter(|&(&layer, gain)| layer <= candidates && gain > 0.0).map(|(layer, _)| *layer).next().unwrap_or(0)

@@ -25,11 +25,11 @@ const TENSOR: &str = "gram";
 const CONTENT: &str = "frostline.content";
 
 /// The Gram matrix of an LM head; its lower triangle alone is filled.
-pub struct Gram(pub Mat<f64>);
+pub(crate) struct Gram(pub Mat<f64>);
 
 /// Where the Gram matrix of a model's head is kept.
 #[derive(Clone, Debug)]
-pub struct Keep {
+pub(crate) struct Keep {
     store: Store,
     key: GramKey,
 }
@@ -55,7 +55,7 @@ impl GramKey {
 
 impl Keep {
     /// In a cache, for the head of this name in weights of this digest.
-    pub fn new(store: Store, weights: &Digest, head: &str) -> Keep {
+    pub(crate) fn new(store: Store, weights: &Digest, head: &str) -> Keep {
         Keep { store, key: GramKey { weights: *weights, head: head.into() } }
     }
 
@@ -124,7 +124,7 @@ fn to_bytes(Gram(gram): &Gram) -> std::io::Result<Vec<u8>> {
 impl Gram {
     /// The kept matrix of a head [V, D], or else the matrix itself, which is then kept; `None` for types that are no
     /// floats.
-    pub fn kept_or_of(head: TensorView, rows: usize, width: usize, keep: Option<&Keep>) -> Option<Gram> {
+    pub(crate) fn kept_or_of(head: TensorView, rows: usize, width: usize, keep: Option<&Keep>) -> Option<Gram> {
         if let Some(gram) = keep.and_then(|keep| keep.read(width)) {
             return Some(gram);
         }
@@ -136,7 +136,7 @@ impl Gram {
     }
 
     /// Whether the weights were free of infinities and NaNs.
-    pub fn is_finite(&self) -> bool {
+    pub(crate) fn is_finite(&self) -> bool {
         (0..self.0.nrows()).all(|i| self.0[(i, i)].is_finite())
     }
 

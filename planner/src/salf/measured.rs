@@ -7,7 +7,7 @@ use super::{deviation, frost_line, gain};
 use crate::error::Result;
 
 /// What the examples say.
-pub struct Measured {
+pub(crate) struct Measured {
     /// Mean and spread of each space's deviation.
     trace: Vec<(f64, f64)>,
     /// Gains of the mean trace.
@@ -19,7 +19,7 @@ pub struct Measured {
 
 impl Measured {
     /// Looks through the examples' traces; `min_trainable` layers at the output are no candidates.
-    pub fn new(traces: &[Vec<f64>], gain: Gain, min_trainable: usize) -> Measured {
+    pub(crate) fn new(traces: &[Vec<f64>], gain: Gain, min_trainable: usize) -> Measured {
         let end = |trace: &Vec<f64>| gain::end_of_freezing(&gain::gains(trace, gain), min_trainable);
         let trace = deviation::mean_and_spread(traces);
         let means: Vec<f64> = trace.iter().map(|(mean, _)| *mean).collect();
@@ -27,14 +27,14 @@ impl Measured {
     }
 
     /// The frost line that the examples call for, within the budget.
-    pub fn decide(&self, aggregate: Aggregate, budget: Option<f64>, cost: &CostTable) -> Result<Decision> {
+    pub(crate) fn decide(&self, aggregate: Aggregate, budget: Option<f64>, cost: &CostTable) -> Result<Decision> {
         let of_mean = gain::end_of_freezing(&self.gains, self.min_trainable);
         let frost_line = frost_line::aggregate(&self.ends, of_mean, aggregate);
         frost_line::within_budget(frost_line, budget, cost, self.min_trainable)
     }
 
     /// What a plan states of each latent space.
-    pub fn spaces(&self) -> Vec<SpaceMeasured> {
+    pub(crate) fn spaces(&self) -> Vec<SpaceMeasured> {
         let measured = self.trace.iter().enumerate();
         measured
             .map(|(space, &(deviation, spread))| SpaceMeasured {
@@ -49,6 +49,6 @@ impl Measured {
 }
 
 /// To six significant digits, so that a plan's file is readable.
-pub fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }

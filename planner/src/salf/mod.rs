@@ -1,9 +1,9 @@
 //! SALF, re-derived: semantic basis, deviations, gains, and the frost line that they decide.
 
-pub mod basis;
-pub mod deviation;
-pub mod example_traces;
-pub mod frost_line;
+pub(crate) mod basis;
+pub(crate) mod deviation;
+pub(crate) mod example_traces;
+pub(crate) mod frost_line;
 mod gain;
-pub mod gram;
-pub mod measured;
+pub(crate) mod gram;
+pub(crate) mod measured;

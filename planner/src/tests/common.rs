@@ -23,10 +23,10 @@ use frostline_schemas::model::{Family, ModelFolder};
 use safetensors::SafeTensors;
 
 /// The exports that each case has, of PyTorch's two exporters.
-pub const EXPORTS: [&str; 2] = ["model.dynamo.onnx", "model.torchscript.onnx"];
+pub(super) const EXPORTS: [&str; 2] = ["model.dynamo.onnx", "model.torchscript.onnx"];
 
 /// Names of the cases: every folder of `tests/cases` with both exports.
-pub fn cases() -> Vec<String> {
+pub(super) fn cases() -> Vec<String> {
     let whole = |name: &String| EXPORTS.iter().all(|export| case(name).join(export).is_file());
     let mut names: Vec<String> = folders(&case("")).into_iter().filter(whole).collect();
     names.sort();
@@ -34,7 +34,7 @@ pub fn cases() -> Vec<String> {
 }
 
 /// Names of a folder's subfolders.
-pub fn folders(path: &Path) -> Vec<String> {
+pub(super) fn folders(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
     folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
@@ -49,12 +49,12 @@ fn every_family_has_a_case() {
     }
 }
 
-pub fn case(family: &str) -> PathBuf {
+pub(super) fn case(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases").join(family)
 }
 
 /// The integer tensors of a case's `expected.safetensors`, and its deviations.
-pub struct Expected {
+pub(super) struct Expected {
     pub integers: BTreeMap<String, Vec<i64>>,
     pub sequence: usize,
     /// [spaces, targets].
@@ -67,11 +67,11 @@ pub struct Expected {
 }
 
 impl Expected {
-    pub fn read(family: &str) -> Expected {
+    pub(super) fn read(family: &str) -> Expected {
         Expected::read_from(&case(family))
     }
 
-    pub fn read_from(folder: &Path) -> Expected {
+    pub(super) fn read_from(folder: &Path) -> Expected {
         let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let names = ["input_ids", "attention_mask", "positions", "targets"];
@@ -85,12 +85,12 @@ impl Expected {
         Expected { integers: integers.into(), sequence, deviation, basis, normed, hidden }
     }
 
-    pub fn targets(&self) -> usize {
+    pub(super) fn targets(&self) -> usize {
         self.integers["targets"].len()
     }
 
     /// One example for each target, so that an example's trace is the target's.
-    pub fn examples(&self) -> Vec<Example> {
+    pub(super) fn examples(&self) -> Vec<Example> {
         let rows = self.integers["input_ids"].chunks_exact(self.sequence);
         let masks = self.integers["attention_mask"].chunks_exact(self.sequence);
         let rows: Vec<Vec<u32>> = rows
@@ -117,26 +117,42 @@ fn integers(bytes: &[u8]) -> Vec<i64> {
 }
 
 /// Opens an engine over a model.
-pub type Opener = fn(Model, &LatentSpaces) -> Box<dyn Engine>;
+pub(super) type Opener = fn(Model, &LatentSpaces) -> Box<dyn Engine>;
 
-pub fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+pub(super) fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
     Box::new(Tract::new(trace_outputs::trace(model, spaces), &spaces.embedding.ids).unwrap())
 }
 
-pub fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+pub(super) fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
     Box::new(Ort::new(&trace_outputs::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
 }
 
 /// The traces of a case's targets, through an engine.
-pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener, tokens: usize) -> Vec<Vec<f64>> {
+pub(super) fn traces(
+    folder: &Path,
+    export: &Path,
+    expected: &Expected,
+    engine: Opener,
+    tokens: usize,
+) -> Vec<Vec<f64>> {
+    traces_of(folder, Export::open(export).unwrap().model, expected, engine, tokens)
+}
+
+/// The same of a model that is open.
+pub(super) fn traces_of(
+    folder: &Path,
+    model: Model,
+    expected: &Expected,
+    engine: Opener,
+    tokens: usize,
+) -> Vec<Vec<f64>> {
     let folder = ModelFolder::open(folder).unwrap();
-    let export = Export::open(export).unwrap();
-    let spaces = LatentSpaces::find(&export.model, None).unwrap();
+    let spaces = LatentSpaces::find(&model, None).unwrap();
     let examples = expected.examples();
     let head = &folder.config.head.name;
     let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
     let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
-    let mut engine = engine(export.model, &spaces);
+    let mut engine = engine(model, &spaces);
     let limits = BatchLimits { tokens, length: folder.config.max_positions };
     let groups = batch::groups(&examples, limits);
     let data = Path::new("data.jsonl");
@@ -145,7 +161,7 @@ pub fn traces(folder: &Path, export: &Path, expected: &Expected, engine: Opener,
 }
 
 /// The largest difference between traces and `deviation`.
-pub fn worst(expected: &Expected, traces: &[Vec<f64>]) -> f64 {
+pub(super) fn worst(expected: &Expected, traces: &[Vec<f64>]) -> f64 {
     let targets = expected.targets();
     assert_eq!(traces.len(), targets);
     assert_eq!(traces[0].len() * targets, expected.deviation.len());

@@ -4,14 +4,15 @@ use crate::batch::{self, BatchLimits};
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 use crate::salf::basis::Basis;
+use crate::salf::deviation::FORMAT;
 use crate::verify;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::plan::ExportPrecision;
 
 use super::common::{self, EXPORTS, Expected, Opener, case, cases, traces, worst};
 
-/// Two correct implementations in f32 agree to about 1e-6 at these sizes.
-const TOLERANCE: f64 = 1e-4;
+/// What is seen is 4e-7 at most.
+const TOLERANCE: f64 = 1e-6;
 
 fn agrees(family: &str, engine: Opener) {
     let expected = Expected::read(family);
@@ -36,6 +37,9 @@ fn onnx_runtime_agrees_with_pytorch() {
     cases().iter().for_each(|family| agrees(family, common::ort));
 }
 
+/// Elements are up to 5 at these sizes, and each carries the rounding of all layers.
+const HIDDEN_TOLERANCE: f64 = 1e-5;
+
 /// Hidden states after the final norm, element by element, at every target.
 fn hidden_states_agree(family: &str, engine: Opener) {
     let expected = Expected::read(family);
@@ -56,7 +60,10 @@ fn hidden_states_agree(family: &str, engine: Opener) {
                     for (space, normed) in expected.normed.iter().enumerate() {
                         let pairs = found.hidden_state(space, place).iter().zip(&normed[start..start + hidden]);
                         let worst = pairs.map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
-                        assert!(f64::from(worst) < TOLERANCE, "{family} {export}: space {space} is off by {worst}");
+                        assert!(
+                            f64::from(worst) < HIDDEN_TOLERANCE,
+                            "{family} {export}: space {space} is off by {worst}"
+                        );
                     }
                     compared += 1;
                 }
@@ -113,8 +120,16 @@ fn onnx_runtime_reads_external_data() {
     external_data_gives_the_same_traces(common::ort);
 }
 
+/// Whoever makes this fail on purpose raises [`FORMAT`]: traces of other deviations do not go together.
+#[test]
+fn the_format_stands_for_these_deviations() {
+    let found = traces(&case("llama"), &case("llama").join(EXPORTS[0]), &Expected::read("llama"), common::tract, 512);
+    let first: Vec<String> = found[0].iter().map(|deviation| format!("{deviation:.5}")).collect();
+    assert_eq!((FORMAT, first.join(" ").as_str()), (1, "0.87896 1.20640 1.08867 1.11333 1.11246"));
+}
+
 /// In f16 everything is rounded to 11 bits.
-const HALF_TOLERANCE: f64 = 1e-2;
+const HALF_TOLERANCE: f64 = 2e-3;
 
 fn agrees_in_half_precision(family: &str, engine: Opener) {
     let expected = Expected::read(family);

@@ -22,7 +22,7 @@ use crate::salf::deviation;
 use crate::salf::example_traces::ExampleTrace;
 
 /// The version of the traces file that is written, and the newest that is read.
-pub const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 /// Where the metadata holds the header.
 const KEY: &str = "frostline.traces";
 const DEVIATIONS: &str = "deviations";

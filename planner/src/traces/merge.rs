@@ -16,7 +16,7 @@ use crate::salf::example_traces::in_order;
 const NAMED: usize = 8;
 
 /// What traces must be of to make a plan.
-pub struct ExpectedTraces<'a> {
+pub(crate) struct ExpectedTraces<'a> {
     pub model: &'a ModelIdentity,
     pub data: &'a DataIdentity,
     /// Latent spaces that are named by hand.
@@ -26,7 +26,7 @@ pub struct ExpectedTraces<'a> {
 }
 
 /// The traces of the whole sample, by the examples' index, and their origin. Files may be in any order.
-pub fn merge(files: &[PathBuf], expected: &ExpectedTraces) -> Result<(Origin, Vec<Vec<f64>>), TracesError> {
+pub(crate) fn merge(files: &[PathBuf], expected: &ExpectedTraces) -> Result<(Origin, Vec<Vec<f64>>), TracesError> {
     let mut first: Option<(&Path, SampleShard, Origin)> = None;
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
     let mut traces = Vec::with_capacity(expected.data.examples);

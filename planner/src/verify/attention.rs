@@ -12,7 +12,7 @@ use crate::rewrite::lower::attention::FusedAttention;
 
 /// Refuses attention that is not config.json's, for rows of up to `longest` tokens. Exporters are known to drop windows
 /// and caps.
-pub fn check(
+pub(super) fn check(
     export: &Export,
     index: &GraphIndex,
     spaces: &LatentSpaces,

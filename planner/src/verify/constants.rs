@@ -16,7 +16,7 @@ use crate::onnx::quantised::{Quantised, QuantisedMatrix};
 use crate::onnx::{GraphIndex, Model, Tensor};
 
 /// The constants of an ONNX file that may be weights.
-pub struct WeightConstants<'a> {
+pub(super) struct WeightConstants<'a> {
     pub precision: ExportPrecision,
     /// Whether it holds weights in f16.
     half: bool,
@@ -27,7 +27,7 @@ pub struct WeightConstants<'a> {
 
 impl<'a> WeightConstants<'a> {
     /// Looks through an export.
-    pub fn read(model: &'a Model, index: &GraphIndex<'a>) -> Result<WeightConstants<'a>> {
+    pub(super) fn read(model: &'a Model, index: &GraphIndex<'a>) -> Result<WeightConstants<'a>> {
         let matrices: Vec<QuantisedMatrix> =
             index.graph.node.iter().filter_map(|node| QuantisedMatrix::of(index, node)).collect();
         let half = holds_f16(model)?;
@@ -40,7 +40,7 @@ impl<'a> WeightConstants<'a> {
     }
 
     /// Names of the constants that hold sources; none where a source is missing.
-    pub fn holding(&self, sources: &[FolderMatrix], own: Option<&HashSet<&str>>) -> HashSet<&'a str> {
+    pub(super) fn holding(&self, sources: &[FolderMatrix], own: Option<&HashSet<&str>>) -> HashSet<&'a str> {
         let mut all = HashSet::new();
         for source in sources {
             let found = self.equals(source, own);
@@ -70,7 +70,7 @@ impl<'a> WeightConstants<'a> {
 }
 
 /// Names of the constants that nodes read, directly or through nodes that depend on constants alone.
-pub fn constants_read<'a>(index: &GraphIndex<'a>, nodes: &[usize]) -> HashSet<&'a str> {
+pub(super) fn constants_read<'a>(index: &GraphIndex<'a>, nodes: &[usize]) -> HashSet<&'a str> {
     let mut found = HashSet::new();
     let mut open = nodes.to_vec();
     while let Some(id) = open.pop() {

@@ -9,14 +9,14 @@ const CHUNK: usize = 1 << 16;
 
 /// Whether a matrix is hashed as it is or as its transpose.
 #[derive(Clone, Copy)]
-pub enum Layout {
+pub(super) enum Layout {
     Same,
     Transposed,
 }
 
 /// A hash of a matrix's numbers and their rows and columns, in whatever order they come: that of a matrix is the
 /// [`Layout::Transposed`] one of its transpose.
-pub fn hash(
+pub(super) fn hash(
     sizes: MatrixSizes,
     read: impl Fn(usize, &mut [f32]) + Sync,
     layout: Layout,

@@ -11,7 +11,7 @@ use super::sizes::{MatrixSizes, matrix};
 use crate::error::Result;
 
 /// Elements of the folder's tensors one after the other, as rows of one matrix.
-pub struct FolderMatrix<'a> {
+pub(super) struct FolderMatrix<'a> {
     pub sizes: MatrixSizes,
     parts: Vec<ElementRange<'a>>,
 }
@@ -25,7 +25,7 @@ struct ElementRange<'a> {
 
 /// The ways in which a tensor may be found: all sources of one of them. It alone; with those that stand beside it in its
 /// layer; or taken apart.
-pub fn ways<'a>(
+pub(super) fn ways<'a>(
     spec: &TensorSpec,
     layer: Option<&LayerSpec>,
     folder: &'a ModelFolder,
@@ -72,7 +72,7 @@ impl<'a> FolderMatrix<'a> {
     }
 
     /// All of a vector or a matrix; of no size where it is neither.
-    pub fn whole(view: TensorView<'a>) -> FolderMatrix<'a> {
+    pub(super) fn whole(view: TensorView<'a>) -> FolderMatrix<'a> {
         let sizes = matrix(view.shape).unwrap_or((0, 0));
         FolderMatrix { sizes, parts: vec![ElementRange { first: 0, elements: sizes.0 * sizes.1, view }] }
     }
@@ -104,7 +104,7 @@ impl<'a> FolderMatrix<'a> {
     }
 
     /// Elements from `start` on.
-    pub fn read(&self, mut start: usize, mut out: &mut [f32]) {
+    pub(super) fn read(&self, mut start: usize, mut out: &mut [f32]) {
         for part in &self.parts {
             if start < part.elements && !out.is_empty() {
                 let (here, rest) = out.split_at_mut(out.len().min(part.elements - start));

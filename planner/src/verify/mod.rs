@@ -30,7 +30,12 @@ use crate::rewrite::latent::LatentSpaces;
 
 /// Refuses an export that is not the model in `folder`, or not for rows of up to `longest` tokens; returns the precision
 /// of its weights.
-pub fn check(export: &Export, spaces: &LatentSpaces, folder: &ModelFolder, longest: usize) -> Result<ExportPrecision> {
+pub(crate) fn check(
+    export: &Export,
+    spaces: &LatentSpaces,
+    folder: &ModelFolder,
+    longest: usize,
+) -> Result<ExportPrecision> {
     let model = &export.model;
     let refuse = |reason| Error::OtherModel { path: model.path().into(), folder: folder.path.clone(), reason };
     sizes::check(spaces, &folder.config).map_err(refuse)?;

@@ -16,7 +16,7 @@ const OF_ONE_BIT: f64 = 2.0;
 
 /// Whether the distance of a source and a quantised matrix of these sizes is within what rounding explains, as the source
 /// lies or transposed.
-pub fn near(source: &FolderMatrix, sizes: MatrixSizes, matrix: &Quantised) -> bool {
+pub(super) fn near(source: &FolderMatrix, sizes: MatrixSizes, matrix: &Quantised) -> bool {
     let (rows, columns) = sizes;
     (source.sizes == sizes && near_rows(sizes, matrix, |start, out| source.read(start, out)))
         || (source.sizes == (columns, rows) && rows > 1 && {

@@ -9,7 +9,7 @@ use crate::onnx::Model;
 use crate::onnx::quantised::QuantisedMatrix;
 
 /// Whether any weight is in f16; one in bf16 is an error.
-pub fn holds_f16(model: &Model) -> Result<bool> {
+pub(super) fn holds_f16(model: &Model) -> Result<bool> {
     let holds = |dtype: DataType| {
         let is_weight = |tensor: &TensorProto| tensor.dims.iter().any(|&size| size > 1);
         model.constants().find(|(_, tensor)| tensor.data_type == dtype as i32 && is_weight(tensor))
@@ -21,7 +21,7 @@ pub fn holds_f16(model: &Model) -> Result<bool> {
 }
 
 /// The coarsest in which any weight is kept; a warning where that is not f32.
-pub fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> ExportPrecision {
+pub(super) fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> ExportPrecision {
     let precision = match matrices.iter().map(|matrix| matrix.bits).min() {
         Some(8) => ExportPrecision::Int8,
         Some(4) => ExportPrecision::Int4,
@@ -43,7 +43,7 @@ pub fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> Exp
 }
 
 /// A number as an f16 holds it. Exporters differ in what becomes of numbers next to zero, so all those are 0 here.
-pub fn in_f16(x: f32) -> f32 {
+pub(super) fn in_f16(x: f32) -> f32 {
     let rounded = f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
     if rounded.to_bits() & 0x7fff <= 1 { 0.0 } else { rounded.to_f32() }
 }

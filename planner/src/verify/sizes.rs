@@ -5,10 +5,10 @@ use frostline_schemas::model::DecoderConfig;
 use crate::rewrite::latent::LatentSpaces;
 
 /// Rows and columns of a matrix; a vector has one row.
-pub type MatrixSizes = (usize, usize);
+pub(super) type MatrixSizes = (usize, usize);
 
 /// A shape as a matrix, dimensions of 1 left out; `None` for three dimensions and more.
-pub fn matrix(shape: &[usize]) -> Option<MatrixSizes> {
+pub(super) fn matrix(shape: &[usize]) -> Option<MatrixSizes> {
     let large: Vec<usize> = shape.iter().copied().filter(|&n| n != 1).collect();
     match large.as_slice() {
         [] => Some((1, 1)),
@@ -19,7 +19,7 @@ pub fn matrix(shape: &[usize]) -> Option<MatrixSizes> {
 }
 
 /// Refuses an export that has another number of layers or tokens, or another hidden size, than config.json says.
-pub fn check(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), String> {
+pub(super) fn check(spaces: &LatentSpaces, config: &DecoderConfig) -> Result<(), String> {
     let sizes = [
         ("layers", spaces.layer_count(), config.layers.len()),
         ("rows in its LM head", spaces.head.vocabulary, config.vocabulary),

@@ -5,11 +5,11 @@ use tract_onnx::pb::TensorProto;
 use crate::onnx::GraphIndex;
 
 /// Operators that hand their first input on, in another type, shape or order, but with the same numbers.
-pub const RESHAPING: [&str; 8] =
+pub(super) const RESHAPING: [&str; 8] =
     ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "Transpose"];
 
 /// The weight that a constant tensor was made from, and whether it lies transposed there.
-pub struct ConstantWeight<'a> {
+pub(super) struct ConstantWeight<'a> {
     pub name: &'a str,
     pub tensor: &'a TensorProto,
     pub transposed: bool,
@@ -17,7 +17,7 @@ pub struct ConstantWeight<'a> {
 
 impl ConstantWeight<'_> {
     /// Rows and columns, if it is a matrix: as it is read, not as it lies.
-    pub fn sizes(&self) -> Option<[usize; 2]> {
+    pub(super) fn sizes(&self) -> Option<[usize; 2]> {
         let [rows, columns] = self.tensor.dims.as_slice() else { return None };
         let (rows, columns) = (usize::try_from(*rows).ok()?, usize::try_from(*columns).ok()?);
         Some(if self.transposed { [columns, rows] } else { [rows, columns] })
@@ -25,7 +25,7 @@ impl ConstantWeight<'_> {
 }
 
 /// Follows a tensor back through casts and transpositions to an initializer or a `Constant` node.
-pub fn weight<'a>(index: &GraphIndex<'a>, tensor: &'a str) -> Option<ConstantWeight<'a>> {
+pub(super) fn weight<'a>(index: &GraphIndex<'a>, tensor: &'a str) -> Option<ConstantWeight<'a>> {
     let mut name = tensor;
     let mut transposed = false;
     loop {

@@ -11,7 +11,7 @@ use crate::onnx::{GraphIndex, Model};
 
 /// The token embedding.
 #[derive(Clone, Debug)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// The `Gather`.
     pub node: usize,
     /// Its output.
@@ -28,7 +28,7 @@ pub struct Embedding {
 const OF_IDS: [&str; 4] = ["Where", "Clip", "Slice", "Concat"];
 
 /// Looks for a gather of rows by the ids of `input_ids`, or else of any input; one with as many rows as the LM head first.
-pub fn find(model: &Model, index: &GraphIndex, head: &Head) -> Result<Embedding> {
+pub(crate) fn find(model: &Model, index: &GraphIndex, head: &Head) -> Result<Embedding> {
     let mut inputs: Vec<&str> = model.graph().input.iter().map(|input| input.name.as_str()).collect();
     inputs.retain(|name| index.constant(name).is_none());
     inputs.sort_by_key(|name| *name != INPUT_IDS);

@@ -10,7 +10,7 @@ use crate::onnx::{GraphIndex, Model};
 
 /// The LM head.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub(crate) struct Head {
     /// The matrix product.
     pub node: usize,
     /// Its input, [batch, sequence, hidden] after the final norm.
@@ -39,7 +39,7 @@ const AFTER: [&str; 13] = [
 ];
 
 /// Walks back from the output called `logits`, or else from each output until a head is found.
-pub fn find(model: &Model, index: &GraphIndex) -> Result<Head> {
+pub(super) fn find(model: &Model, index: &GraphIndex) -> Result<Head> {
     let outputs: Vec<&str> = model.graph().output.iter().map(|output| output.name.as_str()).collect();
     let named: Vec<&str> = outputs.iter().copied().filter(|name| *name == "logits").collect();
     let candidates = if named.is_empty() { &outputs } else { &named };

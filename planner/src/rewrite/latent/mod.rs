@@ -6,7 +6,7 @@
 //! has its own; they only label what was found.
 
 mod constants;
-pub mod embedding;
+pub(crate) mod embedding;
 mod head;
 mod norm;
 mod stream;
@@ -20,7 +20,7 @@ use crate::onnx::{GraphIndex, Model};
 
 /// Where a model's L + 1 latent spaces, its embedding, final norm and LM head are in a graph. Nodes are given by their index.
 #[derive(Clone, Debug)]
-pub struct LatentSpaces {
+pub(crate) struct LatentSpaces {
     pub embedding: Embedding,
     /// Tensors [batch, sequence, hidden]: the embedding's output, then the residual stream after each layer.
     pub spaces: Vec<String>,
@@ -32,7 +32,7 @@ pub struct LatentSpaces {
 
 impl LatentSpaces {
     /// Finds the latent spaces; with `named`, takes these tensors for them.
-    pub fn find(model: &Model, named: Option<&[String]>) -> Result<LatentSpaces> {
+    pub(crate) fn find(model: &Model, named: Option<&[String]>) -> Result<LatentSpaces> {
         let index = GraphIndex::new(model.graph());
         let head = head::find(model, &index)?;
         let embedding = embedding::find(model, &index, &head)?;
@@ -49,7 +49,7 @@ impl LatentSpaces {
     }
 
     /// L, the number of decoder layers.
-    pub fn layer_count(&self) -> usize {
+    pub(crate) fn layer_count(&self) -> usize {
         self.spaces.len().saturating_sub(1)
     }
 }

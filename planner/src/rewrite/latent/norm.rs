@@ -8,7 +8,7 @@ use crate::onnx::{GraphIndex, Model};
 
 /// The nodes that turn a hidden state into the LM head's input.
 #[derive(Clone, Debug, Default)]
-pub struct FinalNorm {
+pub(crate) struct FinalNorm {
     /// The norm's own nodes, in order; none where the model has no final norm.
     pub nodes: Vec<usize>,
     /// Changes of shape and choices of positions (`Reshape`, last-token `Slice`) among them: left out of a copy, whose rows
@@ -17,7 +17,7 @@ pub struct FinalNorm {
 }
 
 /// Collects the nodes that depend on `space` and that the head's input depends on.
-pub fn find(model: &Model, index: &GraphIndex, space: &str, head: &Head) -> Result<FinalNorm> {
+pub(super) fn find(model: &Model, index: &GraphIndex, space: &str, head: &Head) -> Result<FinalNorm> {
     let failed = |seen: String| Error::FinalNorm { path: model.path().into(), seen };
     let after = descendants(index, space);
     let leading = leading(index, space);

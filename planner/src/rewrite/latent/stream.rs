@@ -12,7 +12,7 @@ use crate::onnx::{GraphIndex, Model};
 
 /// What was found of one decoder layer.
 #[derive(Clone, Debug, Default)]
-pub struct LayerNodes {
+pub(crate) struct LayerNodes {
     /// How the exporter calls it (`layers.3`), where the names of its weights or nodes say so.
     pub label: Option<String>,
     /// Nodes between the layer's two latent spaces, in order.
@@ -25,7 +25,7 @@ pub struct LayerNodes {
 const METADATA: [&str; 3] = ["Shape", "Size", "ConstantOfShape"];
 
 /// The residual stream's tensors, the embedding's output first, and what makes up each layer.
-pub fn find(
+pub(super) fn find(
     model: &Model,
     index: &GraphIndex,
     embedding: &Embedding,
@@ -65,7 +65,7 @@ const CANDIDATES: usize = 12;
 
 /// Tensors that may be latent spaces, for a person to choose from: outputs of residual adds, or else of any addition
 /// that every path runs through, or else of any at all.
-pub fn candidates(index: &GraphIndex, embedding: &Embedding, head: &Head) -> String {
+pub(super) fn candidates(index: &GraphIndex, embedding: &Embedding, head: &Head) -> String {
     let between = Between::new(index, embedding, head);
     let chain = between.dominators(index, embedding, head);
     let adds = residual_adds(index, &between, &chain);

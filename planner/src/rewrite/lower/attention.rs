@@ -12,7 +12,7 @@ use crate::onnx::node::{float, input, integer, output};
 
 /// What a fused attention says of itself, which cannot be seen in the graph any more.
 #[derive(Clone, Debug)]
-pub struct FusedAttention {
+pub(crate) struct FusedAttention {
     /// The tensor that it makes.
     pub output: String,
     /// Heads of queries, and of keys and of values each.
@@ -47,7 +47,7 @@ struct GroupedQuery<'a> {
 }
 
 /// What a node says of itself, if it is such an attention.
-pub fn described(node: &NodeProto) -> Option<FusedAttention> {
+pub(crate) fn described(node: &NodeProto) -> Option<FusedAttention> {
     let output = output(node, 0).filter(|_| node.op_type == "GroupQueryAttention")?.to_owned();
     let heads = |name: &str| usize::try_from(integer(node, name, 0)).unwrap_or(0);
     Some(FusedAttention {
@@ -69,7 +69,7 @@ fn given(node: &NodeProto, name: &str) -> Option<f32> {
 const MAX_HEADS: i64 = 1 << 16;
 
 /// What of a node's settings is not written out here; `None` where all is.
-pub fn unsupported(node: &NodeProto) -> Option<String> {
+pub(crate) fn unsupported(node: &NodeProto) -> Option<String> {
     let named = [
         (10, "an attention bias"),
         (11, "a head sink"),
@@ -110,7 +110,7 @@ fn window(node: &NodeProto) -> Option<i64> {
 /// `GroupQueryAttention(query, key?, value?, past_key, past_value, seqlens_k, total_sequence_length, cos?, sin?,
 /// position_ids?, attention_bias?, head_sink?, k_scale?, v_scale?, q_norm?, k_norm?)`. Without keys and values the
 /// queries hold all three.
-pub fn grouped_query(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+pub(crate) fn grouped_query(writer: &mut Writer, node: &NodeProto) -> Option<()> {
     let attention = GroupedQuery::of(writer, node)?;
     let (query, to) = (input(node, 0)?, output(node, 0)?);
     let [queries, keys, values] = match (input(node, 1), input(node, 2)) {
@@ -258,7 +258,7 @@ fn rotate(writer: &mut Writer, x: &str, cosines: &str, sines: &str, like: &str) 
 
 /// [sequence]: 0, 1, 2 …
 fn positions(writer: &mut Writer, like: &str) -> String {
-    writer.once("positions", |writer, name| {
+    writer.once("row_positions", |writer, name| {
         let sequence = size(writer, like, 1);
         let sequence = writer.reshape(&sequence, &[]);
         let (zero, one) = (writer.scalar(0), writer.scalar(1));

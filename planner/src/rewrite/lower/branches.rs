@@ -13,7 +13,7 @@ const USE_CACHE: &str = "use_cache_branch";
 /// Replaces each such `If` by its branch without a past, and drops the input once nothing reads it any more.
 /// A branch may not use the names of the graph around it, so its own can stay; only its outputs take the names of the
 /// `If`'s outputs.
-pub fn inline(mut graph: GraphProto) -> GraphProto {
+pub(super) fn inline(mut graph: GraphProto) -> GraphProto {
     if !graph.input.iter().any(|input| input.name == USE_CACHE) {
         return graph;
     }

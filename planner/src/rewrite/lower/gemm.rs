@@ -6,7 +6,7 @@ use super::writer::Writer;
 use crate::onnx::node::{float, input, integer, output};
 
 /// `a b + c`, with b transposed or not, as a product and an add; nothing is scaled and `a` lies as it is.
-pub fn gemm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+pub(super) fn gemm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
     let (a, b, to) = (input(node, 0)?, input(node, 1)?, output(node, 0)?);
     if float(node, "alpha", 1.0) != 1.0 || float(node, "beta", 1.0) != 1.0 || integer(node, "transA", 0) != 0 {
         return None;

@@ -5,7 +5,7 @@
 //! traced, and tract knows few of them. So each is replaced by what it stands for. Planning reads whole rows at once, from
 //! their beginning: there is no past, and nothing after a row's end matters to it.
 
-pub mod attention;
+pub(crate) mod attention;
 mod branches;
 mod gemm;
 mod norms;
@@ -19,7 +19,7 @@ use self::writer::Writer;
 use crate::onnx::names::INPUT_IDS;
 
 /// Replaces fused operators and branches on the past; what is not known stays as it is.
-pub fn lower(graph: GraphProto, opset: i64) -> (GraphProto, Vec<FusedAttention>) {
+pub(crate) fn lower(graph: GraphProto, opset: i64) -> (GraphProto, Vec<FusedAttention>) {
     let mut graph = branches::inline(graph);
     let nodes = std::mem::take(&mut graph.node);
     let types = writer::element_types(&graph);
@@ -55,7 +55,7 @@ fn replace(writer: &mut Writer, node: &NodeProto) -> bool {
 }
 
 /// What a fused node has that is not written out; `None` where it is written out, or no such node.
-pub fn unsupported(node: &NodeProto) -> Option<String> {
+pub(crate) fn unsupported(node: &NodeProto) -> Option<String> {
     match node.op_type.as_str() {
         "GroupQueryAttention" => attention::unsupported(node),
         _ => None,

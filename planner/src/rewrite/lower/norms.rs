@@ -9,7 +9,7 @@ use crate::onnx::node::{float, input, integer, output};
 const EPSILON: f32 = 1e-12;
 
 /// `SkipLayerNormalization(x, skip, gamma, beta?, bias?)`: LayerNorm of `x + skip + bias`, and that sum as output 3.
-pub fn skip_layer_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+pub(super) fn skip_layer_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
     let scale = Scale::of(writer, node, 2, Some(3))?;
     let summed = residual(writer, node, input(node, 4))?;
     let normed = layer_norm(writer, &summed, float(node, "epsilon", EPSILON));
@@ -18,7 +18,7 @@ pub fn skip_layer_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
 }
 
 /// `SkipSimplifiedLayerNormalization(x, skip, gamma, bias?)`: RMS norm of `x + skip + bias`, and that sum as output 3.
-pub fn skip_rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+pub(super) fn skip_rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
     let scale = Scale::of(writer, node, 2, None)?;
     let summed = residual(writer, node, input(node, 3))?;
     let normed = rms(writer, &summed, float(node, "epsilon", EPSILON));
@@ -27,7 +27,7 @@ pub fn skip_rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
 }
 
 /// `SimplifiedLayerNormalization(x, gamma)`: RMS norm over the last dimension.
-pub fn rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
+pub(super) fn rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
     let x = input(node, 0)?;
     if integer(node, "axis", -1) != -1 {
         return None;
@@ -39,7 +39,7 @@ pub fn rms_norm(writer: &mut Writer, node: &NodeProto) -> Option<()> {
 }
 
 /// The RMS norm of each head of `x` [batch, sequence, heads, size], in f32.
-pub fn heads(writer: &mut Writer, x: &str, gamma: &str, epsilon: f32) -> String {
+pub(super) fn heads(writer: &mut Writer, x: &str, gamma: &str, epsilon: f32) -> String {
     let normed = rms(writer, x, epsilon);
     let gamma = writer.upcast(gamma);
     writer.op("Mul", &[&normed, &gamma], Vec::new())

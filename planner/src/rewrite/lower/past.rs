@@ -10,7 +10,7 @@ use crate::onnx::value_info::{element_type, tensor_type};
 type CacheSizes = [Option<i64>; 4];
 
 /// Takes the caches with known heads and sizes out of the inputs; each with its element type.
-pub fn take(graph: &mut GraphProto) -> Vec<(String, i32, [i64; 2])> {
+pub(super) fn take(graph: &mut GraphProto) -> Vec<(String, i32, [i64; 2])> {
     let mut taken = Vec::new();
     graph.input.retain(|input| {
         let cache = cache(input);
@@ -39,7 +39,7 @@ fn sizes(input: &ValueInfoProto) -> Option<CacheSizes> {
 }
 
 /// Writes the caches as tensors [batch, heads, 0, size]; `ids` is an input [batch, …].
-pub fn write_empty(writer: &mut Writer, caches: &[(String, i32, [i64; 2])], ids: &str) {
+pub(super) fn write_empty(writer: &mut Writer, caches: &[(String, i32, [i64; 2])], ids: &str) {
     for (name, dtype, [heads, size]) in caches {
         let rows = writer.once("rows", |writer, name| {
             let sizes = writer.op("Shape", &[ids], Vec::new());
