@@ -2,6 +2,7 @@
 
 use clap::builder::PossibleValue;
 use clap::{ArgMatches, Command};
+use frostline_schemas::cache::CacheError;
 use frostline_schemas::data::ExampleError;
 use frostline_schemas::plan::ExampleFrostLinesError;
 
@@ -26,6 +27,13 @@ pub(crate) fn cure(error: &anyhow::Error, program: &Command, matches: &ArgMatche
 fn setting(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "plan")]
     if let Some(error) = error.downcast_ref::<frostline_planner::Error>() {
+        return error.setting();
+    }
+    #[cfg(feature = "train")]
+    if let Some(error) = error.downcast_ref::<frostline_runtime::Error>() {
+        return error.setting();
+    }
+    if let Some(error) = error.downcast_ref::<CacheError>() {
         return error.setting();
     }
     if let Some(error) = error.downcast_ref::<ExampleFrostLinesError>() {

@@ -264,6 +264,7 @@ impl Error {
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Error::Cache(error) => error.setting(),
+            Error::Examples(error) => error.setting(),
             Error::Setting { field, .. } => Some(field),
             Error::TooLong { .. } | Error::RankingTooLong { .. } => Some("max_length"),
             Error::Unreached { .. } => Some("steps"),

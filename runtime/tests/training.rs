@@ -66,7 +66,13 @@ fn training_lowers_the_loss_of_every_family() {
         let (mut losses, identity) = (Losses::default(), model.identity().unwrap());
         train::train(model, &identity, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
         let (first, last) = (losses.0[0], losses.0[19]);
-        assert!((first - case.loss()).abs() < 1e-5 && last < 0.2 * first, "{}: {first} {last}", case.name);
+        // Capped logits bound the loss from below, and their slope slows its fall.
+        let (floor, share) = case
+            .config
+            .logit_softcap
+            .map_or((0.0, 0.2), |cap| (((case.config.vocabulary - 1) as f64 * (-2.0 * cap).exp()).ln_1p(), 0.4));
+        assert!((first - case.loss()).abs() < 1e-5, "{}: {first}", case.name);
+        assert!(last - floor < share * (first - floor), "{}: {first} {last}", case.name);
     }
 }
 
@@ -486,8 +492,8 @@ fn rows_longer_than_learned_positions_are_an_error() {
     let direct = model.prefix(&Batch::new([&example])).unwrap_err();
     let evaluated = evaluate(&model, &[example], 1, &mut |_, _| ()).unwrap_err();
     for error in [direct, evaluated] {
-        let error = error.to_string();
-        assert!(error.starts_with("line 7: ") && error.contains("--max-length"), "{error}");
+        assert!(error.to_string().starts_with("line 7: "), "{error}");
+        assert_eq!(error.setting(), Some("max_length"));
     }
 }
 

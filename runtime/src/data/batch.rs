@@ -11,7 +11,7 @@ use crate::ops::sequences::{Sequences, Span};
 /// Rows one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// [tokens].
+    /// Ids, `[tokens]`.
     pub tokens: Vec<u32>,
     /// Which tokens belong together.
     pub sequences: Sequences,

@@ -71,7 +71,7 @@ impl Scope {
     /// What a method trains of the scope: its tensors themselves, or adapters beside its weights and nothing else.
     ///
     /// # Errors
-    /// As for [`adapters::beside`].
+    /// [`Error::Targets`], [`Error::Rank`] and [`Error::Setting`] for adapters that the model cannot have.
     pub fn by(self, config: &DecoderConfig, method: &TrainingMethod) -> Result<Scope, Error> {
         let TrainingMethod::Lora(lora) = method else { return Ok(self) };
         let adapters = adapters::beside(config, |weight| self.holds(weight), lora)?;

@@ -25,8 +25,8 @@ impl NeedsGrad {
 pub struct NormGradients {
     /// That of the input, in its shape.
     pub input: Option<Tensor>,
-    /// That of the weight, [hidden].
+    /// That of the weight, `[hidden]`.
     pub weight: Option<Tensor>,
-    /// That of the bias, [hidden].
+    /// That of the bias, `[hidden]`.
     pub bias: Option<Tensor>,
 }
