@@ -8,21 +8,20 @@
 use candle_core::{Device, Tensor};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use frostline_runtime::model::gradients::Gradients;
-use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
-use frostline_runtime::model::scope::Scope;
+use frostline_runtime::model::Gradients;
+use frostline_runtime::model::Scope;
+use frostline_runtime::model::{ComputePrecision, Parameters};
 use frostline_runtime::ops::loss::{HeadInput, Targets};
 use frostline_runtime::ops::matrix::{Matrix, WriteMode};
 use frostline_runtime::ops::sequences::{Sequences, Span};
 use frostline_runtime::ops::{NeedsGrad, activation, attention, linear, loss, norm, rope};
-use frostline_runtime::train::optimizer::{AdamW, Optimizer, Update};
+use frostline_runtime::train::{AdamW, Optimizer, Update};
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{Activation, LinearLayout, NormKind, RopeScaling, RopeSpec};
 use rand::{RngExt, SeedableRng};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
-    frostline_runtime::system::allocator::CachingAllocator;
+static ALLOCATOR: frostline_runtime::system::CachingAllocator = frostline_runtime::system::CachingAllocator;
 
 const FLOAT: u64 = 4;
 

@@ -8,19 +8,18 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use frostline_runtime::cache::DEFAULT_LIMIT;
-use frostline_runtime::cache::source::{CacheSettings, Using};
-use frostline_runtime::model::scope::Scope;
-use frostline_runtime::system::memory::peak_bytes;
+use frostline_runtime::cache::{CacheSettings, CacheUse};
+use frostline_runtime::model::Scope;
+use frostline_runtime::system::peak_bytes;
 use frostline_runtime::train::{Hook, Step, TrainSettings, train};
+use frostline_schemas::cache::{DEFAULT_LIMIT, Store};
 use frostline_schemas::data::{self, Encoder};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
 
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
-    frostline_runtime::system::allocator::CachingAllocator;
+static ALLOCATOR: frostline_runtime::system::CachingAllocator = frostline_runtime::system::CachingAllocator;
 
 #[derive(Parser)]
 struct Arguments {
@@ -71,7 +70,9 @@ fn main() -> anyhow::Result<()> {
     let settings = TrainSettings {
         device: arguments.device,
         recompute: arguments.recompute,
-        cache: arguments.cache.map(|root| CacheSettings { root, limit: DEFAULT_LIMIT, using: Using::Always }),
+        cache: arguments
+            .cache
+            .map(|root| CacheSettings { store: Store::new(root, DEFAULT_LIMIT), using: CacheUse::Always }),
         threads: Some(arguments.threads),
         ..TrainSettings::new(TrainingSettings {
             batch_size: arguments.batch_size,

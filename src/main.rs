@@ -17,8 +17,7 @@ use output::Output;
 
 #[cfg(feature = "train")]
 #[global_allocator]
-static ALLOCATOR: frostline_runtime::system::allocator::CachingAllocator =
-    frostline_runtime::system::allocator::CachingAllocator;
+static ALLOCATOR: frostline_runtime::system::CachingAllocator = frostline_runtime::system::CachingAllocator;
 
 /// A check said no.
 const REFUSED: u8 = 1;

@@ -461,7 +461,10 @@ fn a_gram_matrix_is_kept_for_the_next_plan() {
     assert_eq!(desk.json(&["cache", "list"]), listed);
 
     // A broken one is noticed, and made again.
-    let file = std::fs::read_dir(desk.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let folders = std::fs::read_dir(desk.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.into_iter().find(|path| path.is_dir()).unwrap();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "safetensors")).unwrap();
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() - 8]).unwrap();
     assert!(plan("mended.json", &[]) == fresh && std::fs::read(&file).unwrap() == whole);

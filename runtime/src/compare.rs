@@ -12,7 +12,9 @@ use crate::train::{Hook, Hooks, Summary, TrainSettings};
 pub struct ComparisonRow {
     /// What the plan is called.
     pub name: String,
+    /// Layers frozen, counted from the input.
     pub frost_line: usize,
+    /// Elements of all trained tensors.
     pub trained_parameters: u64,
     /// FLOPs of a step over those of a step that trains all layers, as the plan says; NaN where it says nothing.
     pub predicted: f64,
@@ -22,6 +24,7 @@ pub struct ComparisonRow {
     pub step_seconds: f64,
     /// Mean loss of the last steps.
     pub last_loss: f64,
+    /// Of the trained model.
     pub evaluation: Evaluation,
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use frostline_schemas::cache::CacheError;
 use frostline_schemas::data::ExampleError;
-use frostline_schemas::model::FolderError;
-use frostline_schemas::model::{Dtype, WeightsError};
+use frostline_schemas::device::Device;
+use frostline_schemas::model::{Dtype, FolderError, WeightsError};
 use frostline_schemas::plan::PlanError;
 
 /// An error of the runtime.
@@ -16,13 +17,29 @@ pub enum Error {
          ({own} of {all} rows have a frost line of their own in this plan); train on the rows that were planned, or \
          plan for these"
     )]
-    Shallow { own: usize, all: usize, deepest: usize, planned: usize },
+    Shallow {
+        /// Rows with a frost line of their own.
+        own: usize,
+        /// All rows.
+        all: usize,
+        /// The lowest frost line of a row.
+        deepest: usize,
+        /// The plan's frost line.
+        planned: usize,
+    },
     /// Of rows with frost lines of their own a run takes none that reaches the deepest layer to train.
     #[error(
         "in {steps} steps no row goes below frost line {deepest}, and the plan trains from {planned} up: layers between \
          would stay as they are; train for more steps, or give another seed"
     )]
-    Unreached { steps: u64, deepest: usize, planned: usize },
+    Unreached {
+        /// Steps of the run.
+        steps: u64,
+        /// The lowest frost line of a row that the run takes.
+        deepest: usize,
+        /// The plan's frost line.
+        planned: usize,
+    },
     /// A tensor operation failed: memory ran out, or a device refused.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -38,61 +55,146 @@ pub enum Error {
     /// The plan cannot be used, or is not for this model.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The cache cannot be used, or has no room.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Names that are none of the model's.
     #[error("the model has no tensor {}; the plan was made for another model", list(names))]
-    UnknownTensors { names: Vec<String> },
+    UnknownTensors {
+        /// The names.
+        names: Vec<String>,
+    },
     /// Nothing to train.
     #[error("no tensor to train is named; plan again")]
     EmptyScope,
     /// A frost line at or above the last layer.
     #[error("frost line {frost_line} leaves none of {layers} layers to train; it must be below {layers}")]
-    FrostLine { frost_line: usize, layers: usize },
+    FrostLine {
+        /// The frost line.
+        frost_line: usize,
+        /// Layers of the model.
+        layers: usize,
+    },
     /// A tensor of another shape than the model's.
     #[error("tensor `{name}` has shape {found:?}, the model's has {expected:?}")]
-    TensorShape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    TensorShape {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The model's.
+        expected: Vec<usize>,
+    },
     /// A tensor that is not made of floats.
     #[error("tensor `{name}` is {dtype:?}; it must be F32, BF16 or F16")]
-    NotFloat { name: String, dtype: Dtype },
-    /// A token or place outside a table, of unknown origin.
+    NotFloat {
+        /// The tensor.
+        name: String,
+        /// What it is made of.
+        dtype: Dtype,
+    },
+    /// A token or position outside a table, of unknown origin.
     #[error("`{table}` has {rows} rows, {index} (counted from 0) is none of them; is this the model's tokenizer?")]
-    Index { table: String, index: u32, rows: usize },
+    Index {
+        /// The table.
+        table: String,
+        /// What was looked up.
+        index: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
     /// A token outside the vocabulary.
     #[error("line {line}: token {token} is outside the vocabulary of {vocabulary}; is this the model's tokenizer?")]
-    Token { line: u64, token: u32, vocabulary: usize },
-    /// Targets outside their row, out of order or twice at one place.
-    #[error("line {line}: targets must stand within their row, in order, one at each place")]
-    TargetPlaces { line: u64 },
+    Token {
+        /// The row's line in its file.
+        line: u64,
+        /// The token.
+        token: u32,
+        /// Tokens that the model knows.
+        vocabulary: usize,
+    },
+    /// Targets outside their row, out of order or twice at one position.
+    #[error("line {line}: targets must stand within their row, in order, one at each position")]
+    TargetPositions {
+        /// The row's line in its file.
+        line: u64,
+    },
     /// An example longer than the learned positions.
     #[error(
-        "line {line}: {tokens} tokens are more than the {positions} places that the model knows; give --max-length {positions} or less"
+        "line {line}: {tokens} tokens are more than the {positions} positions that the model knows; cut rows off there"
     )]
-    TooLong { line: u64, tokens: usize, positions: usize },
+    TooLong {
+        /// The row's line in its file.
+        line: u64,
+        /// Its tokens.
+        tokens: usize,
+        /// Positions that the model has learned.
+        positions: usize,
+    },
     /// A prompt that leaves too few of the learned positions for the completions to rank.
     #[error(
-        "line {line}: its prompt and the longest completion of the data are {tokens} tokens, more than the {positions} places that the model knows; shorten its prompt or leave the row out"
+        "line {line}: its prompt and the longest completion of the data are {tokens} tokens, more than the {positions} positions that the model knows; shorten its prompt or leave the row out"
     )]
-    RankingTooLong { line: u64, tokens: usize, positions: usize },
-    /// TrainSettings that contradict each other or make no sense.
-    #[error("{field} is {value}: {reason}")]
-    Setting { field: &'static str, value: String, reason: &'static str },
+    RankingTooLong {
+        /// The row's line in its file.
+        line: u64,
+        /// Tokens of prompt and completion.
+        tokens: usize,
+        /// Positions that the model has learned.
+        positions: usize,
+    },
+    /// Settings that contradict each other or make no sense.
+    #[error("{} is {value}: {reason}", field.replace('_', " "))]
+    Setting {
+        /// The setting, in snake case.
+        field: &'static str,
+        /// What it is set to.
+        value: String,
+        /// What is wrong with that.
+        reason: &'static str,
+    },
     /// Names that no linear layer above the frost line has.
     #[error("no linear layer above the frost line is named {}; there are {}", list(unknown), known.join(", "))]
-    Targets { unknown: Vec<String>, known: Vec<String> },
+    Targets {
+        /// The names.
+        unknown: Vec<String>,
+        /// The names that there are.
+        known: Vec<String>,
+    },
     /// A rank that is none, or larger than a weight's own could be.
     #[error(
         "rank is {rank}: it must be at least 1 and at most {}, the smaller side of `{module}` ({outputs} outputs, {inputs} inputs); lower it or leave that one out of the targets",
         inputs.min(outputs)
     )]
-    Rank { rank: usize, module: String, inputs: usize, outputs: usize },
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// The linear layer that it does not fit.
+        module: String,
+        /// Its inputs.
+        inputs: usize,
+        /// Its outputs.
+        outputs: usize,
+    },
     /// A comparison needs rows that are not trained on.
     #[error("no rows to evaluate on are given")]
     NothingToEvaluate,
     /// A device that this build or this machine does not have.
     #[error("device {device}: {reason}")]
-    Device { device: frostline_schemas::device::Device, reason: String },
+    Device {
+        /// The device.
+        device: Device,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// The first step did not reach exactly the planned tensors.
     #[error("the first step does not train what the plan says: tensors {0}; no weights were written")]
     Coverage(CoverageGap),
@@ -100,24 +202,40 @@ pub enum Error {
     #[error(
         "the loss of step {step} is {loss}; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
     )]
-    Loss { step: u64, loss: f64 },
+    Loss {
+        /// The step, counted from 1.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+    },
     /// The gradient is infinite or not a number.
     #[error(
         "the gradient of step {step} is not finite; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
     )]
-    Gradient { step: u64 },
+    Gradient {
+        /// The step, counted from 1.
+        step: u64,
+    },
     /// The last update, after which no loss is computed, left infinities or no numbers.
     #[error(
         "after the last step the values of {} are not finite; no weights were written: lower the learning rate, warm up longer or clip gradients",
         list(names)
     )]
-    Diverged { names: Vec<String> },
+    Diverged {
+        /// The tensors.
+        names: Vec<String>,
+    },
     /// A folder or file that would be written over.
-    #[error("{}: exists already; name another place or remove it", .0.display())]
+    #[error("{}: exists already; name another or remove it", .0.display())]
     Exists(PathBuf),
     /// A run folder that is not whole.
     #[error("{}: {reason}", path.display())]
-    Run { path: PathBuf, reason: String },
+    Run {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A run that began from another model.
     #[error(
         "{}: the run began from another model ({}); give the one that was trained, which was {}",
@@ -125,56 +243,45 @@ pub enum Error {
         differences.join("; "),
         model.display()
     )]
-    OtherModel { run: PathBuf, model: PathBuf, differences: Vec<String> },
-    /// States that the cache may not take, or not beside those that other runs are using.
-    #[error(
-        "{}: the states at the frost line take {}, but the cache may hold {}{}; raise --cache-limit or do without (--cache off)",
-        root.display(),
-        size(*needed),
-        size(*limit),
-        if *in_use > 0 { format!(", of which {} are in use", size(*in_use)) } else { String::new() }
-    )]
-    CacheLimit { root: PathBuf, needed: u64, limit: u64, in_use: u64 },
-    /// States for which the disk has no room.
-    #[error(
-        "{}: the states at the frost line take {}, but the disk has room for {}; keep them elsewhere (--cache DIR) or do without (--cache off)",
-        root.display(),
-        size(*needed),
-        size(*free)
-    )]
-    CacheDisk { root: PathBuf, needed: u64, free: u64 },
-    /// The beginning of no cache key, or of several.
-    #[error(
-        "{}: {} keys begin with `{prefix}`; `frostline cache list` shows them",
-        root.display(),
-        if *found == 0 { "no".into() } else { found.to_string() }
-    )]
-    CacheKey { root: PathBuf, prefix: String, found: usize },
-    /// A user without a home directory.
-    #[error("no home directory to keep a cache in; set FROSTLINE_CACHE, give --cache DIR, or do without (--cache off)")]
-    NoCacheFolder,
+    OtherModel {
+        /// The run's folder.
+        run: PathBuf,
+        /// The folder of the model that was trained.
+        model: PathBuf,
+        /// How the given one differs.
+        differences: Vec<String>,
+    },
+    /// A hook stopped the run for a reason of its own.
+    #[error("{0}")]
+    Hook(Box<dyn std::error::Error + Send + Sync>),
     /// A mistake in this crate.
     #[error("internal error: {0}; please report it")]
     Internal(&'static str),
 }
 
 impl Error {
+    /// The setting that caused the error or would cure it, in snake case; `None` where no one setting does.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Error::Cache(error) => error.setting(),
+            Error::Setting { field, .. } => Some(field),
+            Error::TooLong { .. } | Error::RankingTooLong { .. } => Some("max_length"),
+            Error::Unreached { .. } => Some("steps"),
+            Error::Targets { .. } => Some("targets"),
+            Error::Rank { .. } => Some("rank"),
+            Error::NothingToEvaluate => Some("eval"),
+            Error::Device { .. } => Some("device"),
+            Error::Loss { .. } | Error::Gradient { .. } | Error::Diverged { .. } => Some("learning_rate"),
+            Error::Exists(_) => Some("out"),
+            _ => None,
+        }
+    }
+
     /// For `map_err` on the reading or writing of a file.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::File { path, source }
     }
-}
-
-/// Bytes with a binary unit: 1.5 GiB.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut scaled, mut unit) = (bytes as f64, 0);
-    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{scaled:.1} {}", UNITS[unit]) }
 }
 
 /// Names in backquotes; of very many only the first.

@@ -1,9 +1,51 @@
-//! Freeze plan and memory-mapped safetensors in, trained layers out.
+//! Trains a language model by a freeze plan: plan and memory-mapped safetensors in, trained tensors out.
+//!
+//! What lies below the frost line is computed forward alone, and once for each row where a [cache](cache::CacheSettings)
+//! is given; what lies above is trained with this crate's own backward. A [`Job`](run::Job) goes from files to a run folder;
+//! a [`Hook`](train::Hook) sees every step.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use frostline_runtime::model::Scope;
+//! use frostline_runtime::train::{Summary, TrainSettings, train};
+//! use frostline_schemas::data::{self, Encoder};
+//! use frostline_schemas::model::ModelFolder;
+//! use frostline_schemas::run::TrainingSettings;
+//!
+//! let quickstart = Path::new("../examples/quickstart");
+//! let model = ModelFolder::open(quickstart)?;
+//! let encoder = Encoder::new(quickstart);
+//! let rows = data::read_examples(&model, &encoder, &quickstart.join("train.jsonl"), 64)?.examples;
+//! let identity = model.identity()?;
+//! // What a plan with its frost line at the last layer names; `Scope::of_plan` reads it from a plan.
+//! let scope = Scope::above(&model.config, model.config.layers.len() - 1)?;
+//!
+//! let settings = TrainSettings::new(TrainingSettings { learning_rate: 1e-3, ..TrainingSettings::of_steps(30) });
+//! let mut summary = Summary::default();
+//! let trained = train(model, &identity, scope, &rows, &settings, &mut summary)?;
+//! assert!(trained.model.parameters().trained().count() > 0);
+//! assert!(summary.last_loss() < summary.first_loss());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! From the ground up; a room imports only from those before it:
+//!
+//! - [`system`]: device, threads, memory;
+//! - [`ops`]: the arithmetic, forward and backward;
+//! - [`data`]: rows side by side in batches;
+//! - [`model`]: a decoder, its parameters and their gradients;
+//! - [`cache`]: states at the frost line, kept between runs;
+//! - [`train`], [`evaluate`]: settings, steps, optimiser, hooks; loss and ranking;
+//! - [`run`]: run folders, and whole trainings from files to folder;
+//! - [`compare`]: several plans side by side.
+
+#![deny(missing_docs)]
 
 pub mod cache;
 pub mod compare;
 pub mod data;
-pub mod error;
+mod error;
 pub mod evaluate;
 pub mod model;
 pub mod ops;
@@ -11,4 +53,4 @@ pub mod run;
 pub mod system;
 pub mod train;
 
-pub use error::Error;
+pub use error::{CoverageGap, Error};

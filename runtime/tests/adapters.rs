@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use common::{Case, FAMILIES, Losses, folder, largest_difference, record, relative_distance};
+use common::{Case, Losses, folder, largest_difference, record, relative_distance};
 use frostline_runtime::Error;
+use frostline_runtime::model::ComputePrecision;
 use frostline_runtime::model::Model;
-use frostline_runtime::model::adapters::target_names;
-use frostline_runtime::model::coverage::check_coverage;
-use frostline_runtime::model::parameters::ComputePrecision;
-use frostline_runtime::model::scope::Scope;
+use frostline_runtime::model::Scope;
+use frostline_runtime::model::check_coverage;
+use frostline_runtime::model::target_names;
 use frostline_runtime::run::{MergeTypes, merge};
 use frostline_runtime::run::{Run, RunWriter};
-use frostline_runtime::system::device::Device;
+use frostline_runtime::system::Device;
 use frostline_runtime::train::{self, Hook, Hooks, Start, TrainSettings, Trained};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::LinearLayout;
@@ -127,8 +127,8 @@ fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
 /// By the chain rule from the gradient of `W + s B A`: dA = s Bᵀ dW, dB = s dW Aᵀ.
 #[test]
 fn gradients_of_every_family_follow_from_those_of_the_merged_weights() {
-    for name in FAMILIES {
-        let case = Case::open(name);
+    for case in Case::all() {
+        let name = &case.name;
         let out = tempfile::tempdir().unwrap();
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let settings = settings(lora(&case, 2, 3.0));
@@ -178,8 +178,8 @@ fn the_first_step_is_proved_without_a_word() {
 
 #[test]
 fn training_moves_the_adapters_alone() {
-    for name in FAMILIES {
-        let case = Case::open(name);
+    for case in Case::all() {
+        let name = &case.name;
         let out = tempfile::tempdir().unwrap();
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let mut losses = Losses::default();

@@ -210,7 +210,7 @@ fn a_window_of_one_sees_itself_alone() {
     let dy = random(&[4, 6], 4);
     let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &saved, scoring, &sequences).unwrap();
     close(&dv, &dy); // y = v
-    assert_close(&dq, &[0.0; 24]); // A softmax over one place is constant.
+    assert_close(&dq, &[0.0; 24]); // A softmax over one key is constant.
     assert_close(&dk, &[0.0; 24]);
 }
 
@@ -221,10 +221,10 @@ fn blocks_of_queries_change_nothing() {
     let scoring = attention::Scoring { scale: 0.7, softcap: None, window: Some(90) };
     let (q, k, v) = (random(&[150, 2, 3], 1), random(&[150, 1, 3], 2), random(&[150, 1, 3], 3));
     let all = attention::forward(&q, &k, &v, scoring, &sequences).unwrap().output;
-    for place in [0u32, 63, 64, 149] {
-        let one = q.narrow(0, place as usize, 1).unwrap();
-        let one = attention::forward(&one, &k, &v, scoring, &sequences.at(&[place])).unwrap().output;
-        close(&one, &all.narrow(0, place as usize, 1).unwrap());
+    for token in [0u32, 63, 64, 149] {
+        let one = q.narrow(0, token as usize, 1).unwrap();
+        let one = attention::forward(&one, &k, &v, scoring, &sequences.at(&[token])).unwrap().output;
+        close(&one, &all.narrow(0, token as usize, 1).unwrap());
     }
 }
 
@@ -357,7 +357,7 @@ fn the_number_of_threads_changes_no_bit() {
                 let all = [linear.input, linear.weight, linear.bias, dhidden, dhead, saved.output, dq, dk, dv];
                 (loss, all.map(|tensor| values(&tensor)))
             };
-            frostline_runtime::system::threads::on_threads(Some(threads), compute).unwrap()
+            frostline_runtime::system::on_threads(Some(threads), compute).unwrap()
         };
         let one = results(1);
         assert!([2, 3, 8].into_iter().all(|threads| results(threads) == one), "{rows} rows");

@@ -7,17 +7,18 @@ use std::path::Path;
 use candle_core::{Device as TensorDevice, Tensor};
 use common::{Case, Losses, folder, largest_difference, record, settings};
 use frostline_runtime::Error;
-use frostline_runtime::cache::source::{CacheSettings, Using};
+use frostline_runtime::cache::{CacheSettings, CacheUse};
 use frostline_runtime::data::Batch;
 use frostline_runtime::evaluate::evaluate;
 use frostline_runtime::model::Model;
-use frostline_runtime::model::coverage::check_coverage;
-use frostline_runtime::model::parameters::{ComputePrecision, Parameters};
-use frostline_runtime::model::scope::Scope;
+use frostline_runtime::model::Scope;
+use frostline_runtime::model::check_coverage;
+use frostline_runtime::model::{ComputePrecision, Parameters};
 use frostline_runtime::run::{MergeTypes, merge};
 use frostline_runtime::run::{Run, RunWriter};
-use frostline_runtime::system::device::Device;
+use frostline_runtime::system::Device;
 use frostline_runtime::train::{self, Caching, Hook, Start, Step, TrainSettings, Trained};
+use frostline_schemas::cache::{CacheError, Store};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
@@ -89,8 +90,8 @@ fn the_number_of_threads_changes_nothing() {
     assert!(one == two && one == five);
 }
 
-fn cached(root: &Path, using: Using) -> Option<CacheSettings> {
-    Some(CacheSettings { root: root.into(), limit: 1 << 30, using })
+fn cached(root: &Path, using: CacheUse) -> Option<CacheSettings> {
+    Some(CacheSettings { store: Store::new(root, 1 << 30), using })
 }
 
 /// What is heard of a run with these settings above frost line 2: losses, and states that were cached first.
@@ -128,7 +129,7 @@ fn a_cache_changes_no_bit_of_any_loss() {
         let uncached = heard(&case, &settings(6, 2, 1));
         assert_eq!(uncached.cached, 0);
         // Cold and in batches of one, then warm with other settings.
-        let cache = cached(root.path(), Using::Always);
+        let cache = cached(root.path(), CacheUse::Always);
         let one = heard(&case, &TrainSettings { cache: cache.clone(), ..settings(6, 1, 2) });
         assert!(one.cached == case.examples().len() && one.bytes > 0, "{}", case.name);
         let warm = heard(&case, &TrainSettings { cache, ..settings(6, 2, 1) });
@@ -140,7 +141,8 @@ fn a_cache_changes_no_bit_of_any_loss() {
 fn a_cache_is_used_where_it_pays() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
     let rows = case.examples().len();
-    let settings = |steps| TrainSettings { cache: cached(root.path(), Using::WhereItPays), ..settings(steps, rows, 1) };
+    let settings =
+        |steps| TrainSettings { cache: cached(root.path(), CacheUse::WhereItPays), ..settings(steps, rows, 1) };
     // Each row once: nothing would be read again.
     assert_eq!(heard(&case, &settings(1)).cached, 0);
     assert_eq!(heard(&case, &settings(2)).cached, rows);
@@ -150,16 +152,17 @@ fn a_cache_is_used_where_it_pays() {
 #[test]
 fn a_cache_without_room_is_no_reason_to_stop_unless_it_was_asked_for() {
     let (case, root) = (Case::open("llama"), tempfile::tempdir().unwrap());
-    let cache = |using| Some(CacheSettings { limit: 100, ..cached(root.path(), using).unwrap() });
+    let cache = |using| Some(CacheSettings { store: Store::new(root.path(), 100), using });
     let uncached = heard(&case, &settings(2, 2, 1));
-    let tight = heard(&case, &TrainSettings { cache: cache(Using::WhereItPays), ..settings(2, 2, 1) });
+    let tight = heard(&case, &TrainSettings { cache: cache(CacheUse::WhereItPays), ..settings(2, 2, 1) });
     assert_eq!(tight.losses, uncached.losses);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
-    let settings = TrainSettings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let settings = TrainSettings { cache: cache(CacheUse::Always), ..settings(2, 2, 1) };
     let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
-    let message = refused.err().unwrap().to_string();
-    assert!(message.contains("--cache-limit") && message.contains("--cache off"), "{message}");
+    let refused = refused.err().unwrap();
+    assert!(matches!(refused, Error::Cache(CacheError::Limit { .. })), "{refused}");
+    assert_eq!(refused.setting(), Some("cache_limit"));
 }
 
 /// In a folder that cannot be one, as in a home that cannot be written to.
@@ -170,13 +173,13 @@ fn a_cache_that_cannot_be_written_is_no_reason_to_stop_unless_it_was_asked_for()
     std::fs::write(&file, b"").unwrap();
     let uncached = heard(&case, &settings(2, 2, 1)).losses;
     let cache = |using| cached(&file.join("cache"), using);
-    let unwritten = heard(&case, &TrainSettings { cache: cache(Using::WhereItPays), ..settings(2, 2, 1) });
+    let unwritten = heard(&case, &TrainSettings { cache: cache(CacheUse::WhereItPays), ..settings(2, 2, 1) });
     assert_eq!(unwritten.losses, uncached);
     let model = ModelFolder::open(&case.folder).unwrap();
     let (identity, scope) = (model.identity().unwrap(), Scope::above(&model.config, 2).unwrap());
-    let settings = TrainSettings { cache: cache(Using::Always), ..settings(2, 2, 1) };
+    let settings = TrainSettings { cache: cache(CacheUse::Always), ..settings(2, 2, 1) };
     let refused = train::train(model, &identity, scope, &case.examples(), &settings, &mut ());
-    assert!(matches!(refused.err().unwrap(), Error::File { .. }));
+    assert!(matches!(refused.err().unwrap(), Error::Cache(CacheError::File { .. })));
 }
 
 #[test]
@@ -340,8 +343,8 @@ fn one_shard(to: &Path, metadata: serde_json::Value) -> std::path::PathBuf {
     let model = copy_of("llama", to);
     std::fs::rename(model.join("model.safetensors"), model.join(SHARD)).unwrap();
     let weights = Weights::open(&folder("llama")).unwrap();
-    let places: serde_json::Map<_, _> = weights.names().map(|name| (name.to_owned(), SHARD.into())).collect();
-    let index = serde_json::json!({ "metadata": metadata, "weight_map": places });
+    let files: serde_json::Map<_, _> = weights.names().map(|name| (name.to_owned(), SHARD.into())).collect();
+    let index = serde_json::json!({ "metadata": metadata, "weight_map": files });
     std::fs::write(model.join("model.safetensors.index.json"), index.to_string()).unwrap();
     model
 }

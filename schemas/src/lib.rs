@@ -2,7 +2,7 @@
 //!
 //! From the ground up; a room imports only from those before it:
 //!
-//! - [`digest`], [`canonical`], [`files`], [`cache_folder`], [`device`]: content digests, the JSON that is hashed and the
+//! - [`digest`], [`canonical`], [`files`], [`cache`], [`units`], [`device`]: content digests, the JSON that is hashed and the
 //!   JSON that people diff, files written whole or not at all, where caches lie, devices by name;
 //! - [`model`]: a model folder: what `config.json` describes, its memory-mapped weights, its identity;
 //! - [`data`]: rows of a data set to tokens and targets, by the model's own tokenizer and chat template;
@@ -12,7 +12,7 @@
 
 #![deny(missing_docs)]
 
-pub mod cache_folder;
+pub mod cache;
 pub mod canonical;
 pub mod data;
 pub mod device;
@@ -22,3 +22,4 @@ pub mod model;
 pub mod plan;
 pub mod run;
 pub mod select;
+pub mod units;

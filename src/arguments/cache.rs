@@ -8,12 +8,10 @@ use clap::Args;
 #[cfg(feature = "train")]
 use clap::{Subcommand, builder::Resettable};
 #[cfg(feature = "train")]
-use frostline_runtime::cache::source::{CacheSettings, Using};
-use frostline_schemas::cache_folder;
+use frostline_runtime::cache::{CacheSettings, CacheUse};
+use frostline_schemas::cache::{self, Store};
 
-#[cfg(feature = "train")]
-use super::values::size;
-use super::values::{FolderOrOff, folder_or_off};
+use super::values::{FolderOrOff, folder_or_off, size};
 
 /// Where what is computed once is kept: states at frost lines, Gram matrices of LM heads.
 #[derive(Args)]
@@ -39,22 +37,12 @@ impl CacheFolderArguments {
         match &self.cache {
             Some(FolderOrOff::Off) => CacheFolder::Off,
             Some(FolderOrOff::Folder(folder)) => CacheFolder::Named(folder.clone()),
-            None => cache_folder::default_root().map_or(CacheFolder::Unknown, CacheFolder::Default),
-        }
-    }
-
-    /// The folder, where there is one to keep something in.
-    #[cfg(feature = "plan")]
-    pub(crate) fn root(&self) -> Option<PathBuf> {
-        match self.folder() {
-            CacheFolder::Named(root) | CacheFolder::Default(root) => Some(root),
-            CacheFolder::Off | CacheFolder::Unknown => None,
+            None => cache::default_root().map_or(CacheFolder::Unknown, CacheFolder::Default),
         }
     }
 }
 
-/// Whether states at the frost line are kept, where, and how many.
-#[cfg(feature = "train")]
+/// Whether anything is kept, where, and how much.
 #[derive(Args)]
 pub(super) struct CacheArguments {
     #[command(flatten)]
@@ -64,20 +52,29 @@ pub(super) struct CacheArguments {
     cache_limit: u64,
 }
 
-#[cfg(feature = "train")]
 impl CacheArguments {
+    /// The cache, where there is a folder to keep something in.
+    #[cfg(feature = "plan")]
+    pub(crate) fn store(&self) -> Option<Store> {
+        match self.folder.folder() {
+            CacheFolder::Named(root) | CacheFolder::Default(root) => Some(Store::new(root, self.cache_limit)),
+            CacheFolder::Off | CacheFolder::Unknown => None,
+        }
+    }
+
     /// A cache in a folder that was named is always used, one in the platform's folder where it pays.
+    #[cfg(feature = "train")]
     pub(super) fn settings(&self) -> Option<CacheSettings> {
         let (root, using) = match self.folder.folder() {
             CacheFolder::Off => return None,
-            CacheFolder::Named(root) => (root, Using::Always),
-            CacheFolder::Default(root) => (root, Using::WhereItPays),
+            CacheFolder::Named(root) => (root, CacheUse::Always),
+            CacheFolder::Default(root) => (root, CacheUse::WhereItPays),
             CacheFolder::Unknown => {
                 tracing::warn!("states at the frost line are not cached: there is no home directory to keep them in");
                 return None;
             }
         };
-        Some(CacheSettings { root, limit: self.cache_limit, using })
+        Some(CacheSettings { store: Store::new(root, self.cache_limit), using })
     }
 }
 
@@ -112,7 +109,7 @@ mod tests {
             cache: CacheArguments,
         }
         let flags = |arguments: &[&str]| Flags::try_parse_from([&["train"], arguments].concat()).unwrap().cache;
-        assert_eq!(flags(&[]).cache_limit, frostline_runtime::cache::DEFAULT_LIMIT);
+        assert_eq!(flags(&[]).cache_limit, cache::DEFAULT_LIMIT);
         assert_eq!(flags(&["--cache", "off"]).folder.cache, Some(FolderOrOff::Off));
         assert_eq!(flags(&["--cache", "x/y"]).folder.cache, Some(FolderOrOff::Folder("x/y".into())));
     }

@@ -9,7 +9,7 @@ use frostline_runtime::run::JobFiles;
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::run::TrainingSettings;
 
-use super::cache::CacheFolderArguments;
+use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
 use super::plan::EngineArguments;
 use super::values::{at_least_one, positive};
@@ -28,7 +28,7 @@ pub(crate) struct CompareArguments {
     #[command(flatten, next_help_heading = "Running the model")]
     compute: ComputeArguments,
     #[command(flatten, next_help_heading = "Cache")]
-    cache: CacheFolderArguments,
+    cache: CacheArguments,
 }
 
 /// What is read and written.
@@ -124,7 +124,7 @@ impl CompareArguments {
             examples: self.sample.examples,
             seed: self.sample.seed,
             max_length: self.sample.max_length,
-            cache: self.cache.root(),
+            cache: self.cache.store(),
             ..PlanSettings::new(self.files.model.clone(), self.files.data.clone())
         })
     }

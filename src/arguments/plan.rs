@@ -9,7 +9,7 @@ use frostline_planner::{EngineChoice, PlanSettings, SampleShard, Strategy};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 
-use super::cache::CacheFolderArguments;
+use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
 use super::values::{at_least_one, share};
 
@@ -31,7 +31,7 @@ pub(crate) struct PlanArguments {
     #[command(flatten, next_help_heading = "More than one machine")]
     pub shards: ShardArguments,
     #[command(flatten, next_help_heading = "Cache")]
-    cache: CacheFolderArguments,
+    cache: CacheArguments,
 }
 
 /// What is read and written.
@@ -167,7 +167,7 @@ impl PlanArguments {
             budget: choice.budget,
             latent_spaces: self.spaces.latent_spaces.clone(),
             per_example: choice.per_example,
-            cache: self.cache.root(),
+            cache: self.cache.store(),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use frostline_runtime::data::steps_of_epochs;
-use frostline_runtime::model::adapters;
-use frostline_runtime::model::parameters::ComputePrecision;
+use frostline_runtime::model::ComputePrecision;
+use frostline_runtime::model::target_names;
 use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::model::DecoderConfig;
@@ -260,7 +260,7 @@ impl MethodArguments {
                 alpha: alpha.unwrap_or(ALPHA),
                 targets: match targets.as_deref() {
                     Some(names) if names != ["all"] => names.to_vec(),
-                    _ => adapters::target_names(config, planned),
+                    _ => target_names(config, planned),
                 },
             })),
         }

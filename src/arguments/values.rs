@@ -93,7 +93,7 @@ pub(super) fn folder_or_off() -> impl TypedValueParser<Value = FolderOrOff> {
 }
 
 /// Bytes, with a decimal unit (20GB), a binary one (20GiB) or none.
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 10] = [
         ("", 1),

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
-use frostline_runtime::cache::{self, Listed};
+use anyhow::bail;
+use frostline_runtime::cache::ListedStates;
+use frostline_schemas::cache::{self, Content, EntryId};
 use serde_json::{Value as Json, json};
 
 use crate::arguments::{CacheCommand, CacheFolder};
@@ -32,8 +33,8 @@ fn root(folder: CacheFolder) -> anyhow::Result<PathBuf> {
 }
 
 fn list(root: PathBuf, output: &Output) -> anyhow::Result<()> {
-    let (listed, grams) = (cache::list(&root)?, grams(&root)?);
-    let of_grams: u64 = grams.iter().map(|(_, bytes)| bytes).sum();
+    let (listed, grams) = (frostline_runtime::cache::list(&root)?, grams(&root)?);
+    let of_grams: u64 = grams.iter().map(|gram| gram.bytes).sum();
     let total = of_grams + listed.iter().map(|listed| listed.bytes).sum::<u64>();
     let summary = json!({
         "cache": root,
@@ -58,19 +59,13 @@ fn list(root: PathBuf, output: &Output) -> anyhow::Result<()> {
     })
 }
 
-/// What planning keeps: each file with its size.
-#[cfg(feature = "plan")]
-fn grams(root: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
-    frostline_planner::salf::gram::kept(root).with_context(|| root.display().to_string())
+/// What planning keeps.
+fn grams(root: &Path) -> anyhow::Result<Vec<cache::Listed>> {
+    let listed = cache::list(root)?.into_iter();
+    Ok(listed.filter(|listed| listed.id.content == Content::GramMatrix && !listed.files.is_empty()).collect())
 }
 
-/// Without the planner nothing is known of what it keeps.
-#[cfg(not(feature = "plan"))]
-fn grams(_: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
-    Ok(Vec::new())
-}
-
-fn to_json(listed: &Listed) -> Json {
+fn to_json(listed: &ListedStates) -> Json {
     let last_used = listed.last_used.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     json!({
         "key": listed.digest,
@@ -81,7 +76,7 @@ fn to_json(listed: &Listed) -> Json {
     })
 }
 
-fn to_text(listed: &Listed) -> String {
+fn to_text(listed: &ListedStates) -> String {
     let (family, frost_line, precision) = listed
         .key
         .as_ref()
@@ -98,13 +93,14 @@ fn to_text(listed: &Listed) -> String {
 
 fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> {
     let cleared = cache::clear(&root, keys)?;
-    // Gram matrices have no keys to be named by.
-    let grams = if keys.is_empty() { grams(&root)? } else { Vec::new() };
-    for (path, _) in &grams {
-        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
-    }
-    let freed = cleared.bytes + grams.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    let summary = json!({"cache": root, "cleared": cleared.keys, "in_use": cleared.in_use, "bytes": freed});
+    let of = |ids: &[EntryId], content| -> Vec<_> {
+        ids.iter().filter(|id| id.content == content).map(|id| id.key).collect()
+    };
+    let keys = of(&cleared.removed, Content::States);
+    let grams = of(&cleared.removed, Content::GramMatrix);
+    let in_use: Vec<_> = cleared.in_use.iter().map(|id| id.key).collect();
+    let summary = json!({"cache": root, "cleared": cleared.removed.iter().map(|id| id.key).collect::<Vec<_>>(),
+        "in_use": in_use, "bytes": cleared.bytes});
     output.result(&summary, || {
         let kept = match cleared.in_use.len() {
             0 => String::new(),
@@ -115,7 +111,7 @@ fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> 
             1 => " and 1 Gram matrix".into(),
             number => format!(" and {number} Gram matrices"),
         };
-        let cleared = plural(cleared.keys.len(), "key");
-        format!("{}: {cleared}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(freed))
+        let keys = plural(keys.len(), "key");
+        format!("{}: {keys}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(cleared.bytes))
     })
 }

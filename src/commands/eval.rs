@@ -3,7 +3,7 @@
 use frostline_runtime::evaluate::evaluate;
 use frostline_runtime::model::Model;
 use frostline_runtime::run::Run;
-use frostline_runtime::system::threads;
+use frostline_runtime::system::on_threads;
 use frostline_schemas::data::{self, Encoder};
 use frostline_schemas::model::ModelFolder;
 
@@ -25,8 +25,7 @@ pub(crate) fn run(arguments: &EvalArguments, output: &Output) -> anyhow::Result<
     };
     bar.begin("evaluating", examples.len() as u64);
     let mut progress = |done, _| bar.set(done as u64, "rows");
-    let evaluation =
-        threads::on_threads(compute.threads, || evaluate(&model, &examples, rows.batch_size, &mut progress))??;
+    let evaluation = on_threads(compute.threads, || evaluate(&model, &examples, rows.batch_size, &mut progress))??;
     drop(bar);
     if !evaluation.loss.is_finite() {
         anyhow::bail!(

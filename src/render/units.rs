@@ -3,24 +3,7 @@
 #[cfg(any(feature = "plan", feature = "train"))]
 use std::time::Duration;
 
-/// A number with a decimal unit: 33.1 M.
-pub(crate) fn count(number: f64) -> String {
-    scaled(number, 1000.0, &["", " k", " M", " G", " T", " P"])
-}
-
-/// Bytes with a binary unit: 512.0 MiB.
-pub(crate) fn bytes(number: u64) -> String {
-    scaled(number as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
-}
-
-fn scaled(mut number: f64, step: f64, units: &[&str]) -> String {
-    let mut unit = 0;
-    while number >= step && unit + 1 < units.len() {
-        number /= step;
-        unit += 1;
-    }
-    if unit == 0 { format!("{number:.0}{}", units[0]) } else { format!("{number:.1}{}", units[unit]) }
-}
+pub(crate) use frostline_schemas::units::{bytes, count};
 
 /// A number of layers, in words.
 pub(crate) fn layers(number: usize) -> String {
@@ -60,8 +43,6 @@ mod tests {
 
     #[test]
     fn numbers_have_units() {
-        assert_eq!([count(999.0), count(33_100_000.0)], ["999", "33.1 M"]);
-        assert_eq!([bytes(1023), bytes(1536)], ["1023 B", "1.5 KiB"]);
         assert_eq!([layers(1), layers(2)], ["1 layer", "2 layers"]);
     }
 

@@ -111,14 +111,15 @@ pub(crate) const TRAIN: [&str; 10] = [
 
 /// States of one example at a frost line of `llama`, as training leaves them.
 pub(crate) fn fill_cache(root: &Path, frost_line: usize, tokens: u32) -> String {
-    use frostline_runtime::cache::{Cache, CacheKey, DEFAULT_LIMIT};
+    use frostline_runtime::cache::{Cache, CacheKey, StateDtype};
+    use frostline_schemas::cache::{DEFAULT_LIMIT, Store};
     use frostline_schemas::{data::Example, model::ModelFolder};
     let identity = ModelFolder::open(Path::new(&case("llama"))).unwrap().identity().unwrap();
-    let key = CacheKey::new(&identity, frost_line, "f32");
+    let key = CacheKey::new(&identity, frost_line, StateDtype::F32, "f32");
     let examples = [Example::new(1, (0..tokens).collect(), Vec::new())];
-    let mut cache = Cache::new(root, key.clone(), DEFAULT_LIMIT);
+    let mut cache = Cache::new(Store::new(root, DEFAULT_LIMIT), key.clone());
     let mut writer = cache.writer(&examples).unwrap();
-    writer.add(&examples[0].tokens, &vec![0.5; tokens as usize * key.hidden]).unwrap();
+    writer.add(&examples[0].tokens, &vec![0; tokens as usize * key.hidden * 4]).unwrap();
     writer.finish().unwrap();
     key.digest().short()
 }

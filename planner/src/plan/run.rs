@@ -97,7 +97,7 @@ fn onnx_identity(model: &Model, precision: ExportPrecision) -> OnnxIdentity {
 fn basis(settings: &PlanSettings, task: &PlanningTask) -> Result<Basis> {
     let (weights, head) = (&task.folder.weights, &task.folder.config.head.name);
     let tokens = task.examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    let keep = settings.cache.as_deref().map(|root| Keep::new(root, &task.model.weights, head));
+    let keep = settings.cache.clone().map(|store| Keep::new(store, &task.model.weights, head));
     let basis = Basis::new(head, weights.require(head)?, tokens, keep.as_ref());
     weights.release(head);
     basis

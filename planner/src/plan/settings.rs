@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use frostline_schemas::cache::Store;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 use frostline_schemas::select::Strategy;
@@ -43,8 +44,8 @@ pub struct PlanSettings {
     pub latent_spaces: Option<Vec<String>>,
     /// Whether each example gets a frost line of its own.
     pub per_example: bool,
-    /// Folder in which the Gram matrix of the LM head is kept for later plans; not kept where `None`.
-    pub cache: Option<PathBuf>,
+    /// Where the Gram matrix of the LM head is kept for later plans; not kept where `None`.
+    pub cache: Option<Store>,
 }
 
 /// What runs the model.

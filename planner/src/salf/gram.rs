@@ -1,23 +1,25 @@
 //! The Gram matrix WᵀW of an LM head, which planning needs of it besides a few rows: [D, D] in f64, from weights that are
 //! read chunk by chunk. It costs V·D² operations and depends on the weights alone, so it is kept for later plans.
 //!
-//! A kept one is `gram-<key>.safetensors` in the cache's root: its only tensor `gram` holds the matrix, and its metadata
-//! the digest of that. One that is broken is as good as none.
+//! A kept one is the one file of its entry in the cache: its only tensor `gram` holds the matrix, and its metadata the
+//! digest of that. One that is broken is removed and computed again.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par};
+use frostline_schemas::cache::{CacheError, Content, EntryId, Store, discard, lock_in_use};
 use frostline_schemas::digest::{Digest, Hasher};
 use frostline_schemas::files;
 use frostline_schemas::model::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
 
 /// Elements of the head that are converted to f64 at a time (32 MiB).
 const CHUNK: usize = 1 << 22;
-const PREFIX: &str = "gram-";
-const SUFFIX: &str = ".safetensors";
+/// To be raised with every change to the file's format or to the arithmetic that the matrix comes from.
+const FORMAT: u64 = 2;
 const TENSOR: &str = "gram";
 /// Where the metadata holds the digest of the tensor's bytes.
 const CONTENT: &str = "frostline.content";
@@ -28,86 +30,95 @@ pub struct Gram(pub Mat<f64>);
 /// Where the Gram matrix of a model's head is kept.
 #[derive(Clone, Debug)]
 pub struct Keep {
-    root: PathBuf,
-    key: Digest,
+    store: Store,
+    key: GramKey,
+}
+
+/// What decides on a Gram matrix.
+#[derive(Clone, Debug, Serialize)]
+struct GramKey {
+    /// Digest of the model's weights.
+    weights: Digest,
+    /// Name of the head.
+    head: String,
+}
+
+impl GramKey {
+    fn entry(&self) -> EntryId {
+        let mut hasher = Hasher::default();
+        hasher.update_framed(&FORMAT.to_le_bytes());
+        hasher.update_framed(self.weights.as_bytes());
+        hasher.update_framed(self.head.as_bytes());
+        EntryId { content: Content::GramMatrix, key: hasher.finish() }
+    }
 }
 
 impl Keep {
-    /// Below the cache's root, for the head of this name in weights of this digest.
-    pub fn new(root: &Path, weights: &Digest, head: &str) -> Keep {
-        let mut hasher = Hasher::default();
-        hasher.update_framed(b"gram 1");
-        hasher.update_framed(weights.as_bytes());
-        hasher.update_framed(head.as_bytes());
-        Keep { root: root.into(), key: hasher.finish() }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.root.join(format!("{PREFIX}{}{SUFFIX}", self.key.hex()))
+    /// In a cache, for the head of this name in weights of this digest.
+    pub fn new(store: Store, weights: &Digest, head: &str) -> Keep {
+        Keep { store, key: GramKey { weights: *weights, head: head.into() } }
     }
 
     fn read(&self, width: usize) -> Option<Gram> {
-        let map = files::map(&self.path()).ok()?;
-        let file = SafeTensors::deserialize(&map).ok()?;
-        let (_, metadata) = SafeTensors::read_metadata(&map).ok()?;
-        let stated = metadata.metadata().as_ref()?.get(CONTENT)?;
-        let view = file.tensor(TENSOR).ok()?;
-        let whole = (view.dtype(), view.shape()) == (Dtype::F64, &[width, width]);
-        if !whole || Digest::of(view.data()).hex() != *stated {
-            tracing::warn!("{}: is not what was written; the Gram matrix is computed anew", self.path().display());
-            return None;
-        }
-        let (values, _) = view.data().as_chunks::<8>();
-        let values: Vec<f64> = values.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
-        tracing::debug!(path = %self.path().display(), "Gram matrix read");
-        Some(Gram(MatRef::from_row_major_slice(&values, width, width).to_owned()))
+        let files = self.store.files(&self.key.entry());
+        let files = files.inspect_err(|error| tracing::warn!("no Gram matrix is read: {error}")).ok()?;
+        files.iter().find_map(|path| {
+            let gram = read_file(path, width);
+            if gram.is_none() {
+                discard(path, "not the Gram matrix that was written");
+            }
+            gram
+        })
     }
 
     /// A matrix that cannot be kept is computed again the next time.
     fn write(&self, gram: &Gram) {
-        let written = self.to_bytes(gram).and_then(|bytes| {
-            std::fs::create_dir_all(&self.root)?;
-            files::write_bytes(&self.path(), &bytes)
-        });
-        match written {
-            Ok(()) => tracing::debug!(path = %self.path().display(), "Gram matrix kept"),
-            Err(error) => tracing::warn!("{}: the Gram matrix is not kept: {error}", self.path().display()),
+        if let Err(error) = self.try_write(gram) {
+            tracing::warn!("the Gram matrix of `{}` is not kept: {error}", self.key.head);
         }
     }
 
-    fn to_bytes(&self, Gram(gram): &Gram) -> std::io::Result<Vec<u8>> {
-        let width = gram.nrows();
-        let rows = (0..width).flat_map(|row| (0..width).map(move |column| gram[(row, column)]));
-        let bytes: Vec<u8> = rows.flat_map(f64::to_le_bytes).collect();
-        let view = safetensors::tensor::TensorView::new(Dtype::F64, vec![width, width], &bytes);
-        let metadata = HashMap::from([(CONTENT.to_owned(), Digest::of(&bytes).hex())]);
-        safetensors::serialize([(TENSOR, view.map_err(std::io::Error::other)?)], Some(metadata))
-            .map_err(std::io::Error::other)
+    fn try_write(&self, gram: &Gram) -> Result<(), CacheError> {
+        let (store, entry) = (&self.store, self.key.entry());
+        let path = store.only_file(&entry);
+        let failed = |source| CacheError::File { path: path.clone(), source };
+        let bytes = to_bytes(gram).map_err(failed)?;
+        store.make_root()?;
+        let _lock = store.lock();
+        store.make_room(bytes.len() as u64)?;
+        store.make_folder(&entry, &self.key)?;
+        files::write_bytes(&path, &bytes).map_err(failed)?;
+        tracing::debug!(path = %path.display(), "Gram matrix kept");
+        Ok(())
     }
 }
 
-/// Gram matrices below a cache's root, each with its size in bytes. Of a root that is not there, none.
-///
-/// # Errors
-/// Where the folder cannot be read.
-pub fn kept(root: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
-    let entries = match std::fs::read_dir(root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let ours = |name: &str| {
-            let key = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
-            key.is_some_and(|key| Digest::from_hex(key).is_ok())
-        };
-        if entry.file_name().to_str().is_some_and(ours) && entry.file_type()?.is_file() {
-            found.push((entry.path(), entry.metadata()?.len()));
-        }
+/// Reads a file and marks it as used; `None` where it is not what was written.
+fn read_file(path: &Path, width: usize) -> Option<Gram> {
+    let _in_use = lock_in_use(path);
+    let map = files::map(path).ok()?;
+    let file = SafeTensors::deserialize(&map).ok()?;
+    let (_, metadata) = SafeTensors::read_metadata(&map).ok()?;
+    let stated = metadata.metadata().as_ref()?.get(CONTENT)?;
+    let view = file.tensor(TENSOR).ok()?;
+    let whole = (view.dtype(), view.shape()) == (Dtype::F64, &[width, width]);
+    if !whole || Digest::of(view.data()).hex() != *stated {
+        return None;
     }
-    found.sort();
-    Ok(found)
+    let (values, _) = view.data().as_chunks::<8>();
+    let values: Vec<f64> = values.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
+    tracing::debug!(path = %path.display(), "Gram matrix read");
+    Some(Gram(MatRef::from_row_major_slice(&values, width, width).to_owned()))
+}
+
+fn to_bytes(Gram(gram): &Gram) -> std::io::Result<Vec<u8>> {
+    let width = gram.nrows();
+    let rows = (0..width).flat_map(|row| (0..width).map(move |column| gram[(row, column)]));
+    let bytes: Vec<u8> = rows.flat_map(f64::to_le_bytes).collect();
+    let view = safetensors::tensor::TensorView::new(Dtype::F64, vec![width, width], &bytes);
+    let metadata = HashMap::from([(CONTENT.to_owned(), Digest::of(&bytes).hex())]);
+    safetensors::serialize([(TENSOR, view.map_err(std::io::Error::other)?)], Some(metadata))
+        .map_err(std::io::Error::other)
 }
 
 impl Gram {
@@ -153,6 +164,8 @@ impl Gram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use frostline_schemas::cache::{self, DEFAULT_LIMIT};
+    use std::path::PathBuf;
 
     const WEIGHTS: [f32; 6] = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0];
 
@@ -162,33 +175,56 @@ mod tests {
         Gram::kept_or_of(head, 3, 2, Some(keep)).unwrap().0
     }
 
+    fn keep(root: &Path) -> Keep {
+        Keep::new(Store::new(root, DEFAULT_LIMIT), &Digest::of(b"weights"), "head")
+    }
+
+    fn file(keep: &Keep) -> PathBuf {
+        let files = keep.store.files(&keep.key.entry()).unwrap();
+        assert_eq!(files.len(), 1);
+        files[0].clone()
+    }
+
     #[test]
     fn a_kept_matrix_is_read_and_a_broken_one_is_computed_anew() {
         let root = tempfile::tempdir().unwrap();
-        let keep = Keep::new(root.path(), &Digest::of(b"weights"), "head");
+        let keep = keep(root.path());
         let fresh = gram(&keep);
         assert_eq!([fresh[(0, 0)], fresh[(1, 0)], fresh[(1, 1)]], [2.0, 1.0, 2.0]);
         assert_eq!(keep.read(2).unwrap().0, fresh);
-        assert!(keep.read(3).is_none());
-        assert_eq!(kept(root.path()).unwrap().len(), 1);
 
-        let mut bytes = std::fs::read(keep.path()).unwrap();
+        let mut bytes = std::fs::read(file(&keep)).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(keep.path(), &bytes).unwrap();
+        std::fs::write(file(&keep), &bytes).unwrap();
         assert!(keep.read(2).is_none());
         assert_eq!(gram(&keep), fresh);
         assert_eq!(keep.read(2).unwrap().0, fresh);
+        assert!(keep.read(3).is_none(), "of another width");
+        assert_eq!(cache::list(root.path()).unwrap().len(), 1);
     }
 
     #[test]
     fn other_weights_have_another_key() {
-        let at = |weights: &[u8], head| Keep::new(Path::new(""), &Digest::of(weights), head).path();
-        assert_ne!(at(b"a", "head"), at(b"b", "head"));
-        assert_ne!(at(b"a", "head"), at(b"a", "other"));
+        let entry = |weights: &[u8], head: &str| GramKey { weights: Digest::of(weights), head: head.into() }.entry();
+        assert_ne!(entry(b"a", "head"), entry(b"b", "head"));
+        assert_ne!(entry(b"a", "head"), entry(b"a", "other"));
     }
 
     #[test]
-    fn of_a_folder_that_is_not_there_nothing_is_kept() {
-        assert!(kept(Path::new("/nonexistent/frostline")).unwrap().is_empty());
+    fn a_matrix_that_the_cache_has_no_room_for_is_not_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let keep = Keep::new(Store::new(root.path(), 16), &Digest::of(b"weights"), "head");
+        gram(&keep);
+        assert!(keep.read(2).is_none());
+    }
+
+    /// Whoever has to change these raises [`FORMAT`].
+    #[test]
+    fn key_and_file_are_those_of_this_format() {
+        let root = tempfile::tempdir().unwrap();
+        let keep = keep(root.path());
+        gram(&keep);
+        assert_eq!(keep.key.entry().key.short(), "KEYDIGEST");
+        assert_eq!(Digest::of(&std::fs::read(file(&keep)).unwrap()).short(), "FILEDIGEST");
     }
 }

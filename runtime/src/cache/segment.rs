@@ -1,7 +1,7 @@
-//! A file of states: a header (magic, version, width, key), the states back to back, an index, and a trailer with the
-//! index's length and a checksum of all but the states. Each state's own digest stands in the index.
+//! A file of states: a header (magic, version, bytes of a position, key), the states back to back, an index, and a trailer
+//! with the index's length and a checksum of all but the states. Each state's own digest stands in the index.
 //!
-//! Integers are little-endian u64; states are f32 in the byte order of the machine, which the key names.
+//! Integers are little-endian u64; states are f32 or bf16 in the byte order of the machine, both of which the key names.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -12,35 +12,34 @@ use frostline_schemas::digest::{Digest, Hasher};
 use frostline_schemas::files::Unfinished;
 
 const MAGIC: &[u8; 16] = b"frostline-states";
-const VERSION: u64 = 1;
-/// Magic, version, width, key.
+const VERSION: u64 = 2;
+/// Magic, version, bytes of a position, key.
 const HEADER: usize = 16 + 8 + 8 + 32;
-/// Digest of the tokens, digest of the state, places.
+/// Digest of the tokens, digest of the state, positions.
 const RECORD: usize = 32 + 32 + 8;
 /// Number of records, SHA-256 of header, index and that number.
 const TRAILER: usize = 8 + 32;
 
 /// Bytes of a segment that holds nothing.
-pub const OVERHEAD: u64 = (HEADER + TRAILER) as u64;
+pub(super) const OVERHEAD: u64 = (HEADER + TRAILER) as u64;
 
 /// Bytes that an example takes in a segment.
-pub fn bytes(places: usize, hidden: usize) -> u64 {
-    let state = (places as u64).saturating_mul(hidden as u64).saturating_mul(size_of::<f32>() as u64);
-    state.saturating_add(RECORD as u64)
+pub(super) fn bytes(positions: usize, row_bytes: usize) -> u64 {
+    (positions as u64).saturating_mul(row_bytes as u64).saturating_add(RECORD as u64)
 }
 
 /// What a segment holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contents {
+pub(super) struct Contents {
     pub key: Digest,
-    /// Width of the states.
-    pub hidden: u64,
+    /// Bytes of the state at one position.
+    pub row_bytes: u64,
     pub records: Vec<Record>,
 }
 
 /// One state in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(super) struct Record {
     pub tokens: Digest,
     pub state: Digest,
     /// Where in the file the state lies.
@@ -52,7 +51,7 @@ pub struct Record {
 ///
 /// # Errors
 /// What is wrong.
-pub fn parse(file: &[u8]) -> Result<Contents, &'static str> {
+pub(super) fn parse(file: &[u8]) -> Result<Contents, &'static str> {
     const SHORT: &str = "cut off";
     const BAD: &str = "its index is not as it was written";
     let (header, rest) = file.split_first_chunk::<HEADER>().ok_or(SHORT)?;
@@ -61,7 +60,7 @@ pub fn parse(file: &[u8]) -> Result<Contents, &'static str> {
         return Err("no file of states");
     }
     let (version, fields) = number(fields).ok_or(SHORT)?;
-    let (hidden, key) = number(fields).ok_or(SHORT)?;
+    let (row_bytes, key) = number(fields).ok_or(SHORT)?;
     let (rest, trailer) = rest.split_last_chunk::<TRAILER>().ok_or(SHORT)?;
     let (count, checksum) = number(trailer).ok_or(SHORT)?;
     if version != VERSION {
@@ -72,13 +71,13 @@ pub fn parse(file: &[u8]) -> Result<Contents, &'static str> {
     if checksum_of(header, index, count).as_bytes() != checksum {
         return Err(BAD);
     }
-    let width = usize::try_from(hidden).ok().and_then(|hidden| hidden.checked_mul(size_of::<f32>())).ok_or(BAD)?;
+    let width = usize::try_from(row_bytes).map_err(|_| BAD)?;
     let (mut records, mut start) = (Vec::with_capacity(index.len() / RECORD), HEADER);
     for record in index.chunks_exact(RECORD) {
         let (tokens, record) = digest(record).ok_or(BAD)?;
         let (state, record) = digest(record).ok_or(BAD)?;
-        let places = number(record).and_then(|(places, _)| usize::try_from(places).ok());
-        let bytes = places.and_then(|places| places.checked_mul(width)).ok_or(BAD)?;
+        let positions = number(record).and_then(|(positions, _)| usize::try_from(positions).ok());
+        let bytes = positions.and_then(|positions| positions.checked_mul(width)).ok_or(BAD)?;
         let end = start.checked_add(bytes).ok_or(BAD)?;
         records.push(Record { tokens, state, bytes: start..end });
         start = end;
@@ -86,7 +85,7 @@ pub fn parse(file: &[u8]) -> Result<Contents, &'static str> {
     if start != HEADER + states.len() {
         return Err("its states are cut off or more than its index names");
     }
-    Ok(Contents { key: digest(key).ok_or(SHORT)?.0, hidden, records })
+    Ok(Contents { key: digest(key).ok_or(SHORT)?.0, row_bytes, records })
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -107,50 +106,49 @@ fn checksum_of(header: &[u8], index: &[u8], count: u64) -> Digest {
 
 /// A segment that is being written, locked so that nobody takes it for a dead run's.
 #[derive(Debug)]
-pub struct SegmentFile {
+pub(super) struct SegmentFile {
     file: Unfinished,
     header: Vec<u8>,
     index: Vec<u8>,
     /// Bytes of header and states so far.
-    position: u64,
+    written: u64,
 }
 
 impl SegmentFile {
     /// Begins a segment. The file counts as `reserve` bytes long from the start, so that no other run takes that room.
-    pub fn create(path: PathBuf, key: &Digest, hidden: usize, reserve: u64) -> io::Result<SegmentFile> {
+    pub(super) fn create(path: PathBuf, key: &Digest, row_bytes: usize, reserve: u64) -> io::Result<SegmentFile> {
         let mut file = Unfinished::create(path)?;
         if let Err(error) = file.writer().get_ref().try_lock() {
             tracing::debug!("{}: cannot be locked: {error}", file.path().display());
         }
         file.writer().get_ref().set_len(reserve)?;
-        let header = [&MAGIC[..], &VERSION.to_le_bytes(), &(hidden as u64).to_le_bytes(), key.as_bytes()].concat();
+        let header = [&MAGIC[..], &VERSION.to_le_bytes(), &(row_bytes as u64).to_le_bytes(), key.as_bytes()].concat();
         file.writer().write_all(&header)?;
-        Ok(SegmentFile { file, position: header.len() as u64, header, index: Vec::new() })
+        Ok(SegmentFile { file, written: header.len() as u64, header, index: Vec::new() })
     }
 
     /// Bytes that the file would have if it ended here.
-    pub fn bytes(&self) -> u64 {
-        self.position + (self.index.len() + TRAILER) as u64
+    pub(super) fn bytes(&self) -> u64 {
+        self.written + (self.index.len() + TRAILER) as u64
     }
 
-    /// Adds the state of an example, [places · hidden].
-    pub fn push(&mut self, tokens: &Digest, places: usize, state: &[f32]) -> io::Result<()> {
-        let state: &[u8] = bytemuck::cast_slice(state);
+    /// Adds the state of an example, [positions · bytes of a position].
+    pub(super) fn push(&mut self, tokens: &Digest, positions: usize, state: &[u8]) -> io::Result<()> {
         self.file.writer().write_all(state)?;
-        self.position += state.len() as u64;
+        self.written += state.len() as u64;
         self.index.extend(tokens.as_bytes());
         self.index.extend(Digest::of(state).as_bytes());
-        self.index.extend((places as u64).to_le_bytes());
+        self.index.extend((positions as u64).to_le_bytes());
         Ok(())
     }
 
     /// Digests of the tokens of all examples so far.
-    pub fn tokens(&self) -> HashSet<Digest> {
+    pub(super) fn tokens(&self) -> HashSet<Digest> {
         self.index.chunks_exact(RECORD).filter_map(digest).map(|(tokens, _)| tokens).collect()
     }
 
     /// Writes what is still to be written and has it reach the disk.
-    pub fn seal(&mut self) -> io::Result<()> {
+    pub(super) fn seal(&mut self) -> io::Result<()> {
         let count = (self.index.len() / RECORD) as u64;
         let checksum = checksum_of(&self.header, &self.index, count);
         let writer = self.file.writer();
@@ -162,7 +160,7 @@ impl SegmentFile {
     }
 
     /// Gives back what was reserved in vain and puts the sealed file in its place.
-    pub fn commit(mut self) -> io::Result<PathBuf> {
+    pub(super) fn commit(mut self) -> io::Result<PathBuf> {
         let (bytes, path) = (self.bytes(), self.file.path().to_owned());
         self.file.writer().get_ref().set_len(bytes)?;
         self.file.commit()?;
@@ -178,9 +176,9 @@ mod tests {
     fn written(states: &[Vec<f32>], hidden: usize) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let key = Digest::of(b"key");
-        let mut segment = SegmentFile::create(folder.path().join("a.states"), &key, hidden, 1 << 16).unwrap();
+        let mut segment = SegmentFile::create(folder.path().join("a.states"), &key, hidden * 4, 1 << 16).unwrap();
         for (row, state) in states.iter().enumerate() {
-            segment.push(&Digest::of(&row.to_le_bytes()), state.len() / hidden, state).unwrap();
+            segment.push(&Digest::of(&row.to_le_bytes()), state.len() / hidden, bytemuck::cast_slice(state)).unwrap();
         }
         segment.seal().unwrap();
         std::fs::read(segment.commit().unwrap()).unwrap()
@@ -188,7 +186,8 @@ mod tests {
 
     fn states() -> impl Strategy<Value = (Vec<Vec<f32>>, usize)> {
         let states = |hidden: usize| {
-            let state = (0..5usize).prop_flat_map(move |places| prop::collection::vec(any::<f32>(), places * hidden));
+            let state =
+                (0..5usize).prop_flat_map(move |positions| prop::collection::vec(any::<f32>(), positions * hidden));
             prop::collection::vec(state, 0..6)
         };
         (1..5usize).prop_flat_map(move |hidden| (states(hidden), Just(hidden)))
@@ -201,7 +200,7 @@ mod tests {
         fn every_state_is_found_again_bit_for_bit((states, hidden) in states()) {
             let file = written(&states, hidden);
             let contents = parse(&file).unwrap();
-            prop_assert_eq!((contents.key, contents.hidden), (Digest::of(b"key"), hidden as u64));
+            prop_assert_eq!((contents.key, contents.row_bytes), (Digest::of(b"key"), hidden as u64 * 4));
             prop_assert_eq!(contents.records.len(), states.len());
             for (row, (record, state)) in contents.records.iter().zip(&states).enumerate() {
                 let bytes = &file[record.bytes.clone()];
@@ -230,8 +229,8 @@ mod tests {
 
         /// With the right checksum, so that what is behind it is reached.
         #[test]
-        fn no_index_panics(hidden: u64, count: u64, index: Vec<[u64; 9]>, states in 0..256usize, honest: bool) {
-            let header = [&MAGIC[..], &VERSION.to_le_bytes(), &hidden.to_le_bytes(), &[0; 32]].concat();
+        fn no_index_panics(row_bytes: u64, count: u64, index: Vec<[u64; 9]>, states in 0..256usize, honest: bool) {
+            let header = [&MAGIC[..], &VERSION.to_le_bytes(), &row_bytes.to_le_bytes(), &[0; 32]].concat();
             let count = if honest { index.len() as u64 } else { count };
             let index: Vec<u8> = index.concat().into_iter().flat_map(u64::to_le_bytes).collect();
             let checksum = checksum_of(&header, &index, count);

@@ -11,13 +11,13 @@ use crate::ops::sequences::{Sequences, Span};
 /// Rows one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// [places].
+    /// [tokens].
     pub tokens: Vec<u32>,
-    /// Which places belong together.
+    /// Which tokens belong together.
     pub sequences: Sequences,
-    /// The places at which something is predicted, rising.
-    pub places: Vec<u32>,
-    /// The tokens to predict: (which of `places`, token).
+    /// The tokens at which something is predicted, rising.
+    pub predicted_at: Vec<u32>,
+    /// The tokens to predict: (which of `predicted_at`, token).
     pub targets: Vec<(u32, u32)>,
     /// The row of each target; where completions are ranked, the completion.
     pub target_rows: Vec<u32>,
@@ -27,21 +27,21 @@ pub struct Batch {
     pub frost_line: usize,
 }
 
-/// The most rows of a step, and the most places of a batch: far more than any machine trains at once,
+/// The most rows of a step, and the most tokens of a batch: far more than any machine trains at once,
 /// and few enough that a slip of the hand is refused before it takes memory.
 pub const MAX_SIZE: usize = 1 << 24;
 
-/// Checks that a batch of `rows` of these examples has at most [`MAX_SIZE`] places.
+/// Checks that a batch of `rows` of these examples has at most [`MAX_SIZE`] tokens.
 ///
 /// # Errors
 /// [`Error::Setting`] where it has more.
 pub fn check_size(rows: usize, examples: &[Example]) -> Result<(), Error> {
     let longest = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
     match rows.checked_mul(longest) {
-        Some(places) if places <= MAX_SIZE => Ok(()),
+        Some(tokens) if tokens <= MAX_SIZE => Ok(()),
         _ => {
             let reason = "with rows as long as the longest a batch would have more than 16777216 tokens";
-            Err(Error::Setting { field: "batch size", value: rows.to_string(), reason })
+            Err(Error::Setting { field: "batch_size", value: rows.to_string(), reason })
         }
     }
 }
@@ -59,10 +59,10 @@ impl Batch {
         builder.finish()
     }
 
-    /// The token to predict at each of `places`; `None` where there is not just one at each.
-    pub fn one_target_a_place(&self) -> Option<Vec<u32>> {
-        let one = self.targets.iter().enumerate().all(|(k, (place, _))| *place as usize == k);
-        let all = self.targets.len() == self.places.len();
+    /// The token to predict at each of `predicted_at`; `None` where there is not just one at each.
+    pub fn one_target_each(&self) -> Option<Vec<u32>> {
+        let one = self.targets.iter().enumerate().all(|(k, (at, _))| *at as usize == k);
+        let all = self.targets.len() == self.predicted_at.len();
         (one && all).then(|| self.targets.iter().map(|&(_, token)| token).collect())
     }
 
@@ -95,15 +95,15 @@ struct Builder {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     spans: Vec<Span>,
-    places: BTreeSet<u32>,
-    /// Place, token, row.
+    predicted_at: BTreeSet<u32>,
+    /// Where it is predicted, the token to predict, row.
     targets: Vec<(u32, u32, u32)>,
     longest: (usize, u64),
 }
 
 impl Builder {
-    /// Lays tokens at positions from `position` on; they see themselves and what lies in `before`. Returns the place of
-    /// the first.
+    /// Lays tokens at positions from `position` on; they see themselves and what lies in `before`. Returns the index
+    /// of the first.
     fn sequence(&mut self, tokens: &[u32], position: usize, before: Option<Range<usize>>, line: u64) -> u32 {
         let start = self.tokens.len();
         if position + tokens.len() > self.longest.0 {
@@ -121,20 +121,20 @@ impl Builder {
         start as u32
     }
 
-    fn target(&mut self, place: u32, token: u32, row: u32) {
-        self.places.insert(place);
-        self.targets.push((place, token, row));
+    fn target(&mut self, at: u32, token: u32, row: u32) {
+        self.predicted_at.insert(at);
+        self.targets.push((at, token, row));
     }
 
     fn finish(self) -> Batch {
-        let places: Vec<u32> = self.places.into_iter().collect();
-        let which = |place: u32| places.partition_point(|&before| before < place) as u32;
+        let predicted_at: Vec<u32> = self.predicted_at.into_iter().collect();
+        let which = |at: u32| predicted_at.partition_point(|&before| before < at) as u32;
         Batch {
-            targets: self.targets.iter().map(|&(place, token, _)| (which(place), token)).collect(),
+            targets: self.targets.iter().map(|&(at, token, _)| (which(at), token)).collect(),
             target_rows: self.targets.iter().map(|&(_, _, row)| row).collect(),
             tokens: self.tokens,
             sequences: Sequences::new(self.spans, self.positions),
-            places,
+            predicted_at,
             longest: self.longest.1,
             frost_line: 0,
         }
@@ -156,7 +156,10 @@ mod tests {
         let batch = Batch::new([&example(&[5, 6, 7], &[1]), &example(&[8, 9], &[0])]);
         assert_eq!((batch.tokens, batch.longest), (vec![5, 6, 7, 8, 9], 1));
         assert_eq!(batch.sequences.positions(), [0, 1, 2, 0, 1]);
-        assert_eq!((batch.places, batch.targets, batch.target_rows), (vec![1, 3], vec![(0, 7), (1, 9)], vec![0, 1]));
+        assert_eq!(
+            (batch.predicted_at, batch.targets, batch.target_rows),
+            (vec![1, 3], vec![(0, 7), (1, 9)], vec![0, 1])
+        );
     }
 
     #[test]
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!(batch.tokens, [5, 6, 2, 7, 2]);
         assert_eq!(batch.sequences.positions(), [0, 1, 2, 0, 1]);
         assert_eq!(batch.sequences.spans()[1], Span::after(0..2, 2..3));
-        assert_eq!(batch.places, [1, 2, 3, 4]);
+        assert_eq!(batch.predicted_at, [1, 2, 3, 4]);
         assert_eq!(batch.targets, [(0, 1), (0, 2), (1, 3), (2, 1), (2, 2), (3, 3)]);
         assert_eq!(batch.target_rows, [0, 1, 1, 2, 3, 3]);
     }

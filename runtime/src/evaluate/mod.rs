@@ -7,7 +7,7 @@ use frostline_schemas::data::Example;
 use crate::data::{Batch, check_size};
 use crate::error::Error;
 use crate::model::Model;
-use crate::system::allocator::ReuseBuffers;
+use crate::system::ReuseBuffers;
 
 /// The most distinct completions that are ranked.
 pub const MAX_CANDIDATES: usize = 64;
@@ -15,7 +15,9 @@ pub const MAX_CANDIDATES: usize = 64;
 /// How well a model does on examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
+    /// Examples evaluated.
     pub examples: usize,
+    /// Targets of all of them.
     pub targets: usize,
     /// Mean of −ln p over all targets, in nats.
     pub loss: f64,
@@ -56,7 +58,7 @@ pub fn evaluate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, Error> {
     if examples.is_empty() || batch_size == 0 {
-        let field = if examples.is_empty() { "examples" } else { "batch size" };
+        let field = if examples.is_empty() { "examples" } else { "batch_size" };
         return Err(Error::Setting { field, value: "0".into(), reason: "at least one is needed" });
     }
     model.check(examples)?;

@@ -6,10 +6,9 @@ use frostline_schemas::model::{DecoderConfig, LinearLayout};
 
 use crate::data::Batch;
 use crate::error::Error;
-use crate::model::Objective;
 use crate::model::gradients::Gradients;
-use crate::model::layer::{Context, Layer, LayerSaved, Places};
-use crate::model::loss::{HeadInput, Targets};
+use crate::model::layer::{Context, Layer, LayerSaved, Tokens};
+use crate::model::loss::{HeadInput, Objective, Targets};
 use crate::model::modules::Norm;
 use crate::model::parameters::Parameters;
 use crate::model::scope::Scope;
@@ -18,7 +17,7 @@ use crate::ops::{cpu, embedding, linear, loss, residual};
 
 /// A decoder of which the scope's tensors are trained.
 #[derive(Clone, Debug)]
-pub struct Decoder {
+pub(super) struct Decoder {
     config: DecoderConfig,
     scope: Scope,
     layers: Vec<Layer>,
@@ -45,7 +44,7 @@ impl GradientObserver for () {}
 
 impl Decoder {
     /// The decoder that `config` describes.
-    pub fn new(config: DecoderConfig, scope: Scope) -> Decoder {
+    pub(super) fn new(config: DecoderConfig, scope: Scope) -> Decoder {
         Decoder {
             layers: config.layers.iter().map(|spec| Layer::new(spec, &scope)).collect(),
             final_norm: Norm::new(&config.final_norm, &scope),
@@ -58,22 +57,22 @@ impl Decoder {
 
     /// Keeps of each layer its input alone, and computes the rest again when its gradients are wanted: less memory, a
     /// forward pass more.
-    pub fn recomputing(self, recomputes: bool) -> Decoder {
+    pub(super) fn recomputing(self, recomputes: bool) -> Decoder {
         Decoder { recomputes, ..self }
     }
 
     /// What the model is made of.
-    pub fn config(&self) -> &DecoderConfig {
+    pub(super) fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
     /// What is trained.
-    pub fn scope(&self) -> &Scope {
+    pub(super) fn scope(&self) -> &Scope {
         &self.scope
     }
 
     /// Layers whose output never changes, counted from the input.
-    pub fn frost_line(&self) -> usize {
+    pub(super) fn frost_line(&self) -> usize {
         self.frost_line
     }
 
@@ -81,8 +80,8 @@ impl Decoder {
     /// positions.
     ///
     /// # Errors
-    /// [`Error::Token`], [`Error::TargetPlaces`] and [`Error::TooLong`] with the row's line.
-    pub fn check(&self, examples: &[Example]) -> Result<(), Error> {
+    /// [`Error::Token`], [`Error::TargetPositions`] and [`Error::TooLong`] with the row's line.
+    pub(super) fn check(&self, examples: &[Example]) -> Result<(), Error> {
         let vocabulary = self.config.embedding.shape[0].min(self.config.head.shape[0]);
         for Example { line, tokens, targets, .. } in examples {
             let mut all = tokens.iter().chain(targets.iter().map(|target| &target.token));
@@ -91,7 +90,7 @@ impl Decoder {
             }
             let positions = || targets.iter().map(|target| target.position as usize);
             if positions().any(|position| position >= tokens.len()) || !positions().is_sorted_by(|a, b| a < b) {
-                return Err(Error::TargetPlaces { line: *line });
+                return Err(Error::TargetPositions { line: *line });
             }
             self.check_length(*line, tokens.len())?;
         }
@@ -99,7 +98,7 @@ impl Decoder {
     }
 
     /// Positions that the model has learned; `None` where it knows positions by rotation.
-    pub fn learned_positions(&self) -> Option<usize> {
+    pub(super) fn learned_positions(&self) -> Option<usize> {
         self.config.position_embedding.as_ref().map(|spec| spec.shape[0])
     }
 
@@ -110,17 +109,17 @@ impl Decoder {
         }
     }
 
-    /// The state at the frost line, [places, hidden]: it depends on nothing that is trained, unless an embedding is.
+    /// The state at the frost line, [tokens, hidden]: it depends on nothing that is trained, unless an embedding is.
     ///
     /// In f32 on the CPU, what it is for one row does not depend, bit for bit, on the rows beside it.
-    pub fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        self.latent_space(self.frost_line, parameters, batch, Places::All)
+    pub(super) fn prefix(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        self.latent_space(self.frost_line, parameters, batch, Tokens::All)
     }
 
     /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
     ///
     /// Returns the sum of the targets' losses in nats; the gradients are those of the objective.
-    pub fn loss_and_gradients(
+    pub(super) fn loss_and_gradients(
         &self,
         parameters: &mut Parameters,
         batch: &Batch,
@@ -144,16 +143,16 @@ impl Decoder {
     }
 
     /// ln p of each target of the batch, in nats, in the batch's order.
-    pub fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let normed = self.head_input(parameters, &self.states(parameters, batch, Places::Targets)?)?;
+    pub(super) fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
+        let normed = self.head_input(parameters, &self.states(parameters, batch, Tokens::Targets)?)?;
         let head = parameters.matrix(&self.config.head)?;
         let input = HeadInput { hidden: &normed, head: &head, softcap: self.softcap() };
         Ok(loss::log_probabilities(input, &batch.targets)?)
     }
 
-    /// Logits at every place, [places, vocabulary]: for comparison with other implementations.
-    pub fn logits(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
-        let normed = self.head_input(parameters, &self.states(parameters, batch, Places::All)?)?;
+    /// Logits at every token, [tokens, vocabulary]: for comparison with other implementations.
+    pub(super) fn logits(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
+        let normed = self.head_input(parameters, &self.states(parameters, batch, Tokens::All)?)?;
         let logits =
             linear::forward(&normed, &parameters.matrix(&self.config.head)?, None, LinearLayout::OutputsFirst)?;
         Ok(loss::capped(&logits, self.softcap())?)
@@ -168,31 +167,31 @@ impl Decoder {
         scaled(self.final_norm.forward(parameters, states)?, self.config.logit_scale)
     }
 
-    /// The last latent space, before the final norm, at the places wanted, [places, hidden].
-    fn states(&self, parameters: &Parameters, batch: &Batch, places: Places) -> Result<Tensor, Error> {
-        self.latent_space(self.layers.len(), parameters, batch, places)
+    /// The last latent space, before the final norm, at the tokens wanted, [tokens, hidden].
+    fn states(&self, parameters: &Parameters, batch: &Batch, at: Tokens) -> Result<Tensor, Error> {
+        self.latent_space(self.layers.len(), parameters, batch, at)
     }
 
-    /// The latent space above the first `count` layers; `last` are the places at which the last of all layers is wanted.
+    /// The latent space above the first `count` layers; `last` are the tokens at which the last of all layers is wanted.
     fn latent_space(
         &self,
         count: usize,
         parameters: &Parameters,
         batch: &Batch,
-        last: Places,
+        last: Tokens,
     ) -> Result<Tensor, Error> {
         let context = self.context(parameters, batch)?;
         let mut hidden = self.embed(parameters, batch)?;
-        for (layer, places) in self.layers.iter().zip(self.places(last)).take(count) {
-            hidden = layer.forward(parameters, &context, &hidden, places)?;
+        for (layer, at) in self.layers.iter().zip(self.wanted_at(last)).take(count) {
+            hidden = layer.forward(parameters, &context, &hidden, at)?;
         }
         Ok(hidden)
     }
 
-    /// The places at which each layer's output is wanted, given those of the last.
-    fn places(&self, last: Places) -> impl DoubleEndedIterator<Item = Places> + ExactSizeIterator {
+    /// The tokens at which each layer's output is wanted, given those of the last.
+    fn wanted_at(&self, last: Tokens) -> impl DoubleEndedIterator<Item = Tokens> + ExactSizeIterator {
         let count = self.layers.len();
-        (0..count).map(move |layer| if layer + 1 == count { last } else { Places::All })
+        (0..count).map(move |layer| if layer + 1 == count { last } else { Tokens::All })
     }
 
     fn context(&self, parameters: &Parameters, batch: &Batch) -> Result<Context, Error> {
@@ -200,7 +199,7 @@ impl Decoder {
         Context::new(&self.config, batch, parameters.device())
     }
 
-    /// Latent space 0, [places, hidden].
+    /// Latent space 0, [tokens, hidden].
     fn embed(&self, parameters: &Parameters, batch: &Batch) -> Result<Tensor, Error> {
         let mut hidden = scaled(parameters.rows(&self.config.embedding, &batch.tokens)?, self.config.embedding_scale)?;
         if let Some(spec) = &self.config.position_embedding {
@@ -245,18 +244,18 @@ impl Decoder {
         frost_line: usize,
     ) -> Result<(Tensor, Vec<LayerSaved>), Error> {
         if self.frost_line == self.layers.len() {
-            return Ok((context.select(&hidden, Places::Targets)?, Vec::new()));
+            return Ok((context.select(&hidden, Tokens::Targets)?, Vec::new()));
         }
         let mut all = Vec::new();
-        let layers = self.layers.iter().zip(self.places(Places::Targets)).enumerate();
-        for (number, (layer, places)) in layers.skip(self.frost_line) {
+        let layers = self.layers.iter().zip(self.wanted_at(Tokens::Targets)).enumerate();
+        for (number, (layer, at)) in layers.skip(self.frost_line) {
             if number < frost_line {
-                hidden = layer.forward(parameters, context, &hidden, places)?;
+                hidden = layer.forward(parameters, context, &hidden, at)?;
             } else if self.recomputes {
                 all.push(LayerSaved::Input(hidden.clone()));
-                hidden = layer.forward(parameters, context, &hidden, places)?;
+                hidden = layer.forward(parameters, context, &hidden, at)?;
             } else {
-                let (y, saved) = layer.forward_saved(parameters, context, &hidden, places)?;
+                let (y, saved) = layer.forward_saved(parameters, context, &hidden, at)?;
                 hidden = y;
                 all.push(saved);
             }
@@ -274,7 +273,7 @@ impl Decoder {
         gradients: &mut Gradients,
     ) -> Result<(f64, Tensor), Error> {
         let normed = self.head_input(parameters, states)?;
-        let tokens = batch.one_target_a_place().ok_or(Error::Internal("one target at each place"))?;
+        let tokens = batch.one_target_each().ok_or(Error::Internal("one target at each token"))?;
         let spec = &self.config.head;
         let head = parameters.matrix(spec)?;
         let input = HeadInput { hidden: &normed, head: &head, softcap: self.softcap() };
@@ -305,10 +304,10 @@ impl Decoder {
     ) -> Result<(), Error> {
         let frost_line = self.layers.len() - saved.len();
         let wants_embedding = frost_line == 0 && self.trains_embeddings();
-        let layers = self.layers.iter().zip(self.places(Places::Targets)).skip(frost_line);
-        for (k, (layer, places)) in layers.enumerate().rev() {
+        let layers = self.layers.iter().zip(self.wanted_at(Tokens::Targets)).skip(frost_line);
+        for (k, (layer, at)) in layers.enumerate().rev() {
             let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
-            let wants = (places, k > 0 || wants_embedding);
+            let wants = (at, k > 0 || wants_embedding);
             let dx = layer.backward(parameters, context, saved, dy, wants, gradients)?;
             observer.layer_done(parameters, gradients)?;
             match dx {

@@ -91,7 +91,7 @@ impl Gradients {
 }
 
 /// The Euclidean norm of all gradients together.
-pub fn norm(squares: &Squares) -> f64 {
+pub(crate) fn norm(squares: &Squares) -> f64 {
     squares.values().sum::<f64>().sqrt()
 }
 

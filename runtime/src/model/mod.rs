@@ -1,28 +1,32 @@
 //! A decoder, its parameters, and their gradients.
 
-pub mod adapters;
-pub mod coverage;
+mod adapters;
+mod coverage;
 mod decoder;
-pub mod gradients;
+mod gradients;
 mod layer;
-pub mod loss;
+mod loss;
 mod modules;
-pub mod parameters;
-pub mod scope;
+mod parameters;
+mod scope;
 
 use candle_core::Tensor;
 use frostline_schemas::data::Example;
 use frostline_schemas::model::{DecoderConfig, ModelFolder};
 
+pub(crate) use self::adapters::peft;
+pub use self::adapters::{Adapter, target_names};
+pub use self::coverage::check_coverage;
 use self::decoder::Decoder;
 pub use self::decoder::GradientObserver;
-use self::gradients::Gradients;
-use self::loss::Loss;
-use self::parameters::{ComputePrecision, Parameters};
-use self::scope::Scope;
+pub(crate) use self::gradients::norm as gradient_norm;
+pub use self::gradients::{Gradients, Squares};
+pub use self::loss::{CrossEntropy, Loss, Objective};
+pub use self::parameters::{ComputePrecision, Parameters};
+pub use self::scope::Scope;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::system::device::{self, Device};
+use crate::system::{Device, open_device};
 
 /// A decoder with its parameters, of which the scope's tensors are trained.
 pub struct Model {
@@ -34,7 +38,7 @@ impl Model {
     /// Takes over a folder's weights. What is usual on the device is computed in where no precision is given.
     ///
     /// # Errors
-    /// As for [`Parameters::new`] and [`device::open`].
+    /// As for [`Parameters::new`] and [`open_device`].
     pub fn open(
         folder: ModelFolder,
         scope: Scope,
@@ -43,7 +47,7 @@ impl Model {
     ) -> Result<Model, Error> {
         let ModelFolder { config, weights, .. } = folder;
         let precision = precision.unwrap_or(ComputePrecision::of(device));
-        let parameters = Parameters::new(&config, weights, &scope, device::open(device)?, precision)?;
+        let parameters = Parameters::new(&config, weights, &scope, open_device(device)?, precision)?;
         Ok(Model::new(config, scope, parameters))
     }
 
@@ -103,7 +107,7 @@ impl Model {
     /// positions.
     ///
     /// # Errors
-    /// [`Error::Token`], [`Error::TargetPlaces`] and [`Error::TooLong`] with the row's line.
+    /// [`Error::Token`], [`Error::TargetPositions`] and [`Error::TooLong`] with the row's line.
     pub fn check(&self, examples: &[Example]) -> Result<(), Error> {
         self.decoder.check(examples)
     }
@@ -113,7 +117,7 @@ impl Model {
         self.decoder.learned_positions()
     }
 
-    /// The state at the frost line, [places, hidden]: it depends on nothing that is trained, unless an embedding is.
+    /// The state at the frost line, [tokens, hidden]: it depends on nothing that is trained, unless an embedding is.
     ///
     /// In f32 on the CPU, what it is for one row does not depend, bit for bit, on the rows beside it.
     pub fn prefix(&self, batch: &Batch) -> Result<Tensor, Error> {
@@ -139,16 +143,8 @@ impl Model {
         self.decoder.log_probabilities(&self.parameters, batch)
     }
 
-    /// Logits at every place, [places, vocabulary]: for comparison with other implementations.
+    /// Logits at every token, [tokens, vocabulary]: for comparison with other implementations.
     pub fn logits(&self, batch: &Batch) -> Result<Tensor, Error> {
         self.decoder.logits(&self.parameters, batch)
     }
-}
-
-/// What a backward pass differentiates: `scale` times a loss.
-#[derive(Clone, Copy)]
-pub struct Objective<'a> {
-    pub loss: &'a dyn Loss,
-    /// What the sum over targets is multiplied by.
-    pub scale: f64,
 }

@@ -12,7 +12,7 @@ use crate::ops::{NeedsGrad, linear, norm};
 
 /// An operation with a weight and perhaps a bias, of which the scope's tensors are trained, or an adapter beside it.
 #[derive(Clone, Debug)]
-pub struct Module<S> {
+pub(super) struct Module<S> {
     spec: S,
     trains_weight: bool,
     trains_bias: bool,
@@ -20,13 +20,13 @@ pub struct Module<S> {
 }
 
 /// A linear layer.
-pub type Linear = Module<LinearSpec>;
+pub(super) type Linear = Module<LinearSpec>;
 
 /// A norm.
-pub type Norm = Module<NormSpec>;
+pub(super) type Norm = Module<NormSpec>;
 
 /// What linear layers and norms have alike.
-pub trait Spec: Clone {
+pub(super) trait Spec: Clone {
     fn weight(&self) -> &TensorSpec;
     fn bias(&self) -> Option<&TensorSpec>;
 }
@@ -53,7 +53,7 @@ impl Spec for NormSpec {
 
 impl<S: Spec> Module<S> {
     /// A module of which the scope's tensors are trained.
-    pub fn new(spec: &S, scope: &Scope) -> Module<S> {
+    pub(super) fn new(spec: &S, scope: &Scope) -> Module<S> {
         Module {
             trains_weight: scope.holds(spec.weight()),
             trains_bias: scope.holds_any(spec.bias()),
@@ -63,7 +63,7 @@ impl<S: Spec> Module<S> {
     }
 
     /// Whether weight, bias or adapter is trained.
-    pub fn is_trained(&self) -> bool {
+    pub(super) fn is_trained(&self) -> bool {
         self.trains_weight || self.trains_bias || self.adapter.is_some()
     }
 
@@ -74,7 +74,7 @@ impl<S: Spec> Module<S> {
 
 impl Linear {
     /// [rows, inputs] → [rows, outputs].
-    pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
+    pub(super) fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
         let weight = parameters.matrix(&self.spec.weight)?;
         let y = linear::forward(x, &weight, self.bias(parameters)?, self.spec.layout)?;
         match &self.adapter {
@@ -84,7 +84,7 @@ impl Linear {
     }
 
     /// Adds the gradients of what is trained; `x` is the input of the forward pass.
-    pub fn collect(
+    pub(super) fn collect(
         &self,
         parameters: &Parameters,
         x: &Tensor,
@@ -104,7 +104,12 @@ impl Linear {
     }
 
     /// Gradient of the input, added to `sum` where there is one, which nobody else holds.
-    pub fn input_gradient(&self, parameters: &Parameters, dy: &Tensor, sum: Option<Tensor>) -> Result<Tensor, Error> {
+    pub(super) fn input_gradient(
+        &self,
+        parameters: &Parameters,
+        dy: &Tensor,
+        sum: Option<Tensor>,
+    ) -> Result<Tensor, Error> {
         let weight = parameters.matrix(&self.spec.weight)?;
         let sum = linear::input_gradient(dy, &weight, self.spec.layout, sum)?;
         match &self.adapter {
@@ -116,18 +121,18 @@ impl Linear {
 
 impl Norm {
     /// Size of the dimension that is normalised.
-    pub fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.spec.width()
     }
 
     /// [.., width] → the same shape.
-    pub fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
+    pub(super) fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<Tensor, Error> {
         let weight = parameters.vector(&self.spec.weight)?;
         Ok(norm::forward(x, self.spec.kind, self.spec.epsilon, weight, self.bias(parameters)?)?)
     }
 
     /// Adds the gradients of what is trained; returns that of the input, `x`, where it is wanted.
-    pub fn backward(
+    pub(super) fn backward(
         &self,
         parameters: &Parameters,
         x: &Tensor,

@@ -17,6 +17,7 @@ use crate::ops::matrix::Matrix;
 /// f32 either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComputePrecision {
+    /// Everything in f32.
     F32,
     /// Products and what lies between them in bf16.
     Bf16,
@@ -24,10 +25,10 @@ pub enum ComputePrecision {
 
 impl ComputePrecision {
     /// What is usual on a device: f32 on the CPU, bf16 on a GPU.
-    pub fn of(device: crate::system::device::Device) -> ComputePrecision {
+    pub fn of(device: crate::system::Device) -> ComputePrecision {
         match device {
-            crate::system::device::Device::Cpu => ComputePrecision::F32,
-            crate::system::device::Device::Cuda(_) => ComputePrecision::Bf16,
+            crate::system::Device::Cpu => ComputePrecision::F32,
+            crate::system::Device::Cuda(_) => ComputePrecision::Bf16,
         }
     }
 

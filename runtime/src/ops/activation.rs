@@ -119,6 +119,7 @@ mod tests {
     }
     #[cfg(feature = "cuda")]
     #[test]
+    #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         on_cuda(|on| {

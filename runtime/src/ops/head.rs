@@ -18,6 +18,7 @@ pub struct HeadInput<'a> {
 /// The tokens to predict, one for each hidden state.
 #[derive(Clone, Copy)]
 pub struct Targets<'a> {
+    /// The tokens.
     pub tokens: &'a [u32],
     /// What each target's loss counts; 1 each where `None`.
     pub weights: Option<&'a [f32]>,

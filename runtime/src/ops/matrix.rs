@@ -20,7 +20,9 @@ pub enum Matrix<'a> {
 /// What happens to the values that an output holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
+    /// They are written over.
     Overwrite,
+    /// What is computed is added to them.
     Accumulate,
 }
 
@@ -54,7 +56,9 @@ impl Matrix<'_> {
 /// The elements of a [`Matrix`].
 #[derive(Clone, Copy)]
 pub struct Elements<'a> {
+    /// Number of rows.
     pub rows: usize,
+    /// Elements of a row.
     pub columns: usize,
     source: Source<'a>,
 }
@@ -104,8 +108,11 @@ impl Elements<'_> {
 /// A matrix operand: element (i, j) is `values[i · row + j · column]`.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
+    /// All values.
     pub values: &'a [f32],
+    /// Values from one row to the next.
     pub row: usize,
+    /// Values from one column to the next.
     pub column: usize,
 }
 
@@ -115,6 +122,7 @@ impl<'a> Strided<'a> {
         Strided { values, row: width, column: 1 }
     }
 
+    /// Rows as columns.
     pub fn transposed(self) -> Strided<'a> {
         Strided { row: self.column, column: self.row, ..self }
     }

@@ -2,11 +2,14 @@
 
 use candle_core::Tensor;
 
-/// Which gradients a backward pass shall compute, for an operation with an input, a weight and a bias.
+/// Which gradients a backward pass is to compute, for an operation with an input, a weight and a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeedsGrad {
+    /// That of the input.
     pub input: bool,
+    /// That of the weight.
     pub weight: bool,
+    /// That of the bias.
     pub bias: bool,
 }
 
@@ -20,7 +23,10 @@ impl NeedsGrad {
 /// The gradients that were asked for, and no others.
 #[derive(Debug, Default)]
 pub struct NormGradients {
+    /// That of the input, in its shape.
     pub input: Option<Tensor>,
+    /// That of the weight, [hidden].
     pub weight: Option<Tensor>,
+    /// That of the bias, [hidden].
     pub bias: Option<Tensor>,
 }

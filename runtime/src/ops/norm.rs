@@ -120,6 +120,7 @@ mod tests {
     /// Rows as wide as a head and as a model, and more rows than one chunk of the sums over them.
     #[cfg(feature = "cuda")]
     #[test]
+    #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         let wanted = NeedsGrad { input: true, weight: true, bias: true };

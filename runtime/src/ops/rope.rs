@@ -7,7 +7,7 @@ use super::cpu;
 #[cfg(feature = "cuda")]
 use super::cuda;
 
-/// Cosines and sines for the places of a sequence, [sequence, pairs] each.
+/// Cosines and sines for the positions of a sequence, [sequence, pairs] each.
 #[derive(Clone, Debug)]
 pub struct Table {
     cos: Tensor,
@@ -15,15 +15,15 @@ pub struct Table {
 }
 
 impl Table {
-    /// Angles are place × frequency, in f64.
+    /// Angles are position × frequency, in f64.
     pub fn new(spec: &RopeSpec, sequence: usize, device: &Device) -> Result<Table> {
         let frequencies = spec.frequencies();
         let pairs = frequencies.len();
         let mut cos = Vec::with_capacity(sequence * pairs);
         let mut sin = Vec::with_capacity(sequence * pairs);
-        for place in 0..sequence {
+        for position in 0..sequence {
             for frequency in &frequencies {
-                let (s, c) = (place as f64 * frequency).sin_cos();
+                let (s, c) = (position as f64 * frequency).sin_cos();
                 cos.push(c as f32);
                 sin.push(s as f32);
             }
@@ -94,6 +94,7 @@ mod tests {
     }
     #[cfg(feature = "cuda")]
     #[test]
+    #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         on_cuda(|on| {

@@ -12,6 +12,7 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The rows of these indices, which rise.
     pub fn new(rows: Vec<u32>, device: &Device) -> Result<Selection> {
         let on_device = if device.is_cpu() { None } else { Some(Tensor::from_slice(&rows, rows.len(), device)?) };
         Ok(Selection { rows, on_device })

@@ -11,9 +11,9 @@ use frostline_schemas::run::{RunRecord, TrainingMethod, VERSION};
 
 use crate::error::Error;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::model::scope::Scope;
+use crate::model::Scope;
 use crate::run::writer::RunWriter;
-use crate::system::threads;
+use crate::system::on_threads;
 use crate::train::{DryRun, FrostLines, Hook, Hooks, TrainSettings, Trained, dry_run, train};
 
 /// The files of a training.
@@ -59,9 +59,11 @@ pub struct Job {
 
 /// What a job leaves.
 pub struct Finished {
+    /// The trained model.
     pub trained: Trained,
     /// Layers frozen, counted from the input.
     pub frost_line: usize,
+    /// Elements of all trained tensors.
     pub trained_parameters: u64,
     /// What training took, without the evaluation.
     pub seconds: f64,
@@ -164,7 +166,7 @@ impl Job {
         let evaluation = self.held_out.map(|examples| {
             let mut progress = |done, all| hook.evaluating(done, all);
             let rows = settings.training.batch_size;
-            threads::on_threads(settings.threads, || evaluate(&trained.model, &examples, rows, &mut progress))?
+            on_threads(settings.threads, || evaluate(&trained.model, &examples, rows, &mut progress))?
         });
         Ok(Finished { evaluation: evaluation.transpose()?, trained, frost_line, trained_parameters, seconds })
     }

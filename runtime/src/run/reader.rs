@@ -10,18 +10,20 @@ use frostline_schemas::run::{BASE_KEY, PLAN_KEY, RunRecord, SETTINGS_FILE, Train
 use safetensors::SafeTensors;
 
 use crate::error::Error;
+use crate::model::Adapter;
 use crate::model::Model;
-use crate::model::adapters::Adapter;
-use crate::model::parameters::{ComputePrecision, Parameters};
-use crate::model::scope::Scope;
-use crate::system::device::Device;
+use crate::model::Scope;
+use crate::model::{ComputePrecision, Parameters};
+use crate::system::Device;
 
 /// The largest settings file read, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
 
 /// A run that ended.
 pub struct Run {
+    /// Its folder.
     pub folder: PathBuf,
+    /// What its settings file says.
     pub record: RunRecord,
     map: memmap2::Mmap,
     names: Vec<String>,

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 
 /// What the header says of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -18,13 +18,13 @@ pub struct Entry {
 
 impl Entry {
     /// Size of the elements in the file.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }
 
 /// Writes a file, whole or not at all; `content` gives each tensor's bytes, row-major and little-endian.
-pub fn write<'a>(
+pub(super) fn write<'a>(
     path: &Path,
     mut entries: Vec<Entry>,
     metadata: &BTreeMap<String, String>,

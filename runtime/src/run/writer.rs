@@ -20,8 +20,8 @@ use frostline_schemas::run::{
 };
 
 use crate::error::Error;
-use crate::model::adapters::{Adapter, peft};
-use crate::model::parameters::Parameters;
+use crate::model::Parameters;
+use crate::model::{Adapter, peft};
 use crate::ops::cpu;
 use crate::run::tensor_file::{self, Entry};
 use crate::train::{Hook, Start, Step, Trained};

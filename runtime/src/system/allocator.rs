@@ -121,8 +121,8 @@ impl FreeList {
     }
 
     /// Blocks stay in the order in which they were given back.
-    fn remove(&mut self, place: usize) {
-        self.blocks.copy_within(place + 1..self.count, place);
+    fn remove(&mut self, index: usize) {
+        self.blocks.copy_within(index + 1..self.count, index);
         self.count -= 1;
     }
 }

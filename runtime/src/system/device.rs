@@ -8,7 +8,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// [`Error::Device`] where this build or this machine does not have it; never another device instead.
-pub fn open(device: Device) -> Result<candle_core::Device, Error> {
+pub fn open_device(device: Device) -> Result<candle_core::Device, Error> {
     let failed = |reason: String| Error::Device { device, reason };
     match device {
         Device::Cpu => Ok(candle_core::Device::Cpu),

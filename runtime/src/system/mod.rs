@@ -1,6 +1,11 @@
 //! The machine: devices, threads, memory.
 
-pub mod allocator;
-pub mod device;
-pub mod memory;
-pub mod threads;
+mod allocator;
+mod device;
+mod memory;
+mod threads;
+
+pub use self::allocator::{CachingAllocator, ReuseBuffers};
+pub use self::device::{Device, open_device};
+pub use self::memory::peak_bytes;
+pub use self::threads::on_threads;

@@ -6,8 +6,8 @@ use frostline_schemas::data::Example;
 use frostline_schemas::model::ModelFolder;
 
 use crate::error::Error;
-use crate::model::scope::Scope;
-use crate::system::{memory, threads};
+use crate::model::Scope;
+use crate::system::{on_threads, peak_bytes};
 use crate::train::hook::{Hook, Start};
 use crate::train::settings::TrainSettings;
 use crate::train::step::{MicroBatch, Trainer, TypicalSteps, prepare};
@@ -18,6 +18,7 @@ const TIMED: u64 = 2;
 /// What a run will take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DryRun {
+    /// What would be trained.
     pub start: Start,
     /// Of a step with about the mean work, without a cache.
     pub step_seconds: f64,
@@ -48,7 +49,7 @@ pub fn dry_run(
     hook: &mut dyn Hook,
 ) -> Result<DryRun, Error> {
     let model = prepare(folder, scope, examples, settings)?;
-    threads::on_threads(settings.threads, || {
+    on_threads(settings.threads, || {
         let mut trainer = Trainer::new(model, settings, examples);
         trainer.check_reach()?;
         let start = trainer.start()?;
@@ -72,7 +73,7 @@ pub fn dry_run(
             step_seconds: least(&times),
             prefix_seconds: least(&prefixes),
             largest_tokens,
-            peak_bytes: memory::peak_bytes(),
+            peak_bytes: peak_bytes(),
         })
     })?
 }

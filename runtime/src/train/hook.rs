@@ -10,7 +10,7 @@ use crate::train::optimizer::Optimizer;
 /// Looks at a training as it goes on: to write metrics down, to show progress, to stop it. An error from any method ends
 /// the training with that error.
 pub trait Hook: Send {
-    /// Before the first step, when all that could be refused has not been.
+    /// Before the first step, when everything has been checked that can be.
     fn started(&mut self, _start: &Start) -> Result<(), Error> {
         Ok(())
     }
@@ -39,8 +39,11 @@ pub trait Hook: Send {
 pub struct Start {
     /// Layers whose output never changes.
     pub frost_line: usize,
+    /// Tensors that are trained.
     pub trained_tensors: usize,
+    /// Elements of all of them.
     pub trained_parameters: u64,
+    /// Steps to come.
     pub steps: u64,
 }
 
@@ -58,14 +61,17 @@ pub struct Caching {
 /// A step that was taken.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
+    /// What is written down of it.
     pub metrics: &'a StepMetrics,
     /// The model after the update.
     pub model: &'a Model,
+    /// The optimiser with its state.
     pub optimizer: &'a dyn Optimizer,
 }
 
 /// A trained model.
 pub struct Trained {
+    /// The model.
     pub model: Model,
     /// Digest of the weights that training began from.
     pub base_weights: Digest,

@@ -1,8 +1,8 @@
 //! Training: examples → batches → prefix → suffix, loss and gradients → optimiser, until the steps are done.
 
 mod dry_run;
-pub mod hook;
-pub mod optimizer;
+mod hook;
+mod optimizer;
 mod schedule;
 mod settings;
 mod step;
@@ -13,13 +13,14 @@ use frostline_schemas::model::{ModelFolder, ModelIdentity};
 
 pub use self::dry_run::{DryRun, dry_run};
 pub use self::hook::{Caching, Hook, Hooks, Start, Step, Trained};
+pub use self::optimizer::{AdamW, Optimizer, Update};
 pub use self::settings::{FrostLines, TrainSettings};
 pub use self::summary::Summary;
 
 use self::step::{Trainer, prepare};
 use crate::error::Error;
-use crate::model::scope::Scope;
-use crate::system::threads;
+use crate::model::Scope;
+use crate::system::on_threads;
 
 /// Trains the tensors of a scope. `identity` is the model's own.
 ///
@@ -36,7 +37,7 @@ pub fn train(
     hook: &mut dyn Hook,
 ) -> Result<Trained, Error> {
     let model = prepare(folder, scope, examples, settings)?;
-    threads::on_threads(settings.threads, || {
+    on_threads(settings.threads, || {
         let mut trainer = Trainer::new(model, settings, examples);
         trainer.check_reach()?;
         let start = trainer.start()?;

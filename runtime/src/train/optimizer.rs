@@ -6,8 +6,8 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::error::Error;
-use crate::model::gradients::Gradients;
-use crate::model::parameters::Parameters;
+use crate::model::Gradients;
+use crate::model::Parameters;
 use crate::ops::cpu;
 #[cfg(feature = "cuda")]
 use crate::ops::cuda;
@@ -62,6 +62,7 @@ enum Moments {
 /// What all tensors of an update have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
+    /// The learning rate of the step.
     pub learning_rate: f64,
     /// What gradients are multiplied by first, 1 for none.
     pub clip: f64,
@@ -144,7 +145,7 @@ impl Rates {
 }
 
 /// What gradients of this norm are multiplied by, so that it is at most `most`.
-pub fn clip_factor(norm: f64, most: Option<f64>) -> f64 {
+pub(super) fn clip_factor(norm: f64, most: Option<f64>) -> f64 {
     most.map_or(1.0, |most| (most / (norm + CLIP_EPSILON)).min(1.0))
 }
 
@@ -253,6 +254,7 @@ mod tests {
 
     #[cfg(feature = "cuda")]
     #[test]
+    #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use crate::ops::tests::{close, on_cuda, random};
         on_cuda(|on| {

@@ -4,7 +4,7 @@ use frostline_schemas::run::{Schedule, TrainingSettings};
 
 /// The learning rate of a step, counted from 0: `learning_rate · min(1, (s + 1)/w) · decay(s/n)` with w warm-up steps
 /// and n steps in all; decay(x) is 1, 1 − x or (1 + cos πx)/2.
-pub fn learning_rate(settings: &TrainingSettings, step: u64) -> f64 {
+pub(super) fn learning_rate(settings: &TrainingSettings, step: u64) -> f64 {
     let warmup = ((step + 1) as f64 / settings.warmup_steps.max(1) as f64).min(1.0);
     let passed = step as f64 / settings.steps.max(1) as f64;
     let decay = match settings.schedule {

@@ -7,16 +7,18 @@ use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::plan::ExampleFrostLines;
 use frostline_schemas::run::{Order, TrainingSettings};
 
-use crate::cache::source::CacheSettings;
+use crate::cache::CacheSettings;
 use crate::data::{MAX_SIZE, check_size};
 use crate::error::Error;
-use crate::model::parameters::ComputePrecision;
-use crate::system::device::Device;
+use crate::model::ComputePrecision;
+use crate::system::Device;
 
 /// How and where to train.
 #[derive(Clone, Debug)]
 pub struct TrainSettings {
+    /// What decides on the trained tensors, and is recorded with them.
     pub training: TrainingSettings,
+    /// Where to compute.
     pub device: Device,
     /// What is usual on the device where `None`.
     pub precision: Option<ComputePrecision>,
@@ -49,7 +51,9 @@ impl TrainSettings {
 /// Frost lines of examples, and of the rows that have none of their own.
 #[derive(Clone, Debug)]
 pub struct FrostLines {
+    /// Those of single rows.
     pub of_examples: Arc<ExampleFrostLines>,
+    /// That of all other rows.
     pub of_others: usize,
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn check(settings: &TrainSettings, examples: &[Example]) -> Result<()
         return none("steps", "at least one is needed");
     }
     if settings.batch_size == 0 {
-        return none("batch size", "at least one row is needed");
+        return none("batch_size", "at least one row is needed");
     }
     if settings.accumulation == 0 {
         return none("accumulation", "a step has at least one micro-batch");
@@ -89,9 +93,9 @@ pub(crate) fn check(settings: &TrainSettings, examples: &[Example]) -> Result<()
         return Err(Error::Setting { field: "accumulation", value: settings.accumulation.to_string(), reason });
     }
     let numbers = [
-        ("learning rate", settings.learning_rate),
-        ("weight decay", settings.weight_decay),
-        ("gradient clip", settings.gradient_clip.unwrap_or(1.0)),
+        ("learning_rate", settings.learning_rate),
+        ("weight_decay", settings.weight_decay),
+        ("gradient_clip", settings.gradient_clip.unwrap_or(1.0)),
     ];
     match numbers.into_iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
         Some((field, value)) => {

@@ -7,16 +7,14 @@ use frostline_schemas::data::Example;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::run::{StepMetrics, TrainingSettings};
 
-use crate::cache::source::{self, CacheSettings, StateSource};
+use crate::cache::{self, CacheSettings, CachedStates, Filling, StateSource};
 use crate::data::{Batch, Sampler};
 use crate::error::Error;
-use crate::model::coverage;
-use crate::model::gradients::{self, Gradients, Squares};
-use crate::model::loss::{CrossEntropy, Loss};
-use crate::model::parameters::Parameters;
-use crate::model::scope::Scope;
-use crate::model::{GradientObserver, Model, Objective};
-use crate::system::allocator::ReuseBuffers;
+use crate::model::{
+    CrossEntropy, GradientObserver, Gradients, Loss, Model, Objective, Parameters, Scope, Squares, check_coverage,
+    gradient_norm,
+};
+use crate::system::ReuseBuffers;
 use crate::train::hook::{Caching, Hook, Start, Step};
 use crate::train::optimizer::{AdamW, Optimizer, Update, clip_factor};
 use crate::train::schedule;
@@ -26,8 +24,8 @@ use crate::train::settings::{TrainSettings, check, warn};
 #[derive(Clone)]
 pub(crate) struct MicroBatch {
     pub batch: Batch,
-    /// State at the frost line, [places · hidden].
-    pub state: Option<Vec<f32>>,
+    /// State at the frost line, [tokens · hidden].
+    pub state: Option<CachedStates>,
 }
 
 /// Steps among which a dry run looks for the largest.
@@ -57,7 +55,7 @@ pub(crate) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    pub fn new(model: Model, settings: &TrainSettings, examples: &'a [Example]) -> Trainer<'a> {
+    pub(super) fn new(model: Model, settings: &TrainSettings, examples: &'a [Example]) -> Trainer<'a> {
         let of_rows = settings.frost_lines.as_ref().map(|lines| examples.iter().map(|row| lines.of(row)).collect());
         Trainer {
             optimizer: Box::new(AdamW::new(settings.training.weight_decay)),
@@ -89,7 +87,7 @@ impl<'a> Trainer<'a> {
 
     /// Refuses rows with frost lines of their own of which a run this short takes none that reaches the deepest layer to
     /// train: it would stay as it is.
-    pub fn check_reach(&self) -> Result<(), Error> {
+    pub(super) fn check_reach(&self) -> Result<(), Error> {
         if self.frost_lines.is_empty() {
             return Ok(());
         }
@@ -104,7 +102,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The steps that tell most about a run's time and memory.
-    pub fn typical_steps(&self) -> TypicalSteps {
+    pub(super) fn typical_steps(&self) -> TypicalSteps {
         const USUAL: u64 = 200;
         let layers = self.model.config().layers.len();
         let frost_line = |rows: &[usize]| {
@@ -142,7 +140,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Where the states at the frost line come from; of the rows alone that the run will see.
-    pub fn state_source(
+    pub(super) fn state_source(
         &self,
         settings: Option<&CacheSettings>,
         identity: &ModelIdentity,
@@ -160,13 +158,13 @@ impl<'a> Trainer<'a> {
             rows.dedup();
             Cow::Owned(rows.into_iter().map(|row| self.examples[row].clone()).collect())
         };
-        let filling = source::Filling { examples: &seen, visits, batch_size: self.settings.batch_size };
+        let filling = Filling { examples: &seen, visits, batch_size: self.settings.batch_size };
         let mut caching = |done, all, bytes| hook.caching(Caching { done, all, bytes });
         StateSource::open(settings, &self.model, identity, filling, &mut caching)
     }
 
     /// All steps; a thread of its own prepares the next while one is computed.
-    pub fn run(&mut self, source: &StateSource, hook: &mut dyn Hook) -> Result<(), Error> {
+    pub(super) fn run(&mut self, source: &StateSource, hook: &mut dyn Hook) -> Result<(), Error> {
         let mut sampler = self.sampler();
         let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
         let (examples, frost_lines) = (self.examples, self.frost_lines.clone());
@@ -187,7 +185,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// What is about to be trained.
-    pub fn start(&self) -> Result<Start, Error> {
+    pub(super) fn start(&self) -> Result<Start, Error> {
         let mut parameters = 0;
         for (_, tensor) in self.model.parameters().trained() {
             parameters += tensor?.elem_count() as u64;
@@ -210,7 +208,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Takes one step, counted from 0, and shows it to the hook.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         step: u64,
         batches: Vec<MicroBatch>,
@@ -234,7 +232,7 @@ impl<'a> Trainer<'a> {
         };
         if frost_line < self.covered {
             let scope = self.model.scope().reached_above(self.model.config(), frost_line);
-            let zero = coverage::check_coverage(&squares, &scope)?;
+            let zero = check_coverage(&squares, &scope)?;
             self.covered = frost_line;
             if !zero.is_empty() {
                 tracing::warn!(tensors = zero.join(", "), "planned tensors with a gradient of zero everywhere");
@@ -244,7 +242,7 @@ impl<'a> Trainer<'a> {
             step: step + 1,
             loss,
             learning_rate,
-            gradient_norm: gradients::norm(&squares),
+            gradient_norm: gradient_norm(&squares),
             tokens,
             targets: targets as u64,
             frost_line: (!self.frost_lines.is_empty()).then_some(frost_line),
@@ -286,7 +284,7 @@ impl<'a> Trainer<'a> {
         check_loss(step, loss * scale)?;
         let squares = self.gradients.squares()?;
         check_squares(step, &squares)?;
-        let clip = clip_factor(gradients::norm(&squares), self.settings.gradient_clip);
+        let clip = clip_factor(gradient_norm(&squares), self.settings.gradient_clip);
         self.optimizer.update(self.model.parameters_mut(), &self.gradients, Update { learning_rate, clip })?;
         Ok((loss * scale, squares))
     }
@@ -332,7 +330,7 @@ fn loss_and_gradients(
 ) -> Result<f64, Error> {
     let mut loss = 0.0;
     for MicroBatch { batch, state } in batches {
-        let state = source::state(state, model, &batch)?;
+        let state = cache::state(state, model, &batch)?;
         loss += model.loss_and_gradients(&batch, state, objective, gradients, observer)?;
     }
     Ok(loss)

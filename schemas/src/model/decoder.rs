@@ -4,7 +4,7 @@
 //! is made of, and the name and shape of every tensor. It is read from Hugging Face's `config.json` by
 //! [`config`](crate::model); no code below it knows a model family.
 
-use crate::model::Family;
+use crate::model::{Activation, Family, LinearLayout, NormKind, Residual};
 
 /// A decoder-only language model, fully resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,15 +63,6 @@ pub struct LayerSpec {
     pub residual: Residual,
     /// What each branch's output is multiplied by before it is added to the residual stream, if anything.
     pub residual_scale: Option<f64>,
-}
-
-/// How a layer's two branches stand to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
-    /// `h += attention(h)`, then `h += mlp(h)`.
-    Sequential,
-    /// `h += attention(h) + mlp(h)`: both of the same `h`.
-    Parallel,
 }
 
 /// Causal attention with grouped heads.
@@ -165,15 +156,6 @@ pub struct LinearSpec {
     pub layout: LinearLayout,
 }
 
-/// How a linear layer's weight lies in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinearLayout {
-    /// [outputs, inputs], as PyTorch's `Linear` keeps it.
-    OutputsFirst,
-    /// [inputs, outputs], as GPT-2's `Conv1D` keeps it.
-    InputsFirst,
-}
-
 /// A normalisation over the last dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormSpec {
@@ -185,17 +167,6 @@ pub struct NormSpec {
     pub weight: TensorSpec,
     /// b, `[width]`; a [`NormKind::Layer`] alone has one.
     pub bias: Option<TensorSpec>,
-}
-
-/// What a norm computes, along the last dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormKind {
-    /// `x / rms(x) · w`.
-    Rms,
-    /// `x / rms(x) · (1 + w)`.
-    RmsUnitOffset,
-    /// `(x − mean) / deviation · w + b`.
-    Layer,
 }
 
 /// Rotary position embedding in the half-split form: dimension k turns with dimension k + width / 2.
@@ -260,19 +231,6 @@ impl RopeScaling {
             }
         }
     }
-}
-
-/// What the MLP applies between its projections, elementwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x · sigmoid(x)`.
-    Silu,
-    /// GELU by its tanh approximation.
-    GeluTanh,
-    /// GELU by the error function.
-    Gelu,
-    /// `max(x, 0)`.
-    Relu,
 }
 
 impl DecoderConfig {

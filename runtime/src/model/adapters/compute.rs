@@ -60,7 +60,7 @@ impl Adapter {
 }
 
 /// Gives every A its first values, uniform within ±1/√inputs as PEFT draws them; every B is zero.
-pub fn initialise<'a>(
+pub(crate) fn initialise<'a>(
     adapters: impl Iterator<Item = &'a Adapter>,
     parameters: &mut Parameters,
     seed: u64,

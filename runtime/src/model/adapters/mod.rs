@@ -5,5 +5,6 @@ mod compute;
 pub(crate) mod peft;
 mod spec;
 
-pub use self::compute::initialise;
-pub use self::spec::{Adapter, beside, target_names};
+pub(super) use self::compute::initialise;
+pub(super) use self::spec::beside;
+pub use self::spec::{Adapter, target_names};

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::spec::{self, Adapter};
 
 /// `adapter_config.json`. Modules are named in full, as the same last part may stand in layers without an adapter.
-pub fn config(adapters: &[&Adapter], lora: &Lora, base_model: &Path) -> Json {
+pub(crate) fn config(adapters: &[&Adapter], lora: &Lora, base_model: &Path) -> Json {
     let inputs_first = |adapter: &&Adapter| adapter.linear().layout == LinearLayout::InputsFirst;
     let modules: Vec<&str> = adapters.iter().map(|adapter| spec::module(adapter.linear())).collect();
     json!({

@@ -57,7 +57,7 @@ impl Adapter {
 /// # Errors
 /// [`Error::Targets`] for targets that none of them is named, [`Error::Rank`] and [`Error::Setting`] for a rank and an
 /// alpha that make no sense.
-pub fn beside(
+pub(crate) fn beside(
     config: &DecoderConfig,
     is_planned: impl Fn(&TensorSpec) -> bool,
     lora: &Lora,

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use frostline_schemas::model::{AttentionSpec, ProjectionSpec, RopeSpec};
 
 use super::branch::{Sublayer, SublayerBackward};
-use super::context::{Context, Places};
+use super::context::{Context, Tokens};
 use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::modules::{Linear, Norm};
@@ -14,7 +14,7 @@ use crate::ops::{attention, rope};
 
 /// Attention as one layer has it: an operation, its modules and what of them is trained.
 #[derive(Clone, Debug)]
-pub struct Attention {
+pub(super) struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -34,16 +34,16 @@ struct QueryKeyValue {
     interleaved: bool,
 }
 
-/// What the projections gave, [queries or places, their heads, head_dim], and what the softmax keeps.
+/// What the projections gave, [queries or tokens, their heads, head_dim], and what the softmax keeps.
 #[derive(Debug)]
-pub struct AttentionSaved {
+pub(super) struct AttentionSaved {
     projected: [Tensor; 3],
     attention: attention::Attended,
 }
 
 impl Attention {
     /// An attention of which the scope's tensors are trained.
-    pub fn new(spec: &AttentionSpec, scope: &Scope) -> Attention {
+    pub(super) fn new(spec: &AttentionSpec, scope: &Scope) -> Attention {
         let linear = |spec| Linear::new(spec, scope);
         Attention {
             heads: spec.heads,
@@ -67,21 +67,21 @@ impl Attention {
         self.projection.linears.iter().any(Linear::is_trained) || norms.into_iter().any(Norm::is_trained)
     }
 
-    /// Queries where they are wanted, keys and values at all places, [rows, their heads, head_dim] each.
+    /// Queries where they are wanted, keys and values at all tokens, [rows, their heads, head_dim] each.
     fn project(
         &self,
         parameters: &Parameters,
         context: &Context,
         x: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<[Tensor; 3], Error> {
         let [q, k, v] = match self.projection.linears.as_slice() {
             [all] => {
                 let [q, k, v] = self.split(&all.forward(parameters, x)?)?;
-                [context.select(&q, places)?, k, v]
+                [context.select(&q, at)?, k, v]
             }
             [q, k, v] => {
-                let wanted = context.select(x, places)?;
+                let wanted = context.select(x, at)?;
                 [q.forward(parameters, &wanted)?, k.forward(parameters, x)?, v.forward(parameters, x)?]
             }
             _ => return Err(Error::Internal("three projections")),
@@ -120,7 +120,7 @@ impl Attention {
         parameters: &Parameters,
         context: &Context,
         [q, k]: [&Tensor; 2],
-        places: Places,
+        at: Tokens,
     ) -> Result<[Tensor; 2], Error> {
         let normed = |norm: &Option<Norm>, x: &Tensor| -> Result<Tensor, Error> {
             let Some(norm) = norm else { return Ok(x.clone()) };
@@ -128,7 +128,7 @@ impl Attention {
         };
         let (q, k) = (normed(&self.query_norm, q)?, normed(&self.key_norm, k)?);
         let Some(table) = self.table(context) else { return Ok([q, k]) };
-        let (queries, all) = (context.sequences(places), context.sequences(Places::All));
+        let (queries, all) = (context.sequences(at), context.sequences(Tokens::All));
         Ok([rope::forward(&q, table, queries.query_positions())?, rope::forward(&k, table, all.positions())?])
     }
 
@@ -139,12 +139,12 @@ impl Attention {
         context: &Context,
         [q, k]: [&Tensor; 2],
         [mut dq, mut dk]: [Tensor; 2],
-        places: Places,
+        at: Tokens,
         gradients: &mut Gradients,
     ) -> Result<[Tensor; 2], Error> {
         if let Some(table) = self.table(context) {
-            dq = rope::backward(&dq, table, context.sequences(places).query_positions())?;
-            dk = rope::backward(&dk, table, context.sequences(Places::All).positions())?;
+            dq = rope::backward(&dq, table, context.sequences(at).query_positions())?;
+            dk = rope::backward(&dk, table, context.sequences(Tokens::All).positions())?;
         }
         let mut through = |norm: &Option<Norm>, x: &Tensor, dy: Tensor| -> Result<Tensor, Error> {
             let Some(norm) = norm else { return Ok(dy) };
@@ -173,11 +173,11 @@ impl Attention {
             parts.push(part.flatten_from(1)?);
         }
         if let ([all], [q, k, v]) = (self.projection.linears.as_slice(), parts.as_slice()) {
-            let q = match back.places {
-                Places::All => q.clone(),
-                Places::Targets => {
+            let q = match back.at {
+                Tokens::All => q.clone(),
+                Tokens::Targets => {
                     let zeros = Tensor::zeros((k.dim(0)?, q.dim(1)?), q.dtype(), q.device())?;
-                    context.select_backward(q, back.places, zeros)?
+                    context.select_backward(q, back.at, zeros)?
                 }
             };
             let dy = self.join([&q, k, v])?;
@@ -187,7 +187,7 @@ impl Attention {
         let [q, k, v] = self.projection.linears.as_slice() else {
             return Err(Error::Internal("three projections"));
         };
-        q.collect(parameters, &context.select(back.x, back.places)?, &parts[0], gradients)?;
+        q.collect(parameters, &context.select(back.x, back.at)?, &parts[0], gradients)?;
         k.collect(parameters, back.x, &parts[1], gradients)?;
         v.collect(parameters, back.x, &parts[2], gradients)?;
         if !back.wants_input {
@@ -195,11 +195,11 @@ impl Attention {
         }
         let sum = k.input_gradient(parameters, &parts[1], None)?;
         let sum = v.input_gradient(parameters, &parts[2], Some(sum))?;
-        match back.places {
-            Places::All => q.input_gradient(parameters, &parts[0], Some(sum)).map(Some),
-            places => {
+        match back.at {
+            Tokens::All => q.input_gradient(parameters, &parts[0], Some(sum)).map(Some),
+            at => {
                 let wanted = q.input_gradient(parameters, &parts[0], None)?;
-                context.select_backward(&wanted, places, sum).map(Some)
+                context.select_backward(&wanted, at, sum).map(Some)
             }
         }
     }
@@ -222,11 +222,11 @@ impl Sublayer for Attention {
         parameters: &Parameters,
         context: &Context,
         x: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<(Tensor, AttentionSaved), Error> {
-        let projected = self.project(parameters, context, x, places)?;
-        let [q, k] = self.prepare(parameters, context, [&projected[0], &projected[1]], places)?;
-        let attention = attention::forward(&q, &k, &projected[2], self.scoring, context.sequences(places))?;
+        let projected = self.project(parameters, context, x, at)?;
+        let [q, k] = self.prepare(parameters, context, [&projected[0], &projected[1]], at)?;
+        let attention = attention::forward(&q, &k, &projected[2], self.scoring, context.sequences(at))?;
         let y = self.output.forward(parameters, &attention.output)?;
         Ok((y, AttentionSaved { projected, attention }))
     }
@@ -243,14 +243,14 @@ impl Sublayer for Attention {
         if !back.wants_input && !self.is_trained_below() {
             return Ok(None);
         }
-        let places = back.places;
+        let at = back.at;
         let dy = self.output.input_gradient(parameters, back.dy, None)?;
         let AttentionSaved { projected: [q_raw, k_raw, v], attention } = saved;
-        let [q, k] = self.prepare(parameters, context, [&q_raw, &k_raw], places)?;
-        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.scoring, context.sequences(places))?;
+        let [q, k] = self.prepare(parameters, context, [&q_raw, &k_raw], at)?;
+        let [dq, dk, dv] = attention::backward(&dy, [&q, &k, &v], &attention, self.scoring, context.sequences(at))?;
         drop((q, k, v, attention, dy));
         let raw = [&q_raw, &k_raw];
-        let [dq, dk] = self.prepare_backward(parameters, context, raw, [dq, dk], places, gradients)?;
+        let [dq, dk] = self.prepare_backward(parameters, context, raw, [dq, dk], at, gradients)?;
         self.project_backward(parameters, context, &back, [dq, dk, dv], gradients)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use frostline_schemas::model::NormSpec;
 
-use super::context::{Context, Places};
+use super::context::{Context, Tokens};
 use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::modules::Norm;
@@ -16,9 +16,9 @@ pub(super) trait Sublayer {
 
     fn is_trained(&self) -> bool;
 
-    /// [places, hidden] → the same width, at the places wanted.
-    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, places: Places) -> Result<Tensor, Error> {
-        Ok(self.forward_saved(parameters, context, x, places)?.0)
+    /// [tokens, hidden] → the same width, at the tokens wanted.
+    fn forward(&self, parameters: &Parameters, context: &Context, x: &Tensor, at: Tokens) -> Result<Tensor, Error> {
+        Ok(self.forward_saved(parameters, context, x, at)?.0)
     }
 
     fn forward_saved(
@@ -26,7 +26,7 @@ pub(super) trait Sublayer {
         parameters: &Parameters,
         context: &Context,
         x: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<(Tensor, Self::Saved), Error>;
 
     /// Adds the gradients of the trained tensors, given the input `x` of the forward pass; returns that of `x` where it
@@ -47,7 +47,7 @@ pub(super) struct SublayerBackward<'a> {
     pub x: &'a Tensor,
     /// Gradient of its output.
     pub dy: &'a Tensor,
-    pub places: Places,
+    pub at: Tokens,
     pub wants_input: bool,
 }
 
@@ -70,12 +70,12 @@ pub(super) struct BranchSaved<S> {
 }
 
 impl<T: Sublayer> Branch<T> {
-    pub fn new(norms: [&Option<NormSpec>; 2], sublayer: T, scale: Option<f64>, scope: &Scope) -> Branch<T> {
+    pub(super) fn new(norms: [&Option<NormSpec>; 2], sublayer: T, scale: Option<f64>, scope: &Scope) -> Branch<T> {
         let [norm, out_norm] = norms.map(|spec| spec.as_ref().map(|spec| Norm::new(spec, scope)));
         Branch { norm, sublayer, out_norm, scale }
     }
 
-    pub fn is_trained(&self) -> bool {
+    pub(super) fn is_trained(&self) -> bool {
         self.sublayer.is_trained() || self.norm.iter().chain(&self.out_norm).any(Norm::is_trained)
     }
 
@@ -93,30 +93,30 @@ impl<T: Sublayer> Branch<T> {
         }
     }
 
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<Tensor, Error> {
         let normed = self.normed(parameters, hidden)?;
-        let mut added = self.sublayer.forward(parameters, context, &normed, places)?;
+        let mut added = self.sublayer.forward(parameters, context, &normed, at)?;
         if let Some(norm) = &self.out_norm {
             added = norm.forward(parameters, &added)?;
         }
         self.scaled(added)
     }
 
-    pub fn forward_saved(
+    pub(super) fn forward_saved(
         &self,
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<(Tensor, BranchSaved<T::Saved>), Error> {
         let normed = self.normed(parameters, hidden)?;
-        let (mut y, inner) = self.sublayer.forward_saved(parameters, context, &normed, places)?;
+        let (mut y, inner) = self.sublayer.forward_saved(parameters, context, &normed, at)?;
         let mut added = None;
         if let Some(norm) = &self.out_norm {
             let normed = norm.forward(parameters, &y)?;
@@ -125,13 +125,13 @@ impl<T: Sublayer> Branch<T> {
         Ok((self.scaled(y)?, BranchSaved { hidden: hidden.clone(), inner, added }))
     }
 
-    pub fn backward(
+    pub(super) fn backward(
         &self,
         parameters: &Parameters,
         context: &Context,
         saved: BranchSaved<T::Saved>,
         dy: &Tensor,
-        (places, wants_input): (Places, bool),
+        (at, wants_input): (Tokens, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let wants_normed = wants_input || self.norm.as_ref().is_some_and(Norm::is_trained);
@@ -143,7 +143,7 @@ impl<T: Sublayer> Branch<T> {
         };
         let Some(added) = added else { return Ok(None) };
         let x = self.normed(parameters, &saved.hidden)?;
-        let back = SublayerBackward { x: &x, dy: &added, places, wants_input: wants_normed };
+        let back = SublayerBackward { x: &x, dy: &added, at, wants_input: wants_normed };
         let Some(normed) = self.sublayer.backward(parameters, context, saved.inner, back, gradients)? else {
             return Ok(None);
         };

@@ -9,9 +9,9 @@ use crate::ops::select::{self, Selection};
 use crate::ops::sequences::Sequences;
 use crate::ops::{residual, rope};
 
-/// The places at which a layer's output is wanted. Keys and values are needed at all places either way.
+/// The tokens at which a layer's output is wanted. Keys and values are needed at all tokens either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Places {
+pub(crate) enum Tokens {
     All,
     /// Where targets are predicted: of the last layer nothing else is read.
     Targets,
@@ -19,7 +19,7 @@ pub enum Places {
 
 /// What all layers share for one batch.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     all: Sequences,
     at_targets: Sequences,
     targets: Selection,
@@ -29,11 +29,11 @@ pub struct Context {
 
 impl Context {
     /// The context of a batch.
-    pub fn new(config: &DecoderConfig, batch: &Batch, device: &Device) -> Result<Context, Error> {
+    pub(crate) fn new(config: &DecoderConfig, batch: &Batch, device: &Device) -> Result<Context, Error> {
         let mut context = Context {
             all: batch.sequences.clone(),
-            at_targets: batch.sequences.at(&batch.places),
-            targets: Selection::new(batch.places.clone(), device)?,
+            at_targets: batch.sequences.at(&batch.predicted_at),
+            targets: Selection::new(batch.predicted_at.clone(), device)?,
             tables: Vec::new(),
         };
         for layer in &config.layers {
@@ -50,26 +50,26 @@ impl Context {
         self.tables.iter().find(|(of, _)| of == spec).map(|(_, table)| table)
     }
 
-    pub(super) fn sequences(&self, places: Places) -> &Sequences {
-        match places {
-            Places::All => &self.all,
-            Places::Targets => &self.at_targets,
+    pub(super) fn sequences(&self, at: Tokens) -> &Sequences {
+        match at {
+            Tokens::All => &self.all,
+            Tokens::Targets => &self.at_targets,
         }
     }
 
-    /// Of rows for all places those that are wanted.
-    pub fn select(&self, x: &Tensor, places: Places) -> Result<Tensor, Error> {
-        match places {
-            Places::All => Ok(x.clone()),
-            Places::Targets => Ok(select::forward(x, &self.targets)?),
+    /// Of rows for all tokens those that are wanted.
+    pub(crate) fn select(&self, x: &Tensor, at: Tokens) -> Result<Tensor, Error> {
+        match at {
+            Tokens::All => Ok(x.clone()),
+            Tokens::Targets => Ok(select::forward(x, &self.targets)?),
         }
     }
 
     /// Adds the gradient of wanted rows to that of all rows, `sum`, which nobody else holds.
-    pub fn select_backward(&self, dy: &Tensor, places: Places, sum: Tensor) -> Result<Tensor, Error> {
-        match places {
-            Places::All => Ok(residual::add(sum, dy)?),
-            Places::Targets => Ok(select::backward(dy, &self.targets, sum)?),
+    pub(crate) fn select_backward(&self, dy: &Tensor, at: Tokens, sum: Tensor) -> Result<Tensor, Error> {
+        match at {
+            Tokens::All => Ok(residual::add(sum, dy)?),
+            Tokens::Targets => Ok(select::backward(dy, &self.targets, sum)?),
         }
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use frostline_schemas::model::{Activation, MlpProjectionSpec, MlpSpec};
 
 use super::branch::{Sublayer, SublayerBackward};
-use super::context::{Context, Places};
+use super::context::{Context, Tokens};
 use crate::error::Error;
 use crate::model::gradients::Gradients;
 use crate::model::modules::Linear;
@@ -14,7 +14,7 @@ use crate::ops::activation;
 
 /// A feed-forward network as one layer has it.
 #[derive(Clone, Debug)]
-pub struct Mlp {
+pub(super) struct Mlp {
     projection: MlpProjection,
     down: Linear,
     activation: Activation,
@@ -32,16 +32,16 @@ enum MlpProjection {
     FusedGated(Linear),
 }
 
-/// What the projections gave, [places, intermediate].
+/// What the projections gave, [tokens, intermediate].
 #[derive(Debug)]
-pub struct MlpSaved {
+pub(super) struct MlpSaved {
     gate: Option<Tensor>,
     up: Tensor,
 }
 
 impl Mlp {
     /// A feed-forward network of which the scope's tensors are trained.
-    pub fn new(spec: &MlpSpec, scope: &Scope) -> Mlp {
+    pub(super) fn new(spec: &MlpSpec, scope: &Scope) -> Mlp {
         Mlp {
             projection: MlpProjection::new(&spec.projection, scope),
             down: Linear::new(&spec.down, scope),
@@ -74,7 +74,7 @@ impl MlpProjection {
         }
     }
 
-    /// [places, hidden] → [places, intermediate], or two of it.
+    /// [tokens, hidden] → [tokens, intermediate], or two of it.
     fn forward(&self, parameters: &Parameters, x: &Tensor) -> Result<MlpSaved, Error> {
         match self {
             MlpProjection::Plain(up) => Ok(MlpSaved { gate: None, up: up.forward(parameters, x)? }),
@@ -127,7 +127,7 @@ impl Sublayer for Mlp {
         parameters: &Parameters,
         _: &Context,
         x: &Tensor,
-        _: Places,
+        _: Tokens,
     ) -> Result<(Tensor, MlpSaved), Error> {
         let projected = self.projection.forward(parameters, x)?;
         let activated = self.activated(projected.gate.as_ref(), &projected.up)?;

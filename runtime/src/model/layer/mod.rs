@@ -15,7 +15,7 @@ use frostline_schemas::model::{LayerSpec, Residual};
 
 use self::attention::Attention;
 use self::branch::{Branch, BranchSaved};
-pub use self::context::{Context, Places};
+pub(super) use self::context::{Context, Tokens};
 use self::mlp::Mlp;
 use crate::error::Error;
 use crate::model::gradients::Gradients;
@@ -25,7 +25,7 @@ use crate::ops::residual;
 
 /// One decoder layer.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub(super) struct Layer {
     attention: Branch<Attention>,
     mlp: Branch<Mlp>,
     residual: Residual,
@@ -33,23 +33,23 @@ pub struct Layer {
 
 /// What backward needs of a layer's forward pass.
 #[derive(Debug)]
-pub enum LayerSaved {
+pub(super) enum LayerSaved {
     /// All but what is cheap to compute again.
     Whole(Box<Kept>),
-    /// The layer's input alone, [places, hidden].
+    /// The layer's input alone, [tokens, hidden].
     Input(Tensor),
 }
 
 /// What the two halves of a layer keep.
 #[derive(Debug)]
-pub struct Kept {
+pub(super) struct Kept {
     attention: BranchSaved<attention::AttentionSaved>,
     mlp: BranchSaved<mlp::MlpSaved>,
 }
 
 impl Layer {
     /// A layer of which the scope's tensors are trained.
-    pub fn new(spec: &LayerSpec, scope: &Scope) -> Layer {
+    pub(super) fn new(spec: &LayerSpec, scope: &Scope) -> Layer {
         let attention = Attention::new(&spec.attention, scope);
         let mlp = Mlp::new(&spec.mlp, scope);
         Layer {
@@ -64,31 +64,31 @@ impl Layer {
         }
     }
 
-    /// [places, hidden] → the same width, at the places wanted; keeps nothing.
-    pub fn forward(
+    /// [tokens, hidden] → the same width, at the tokens wanted; keeps nothing.
+    pub(super) fn forward(
         &self,
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<Tensor, Error> {
-        let attended = self.attention.forward(parameters, context, hidden, places)?;
-        let (middle, beside) = self.middle(attended, context.select(hidden, places)?)?;
-        let added = self.mlp.forward(parameters, context, &middle, Places::All)?;
+        let attended = self.attention.forward(parameters, context, hidden, at)?;
+        let (middle, beside) = self.middle(attended, context.select(hidden, at)?)?;
+        let added = self.mlp.forward(parameters, context, &middle, Tokens::All)?;
         sum(added, &middle, beside.as_ref())
     }
 
     /// As [`forward`](Layer::forward), keeping what [`backward`](Layer::backward) needs.
-    pub fn forward_saved(
+    pub(super) fn forward_saved(
         &self,
         parameters: &Parameters,
         context: &Context,
         hidden: &Tensor,
-        places: Places,
+        at: Tokens,
     ) -> Result<(Tensor, LayerSaved), Error> {
-        let (attended, attention) = self.attention.forward_saved(parameters, context, hidden, places)?;
-        let (middle, beside) = self.middle(attended, context.select(hidden, places)?)?;
-        let (added, mlp) = self.mlp.forward_saved(parameters, context, &middle, Places::All)?;
+        let (attended, attention) = self.attention.forward_saved(parameters, context, hidden, at)?;
+        let (middle, beside) = self.middle(attended, context.select(hidden, at)?)?;
+        let (added, mlp) = self.mlp.forward_saved(parameters, context, &middle, Tokens::All)?;
         Ok((sum(added, &middle, beside.as_ref())?, LayerSaved::Whole(Box::new(Kept { attention, mlp }))))
     }
 
@@ -100,19 +100,19 @@ impl Layer {
         }
     }
 
-    /// Adds the gradients of the trained tensors; returns the input's where it is wanted, [places, hidden].
-    pub fn backward(
+    /// Adds the gradients of the trained tensors; returns the input's where it is wanted, [tokens, hidden].
+    pub(super) fn backward(
         &self,
         parameters: &Parameters,
         context: &Context,
         saved: LayerSaved,
         dy: Tensor,
-        (places, wants_input): (Places, bool),
+        (at, wants_input): (Tokens, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let kept = match saved {
             LayerSaved::Whole(kept) => kept,
-            LayerSaved::Input(hidden) => match self.forward_saved(parameters, context, &hidden, places)?.1 {
+            LayerSaved::Input(hidden) => match self.forward_saved(parameters, context, &hidden, at)?.1 {
                 LayerSaved::Whole(kept) => kept,
                 LayerSaved::Input(_) => return Err(Error::Internal("a layer that keeps its input alone")),
             },
@@ -120,14 +120,14 @@ impl Layer {
         let Kept { attention, mlp } = *kept;
         let parallel = self.residual == Residual::Parallel;
         let wants_middle = wants_input || (!parallel && self.attention.is_trained());
-        let dmlp = self.mlp.backward(parameters, context, mlp, &dy, (Places::All, wants_middle), gradients)?;
+        let dmlp = self.mlp.backward(parameters, context, mlp, &dy, (Tokens::All, wants_middle), gradients)?;
         let dmiddle = dmlp.map(|dx| residual::add(dx, &dy)).transpose()?;
         let dattended = if parallel { Some(&dy) } else { dmiddle.as_ref() };
         let Some(dattended) = dattended else { return Ok(None) };
-        let wanted = (places, wants_input);
+        let wanted = (at, wants_input);
         let dx = self.attention.backward(parameters, context, attention, dattended, wanted, gradients)?;
         match (dx, dmiddle) {
-            (Some(dx), Some(dmiddle)) => Ok(Some(context.select_backward(&dmiddle, places, dx)?)),
+            (Some(dx), Some(dmiddle)) => Ok(Some(context.select_backward(&dmiddle, at, dx)?)),
             _ => Ok(None),
         }
     }

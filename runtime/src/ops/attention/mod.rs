@@ -26,7 +26,7 @@ pub struct Attended {
     normalisers: Vec<f32>,
 }
 
-/// Queries [queries, heads, head_dim], keys and values [places, kv_heads, head_dim] → output
+/// Queries [queries, heads, head_dim], keys and values [tokens, kv_heads, head_dim] → output
 /// [queries, heads · head_dim]. Head h reads key and value head h / (heads / kv_heads).
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, scoring: Scoring, sequences: &Sequences) -> Result<Attended> {
     if cpu::has_kernels_for(q) {
@@ -154,6 +154,7 @@ mod tests {
     /// With scores in bf16 what is summed over keys is off by more than one rounding.
     #[cfg(feature = "cuda")]
     #[test]
+    #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
         on_cuda(|on| {
@@ -190,8 +191,8 @@ mod tests {
             let scoring = Scoring { scale: 0.5, softcap: None, window };
             let got = forward(&q, &k, &v, scoring, &branched).unwrap().output;
             close(&got, &reference(&q, &k, &v, scoring, &branched).unwrap());
-            let places = Tensor::new(&[0u32, 1, 2, 3, 6, 7], &Device::Cpu).unwrap();
-            let [q, k, v] = [&q, &k, &v].map(|x| x.index_select(&places, 0).unwrap());
+            let tokens = Tensor::new(&[0u32, 1, 2, 3, 6, 7], &Device::Cpu).unwrap();
+            let [q, k, v] = [&q, &k, &v].map(|x| x.index_select(&tokens, 0).unwrap());
             let alone = Sequences::new(vec![Span::alone(0..6)], (0..6).collect());
             let expected = forward(&q, &k, &v, scoring, &alone).unwrap().output;
             close(&got.narrow(0, 6, 2).unwrap(), &expected.narrow(0, 4, 2).unwrap());

@@ -11,7 +11,7 @@ pub(super) struct Padded {
     /// Lengths of the rows of queries and of keys.
     queries: usize,
     keys: usize,
-    /// For each place of a row: which query or key stands there; row 0 where none does.
+    /// For each slot of a row: which query or key stands there; row 0 where none does.
     query_rows: Tensor,
     key_rows: Tensor,
     /// 1 where a query or key stands, [rows · length, 1].
@@ -46,8 +46,8 @@ impl Padded {
             key_rows: vector(&of_keys.rows)?,
             real_queries: column(&of_queries.real)?,
             real_keys: column(&of_keys.real)?,
-            of_queries: vector(&of_queries.places)?,
-            of_keys: vector(&of_keys.places)?,
+            of_queries: vector(&of_queries.slots)?,
+            of_keys: vector(&of_keys.slots)?,
             query_positions: Tensor::from_slice(&of_queries.positions, (spans.len(), queries, 1), device)?,
             key_positions: Tensor::from_slice(&of_keys.positions, (spans.len(), 1, longest), device)?,
         })
@@ -61,7 +61,7 @@ impl Padded {
         x.reshape((self.rows, kv_heads, heads / kv_heads * self.queries, head_dim))
     }
 
-    /// [places, kv_heads, head_dim] → [rows, kv_heads, length, head_dim].
+    /// [tokens, kv_heads, head_dim] → [rows, kv_heads, length, head_dim].
     pub(super) fn keys(&self, x: &Tensor) -> Result<Tensor> {
         let (_, heads, head_dim) = x.dims3()?;
         let x = laid_out(x, &self.key_rows, &self.real_keys)?;
@@ -105,7 +105,7 @@ impl Padded {
         p.reshape(scores.shape())
     }
 
-    /// What the kernels read in the place of a mask.
+    /// What the kernels read instead of a mask.
     #[cfg(feature = "cuda")]
     pub(super) fn seen(&self, heads: usize, scoring: Scoring) -> crate::ops::cuda::attention::Mask<'_> {
         let (query_positions, key_positions) = (&self.query_positions, &self.key_positions);
@@ -129,7 +129,7 @@ struct Side {
     rows: Vec<u32>,
     real: Vec<f32>,
     positions: Vec<f32>,
-    places: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 impl Side {
@@ -144,15 +144,15 @@ impl Side {
             rows: vec![0; size],
             real: vec![0.0; size],
             positions: vec![Padded::BEHIND; size],
-            places: vec![0; positions.len()],
+            slots: vec![0; positions.len()],
         };
         for row in 0..count {
             for (k, item) in of_row(row).enumerate() {
-                let place = row * length + k;
-                side.rows[place] = item as u32;
-                side.real[place] = 1.0;
-                side.positions[place] = positions[item] as f32;
-                side.places[item] = place as u32;
+                let slot = row * length + k;
+                side.rows[slot] = item as u32;
+                side.real[slot] = 1.0;
+                side.positions[slot] = positions[item] as f32;
+                side.slots[item] = slot as u32;
             }
         }
         side

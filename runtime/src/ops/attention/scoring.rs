@@ -7,11 +7,11 @@ pub struct Scoring {
     pub scale: f64,
     /// Scaled scores `s` become `cap · tanh(s / cap)`, where there is a cap.
     pub softcap: Option<f64>,
-    /// A query sees itself and the `window − 1` places before it; all places before it where `None`.
+    /// A query sees itself and the `window − 1` positions before it; all positions before it where `None`.
     pub window: Option<usize>,
 }
 
-/// The first place that the query at `place` sees.
-pub(in crate::ops) fn first_seen(place: usize, window: Option<usize>) -> usize {
-    window.map_or(0, |window| (place + 1).saturating_sub(window))
+/// The first position that the query at `position` sees.
+pub(in crate::ops) fn first_seen(position: usize, window: Option<usize>) -> usize {
+    window.map_or(0, |window| (position + 1).saturating_sub(window))
 }

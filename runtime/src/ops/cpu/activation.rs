@@ -31,7 +31,7 @@ macro_rules! with_activation {
 }
 
 /// `f(x)`, elementwise.
-pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(x, [x], |[x], out| {
         for (out, &x) in out.iter_mut().zip(x) {
             *out = f(x).0;
@@ -40,7 +40,7 @@ pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
 }
 
 /// `dy · f′(x)`, elementwise.
-pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(x, [dy, x], |[dy, x], out| {
         for ((out, dy), &x) in out.iter_mut().zip(dy).zip(x) {
             *out = dy * f(x).1;
@@ -49,7 +49,7 @@ pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
 }
 
 /// `f(gate) · up`, elementwise.
-pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
     with_activation!(kind, f => map(gate, [gate, up], |[gate, up], out| {
         for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
             *out = f(gate).0 * up;
@@ -58,7 +58,7 @@ pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
 }
 
 /// `(dy · up · f′(gate), dy · f(gate))`, elementwise.
-pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
+pub(crate) fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
     let mut dgate = vec![0.0; gate.elem_count()];
     let mut dup = vec![0.0; up.elem_count()];
     with_slices([dy, gate, up], |[dy, gate, up]| {

@@ -27,11 +27,11 @@ impl Heads {
     /// Checks that each query belongs to one span, as threads write by spans.
     fn new([queries, keys, values]: [&Tensor; 3], scoring: Scoring, sequences: &Sequences) -> Result<Heads> {
         let (rows, heads, head_dim) = queries.dims3()?;
-        let (places, kv_heads, key_dim) = keys.dims3()?;
-        let fits = rows == sequences.queries() && places == sequences.places() && sequences.are_whole();
+        let (tokens, kv_heads, key_dim) = keys.dims3()?;
+        let fits = rows == sequences.queries() && tokens == sequences.tokens() && sequences.are_whole();
         let grouped = kv_heads > 0 && heads.is_multiple_of(kv_heads) && key_dim == head_dim;
         if !fits || !grouped || values.dims() != keys.dims() || scoring.window == Some(0) {
-            return Err(Error::Msg("attention over other places or heads than the batch has".into()));
+            return Err(Error::Msg("attention over other tokens or heads than the batch has".into()));
         }
         Ok(Heads { heads, kv_heads, head_dim })
     }
@@ -63,10 +63,10 @@ struct Block {
 fn blocks(sequences: &Sequences, span: &Span, keys: &[u32], window: Option<usize>) -> Vec<Block> {
     let block = |start: usize| {
         let queries = start..span.queries.end.min(start + BLOCK);
-        let place = |query: usize| sequences.query_positions()[query];
+        let position = |query: usize| sequences.query_positions()[query];
         let seen = |query: usize| {
-            let first = first_seen(place(query) as usize, window) as u32;
-            keys.partition_point(|&key| key < first)..keys.partition_point(|&key| key <= place(query))
+            let first = first_seen(position(query) as usize, window) as u32;
+            keys.partition_point(|&key| key < first)..keys.partition_point(|&key| key <= position(query))
         };
         let seen: Vec<Range<usize>> = queries.clone().map(seen).collect();
         let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);
@@ -78,7 +78,7 @@ fn blocks(sequences: &Sequences, span: &Span, keys: &[u32], window: Option<usize
 }
 
 /// Output [queries, heads · head_dim], and for each query and head ln Σ exp of the scaled scores, head by head.
-pub fn forward(
+pub(crate) fn forward(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
@@ -148,8 +148,8 @@ impl Task<'_> {
             return Strided::rows(&keys[range.start * width + start..], width);
         }
         gathered.clear();
-        for place in self.span.keys.iter().flat_map(Clone::clone) {
-            gathered.extend_from_slice(&keys[place * width + start..][..size]);
+        for token in self.span.keys.iter().flat_map(Clone::clone) {
+            gathered.extend_from_slice(&keys[token * width + start..][..size]);
         }
         Strided::rows(gathered, size)
     }
@@ -284,8 +284,8 @@ struct BackwardInputs<'a> {
     normalisers: &'a [f32],
 }
 
-/// Gradients of queries, keys and values, each in its own scoring. Each sequence's keys must be one run of places.
-pub fn backward(
+/// Gradients of queries, keys and values, each in its own scoring. Each sequence's keys must be one run of tokens.
+pub(crate) fn backward(
     dy: &Tensor,
     y: &Tensor,
     [queries, keys, values]: [&Tensor; 3],
@@ -324,15 +324,15 @@ pub fn backward(
 }
 
 /// Adds what a query head gave to the gradient of the key head that it reads.
-fn add_head(all: &mut [f32], part: &[f32], heads: Heads, head: usize, places: &Range<usize>) {
+fn add_head(all: &mut [f32], part: &[f32], heads: Heads, head: usize, tokens: &Range<usize>) {
     let (width, size) = (heads.key_width(), heads.head_dim);
     let start = heads.kv_head(head) * size;
-    for (place, part) in places.clone().zip(part.chunks_exact(size)) {
-        accumulate(&mut all[place * width + start..][..size], part);
+    for (token, part) in tokens.clone().zip(part.chunks_exact(size)) {
+        accumulate(&mut all[token * width + start..][..size], part);
     }
 }
 
-/// From products of a query and keys to scores, in place: scaled, and capped where there is a cap.
+/// From products of a query and keys to scores, in token: scaled, and capped where there is a cap.
 #[inline(always)]
 fn to_scores(row: &mut [f32], scoring: Scoring) {
     let scale = scoring.scale as f32;
@@ -342,7 +342,7 @@ fn to_scores(row: &mut [f32], scoring: Scoring) {
     }
 }
 
-/// Softmax in place; returns ln Σ exp.
+/// Softmax in token; returns ln Σ exp.
 #[inline(always)]
 fn softmax(row: &mut [f32]) -> f32 {
     let max = maximum(row);

@@ -18,14 +18,14 @@ const STATES: usize = 512;
 
 /// Hidden states, one row each.
 #[derive(Clone, Copy)]
-pub struct States<'a> {
+pub(crate) struct States<'a> {
     values: &'a [f32],
     width: usize,
 }
 
 impl<'a> States<'a> {
     /// Rows of `width` elements.
-    pub fn new(values: &'a [f32], width: usize) -> States<'a> {
+    pub(crate) fn new(values: &'a [f32], width: usize) -> States<'a> {
         States { values, width: width.max(1) }
     }
 
@@ -42,14 +42,14 @@ impl<'a> States<'a> {
 
 /// The head's weight [vocabulary, hidden], and the cap of its logits.
 #[derive(Clone, Copy)]
-pub struct Head<'a> {
+pub(crate) struct Head<'a> {
     weight: Elements<'a>,
     softcap: Option<f32>,
 }
 
 impl<'a> Head<'a> {
     /// Logits `z` become `cap · tanh(z / cap)`, where there is a cap.
-    pub fn new(weight: Elements<'a>, softcap: Option<f32>) -> Head<'a> {
+    pub(crate) fn new(weight: Elements<'a>, softcap: Option<f32>) -> Head<'a> {
         Head { weight, softcap }
     }
 
@@ -80,20 +80,20 @@ struct Pass {
 }
 
 /// `−ln softmax(h Wᵀ)[token]` for each pair of a state and a token.
-pub fn losses(states: States, head: Head, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
+pub(crate) fn losses(states: States, head: Head, pairs: &[(u32, u32)]) -> Result<Vec<f32>> {
     check(states, head, pairs.iter().copied())?;
     let mut losses = vec![0.0; pairs.len()];
     for (start, run) in states.runs() {
         let here = start..start + run.count();
-        let (places, wanted): (Vec<usize>, Vec<(usize, usize)>) = pairs
+        let (indices, wanted): (Vec<usize>, Vec<(usize, usize)>) = pairs
             .iter()
             .enumerate()
             .filter(|(_, (state, _))| here.contains(&(*state as usize)))
             .map(|(k, &(state, token))| (k, (state as usize - start, token as usize)))
             .unzip();
         let pass = pass(run, head, &wanted, false);
-        for ((place, (state, _)), logit) in places.into_iter().zip(&wanted).zip(&pass.logits) {
-            losses[place] = pass.normalisers[*state] - logit;
+        for ((index, (state, _)), logit) in indices.into_iter().zip(&wanted).zip(&pass.logits) {
+            losses[index] = pass.normalisers[*state] - logit;
         }
     }
     Ok(losses)
@@ -101,7 +101,7 @@ pub fn losses(states: States, head: Head, pairs: &[(u32, u32)]) -> Result<Vec<f3
 
 /// Losses of a target for each state, and the gradient of `scale` times their weighted sum: that of the states, [states, width],
 /// and added to `head_gradient`, where it is given, that of the head.
-pub fn cross_entropy(
+pub(crate) fn cross_entropy(
     states: States,
     head: Head,
     targets: Targets,

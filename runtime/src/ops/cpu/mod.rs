@@ -3,13 +3,13 @@
 //! Each function here is the CPU half of the operation whose name it bears; the formulas stand there. Sums over rows
 //! are taken chunk by chunk in a fixed order, so that the number of threads changes no bit of a result.
 
-pub mod activation;
-pub mod attention;
-pub mod loss;
-pub mod norm;
-pub mod product;
-pub mod rope;
-pub mod select;
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod loss;
+pub(crate) mod norm;
+pub(crate) mod product;
+pub(crate) mod rope;
+pub(crate) mod select;
 
 use std::cell::Cell;
 
@@ -20,12 +20,12 @@ use rayon::prelude::*;
 const CHUNK: usize = 8192;
 
 /// Whether the kernels here compute with this tensor: they are for f32 on the CPU.
-pub fn has_kernels_for(x: &Tensor) -> bool {
+pub(crate) fn has_kernels_for(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// Lends the contiguous f32 elements of CPU tensors.
-pub fn with_slices<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
+pub(crate) fn with_slices<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
     let contiguous = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
     let guards: Vec<_> = contiguous.iter().map(Tensor::storage_and_layout).collect();
     let slices = guards.iter().map(|(storage, layout)| slice(storage, layout)).collect::<Result<Vec<&[f32]>>>()?;
@@ -41,7 +41,7 @@ fn slice<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Changes a CPU tensor that nobody else holds; returns what `f` does.
-pub fn in_place<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+pub(crate) fn in_place<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
     let operation = InPlace { work: Cell::new(Some(f)), result: Cell::new(None) };
     tensor.inplace_op1(&operation)?;
     operation.result.take().ok_or_else(|| Error::Msg("an operation in place was not run".into()))
@@ -71,7 +71,7 @@ impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for InPlace<F, R> {
 }
 
 /// The name of what decides in which order a product is summed: the kind of processor and its widest vectors.
-pub fn instructions() -> &'static str {
+pub(crate) fn instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") {
@@ -86,7 +86,7 @@ pub fn instructions() -> &'static str {
 
 /// Runs `f` compiled for the widest vectors that this processor has.
 #[inline(always)]
-pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
@@ -113,7 +113,7 @@ fn map<const N: usize>(
 }
 
 /// Adds `x` to `sum`, which nobody else holds.
-pub fn add_to(sum: &Tensor, x: &Tensor) -> Result<()> {
+pub(crate) fn add_to(sum: &Tensor, x: &Tensor) -> Result<()> {
     with_slices([x], |[x]| {
         in_place(sum, |sum| {
             let both = sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
@@ -123,7 +123,7 @@ pub fn add_to(sum: &Tensor, x: &Tensor) -> Result<()> {
 }
 
 /// Adds `bias` [width] to each row of `y` [rows, width], which nobody else holds.
-pub fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
+pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     with_slices([bias], |[bias]| {
         in_place(y, |y| {
             y.par_chunks_mut(whole_rows(bias.len())).for_each(|rows| {
@@ -136,7 +136,7 @@ pub fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
 }
 
 /// Sum of the rows of `x` [rows, width].
-pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(candle_core::D::Minus1)?;
     let sums = with_slices([x], |[x]| {
         let parts: Vec<Vec<f32>> = x
@@ -179,7 +179,7 @@ fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// Sum of the squares of all elements, in f64, chunk by chunk in a fixed order.
-pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+pub(crate) fn sum_of_squares(x: &Tensor) -> Result<f64> {
     const LANES: usize = 16;
     let chunk = |chunk: &[f32]| {
         vectorised(|| {
@@ -199,7 +199,7 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
 }
 
 /// Whether no element is infinite or not a number.
-pub fn is_finite(x: &Tensor) -> Result<bool> {
+pub(crate) fn is_finite(x: &Tensor) -> Result<bool> {
     with_slices([x], |[x]| x.par_chunks(CHUNK).all(|chunk| chunk.iter().all(|x| x.is_finite())))
 }
 

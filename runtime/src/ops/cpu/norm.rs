@@ -17,7 +17,13 @@ fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
 }
 
 /// Norm over the last dimension of `x` [.., width]; `gain` [width] has the one of an offset added already.
-pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn forward(
+    x: &Tensor,
+    kind: NormKind,
+    epsilon: f32,
+    gain: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let width = gain.elem_count();
     let zeros = gain.zeros_like()?;
     let mut out = vec![0.0; x.elem_count()];
@@ -38,7 +44,7 @@ pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Op
 }
 
 /// NormGradients of [`forward`]; the weight's is the gain's.
-pub fn backward(
+pub(crate) fn backward(
     dy: &Tensor,
     x: &Tensor,
     kind: NormKind,

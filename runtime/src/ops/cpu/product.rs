@@ -29,7 +29,7 @@ const SMALL: usize = 64;
 ///
 /// Several may lead into one slice, so that threads fill columns of it side by side.
 #[derive(Clone, Copy)]
-pub struct OutputRows<'a> {
+pub(crate) struct OutputRows<'a> {
     first: *mut f32,
     length: usize,
     stride: usize,
@@ -43,12 +43,12 @@ unsafe impl Sync for OutputRows<'_> {}
 
 impl<'a> OutputRows<'a> {
     /// Rows of `stride` elements that begin at the start of `values`.
-    pub fn new(values: &'a mut [f32], stride: usize) -> OutputRows<'a> {
+    pub(crate) fn new(values: &'a mut [f32], stride: usize) -> OutputRows<'a> {
         OutputRows { first: values.as_mut_ptr(), length: values.len(), stride, lifetime: PhantomData }
     }
 
     /// The same rows from element `offset` on.
-    pub fn from(self, offset: usize) -> OutputRows<'a> {
+    pub(crate) fn from(self, offset: usize) -> OutputRows<'a> {
         assert!(offset <= self.length);
         // SAFETY: the offset lies within the slice, as was just checked.
         OutputRows { first: unsafe { self.first.add(offset) }, length: self.length - offset, ..self }
@@ -65,7 +65,7 @@ impl<'a> OutputRows<'a> {
 ///
 /// # Safety
 /// No other thread may use the m · n elements of `target` meanwhile.
-pub unsafe fn product(
+pub(crate) unsafe fn product(
     [m, n, k]: [usize; 3],
     target: OutputRows,
     a: Strided,
@@ -104,13 +104,13 @@ pub unsafe fn product(
 }
 
 /// As [`product`], by the calling thread, into rows of `stride` elements.
-pub fn multiply(sizes: [usize; 3], out: &mut [f32], stride: usize, a: Strided, b: Strided, into: WriteMode) {
+pub(crate) fn multiply(sizes: [usize; 3], out: &mut [f32], stride: usize, a: Strided, b: Strided, into: WriteMode) {
     // SAFETY: the target is borrowed for this call alone.
     unsafe { product(sizes, OutputRows::new(out, stride), a, b, into, Parallelism::None) };
 }
 
 /// `y (+)= x Wᵀ`: x [m, columns] → y [m, rows].
-pub fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
+pub(crate) fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
     w.with(|w| {
         filled_up(x, w.columns, y, w.rows, into, |x, m, y| {
             let (x, target) = (Strided::rows(x, w.columns), OutputRows::new(y, w.rows));
@@ -131,7 +131,7 @@ pub fn times_transposed(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -
 }
 
 /// `y (+)= x W`: x [m, rows] → y [m, columns].
-pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
+pub(crate) fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()> {
     w.with(|w| {
         filled_up(x, w.rows, y, w.columns, into, |x, m, y| {
             let (x, target) = (Strided::rows(x, w.rows), OutputRows::new(y, w.columns));
@@ -163,7 +163,7 @@ pub fn times(x: &[f32], w: &Matrix, y: &mut [f32], into: WriteMode) -> Result<()
 }
 
 /// `w (+)= aᵀ b`: a [m, rows], b [m, columns] → w [rows, columns].
-pub fn outer(a: &[f32], rows: usize, b: &[f32], columns: usize, w: &mut [f32], into: WriteMode) {
+pub(crate) fn outer(a: &[f32], rows: usize, b: &[f32], columns: usize, w: &mut [f32], into: WriteMode) {
     let m = a.len() / rows.max(1);
     let (a, b, target) = (Strided::rows(a, rows).transposed(), Strided::rows(b, columns), OutputRows::new(w, columns));
     if m >= MANY_ROWS {

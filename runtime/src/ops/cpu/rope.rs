@@ -10,10 +10,10 @@ const ROWS: usize = 8;
 
 /// Rotates pairs of dimensions of `x` [rows, heads, head_dim]: k with k + pairs, by the angle whose cosine and sine stand
 /// in row `positions[row]` of the tables [.., pairs]. Dimensions from 2 · pairs on are kept. `back` undoes it.
-pub fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: bool) -> Result<Tensor> {
+pub(crate) fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: bool) -> Result<Tensor> {
     let (rows, heads, head_dim) = x.dims3()?;
-    let (places, pairs) = cos.dims2()?;
-    if positions.len() != rows || 2 * pairs > head_dim || positions.iter().any(|&place| place as usize >= places) {
+    let (known, pairs) = cos.dims2()?;
+    if positions.len() != rows || 2 * pairs > head_dim || positions.iter().any(|&position| position as usize >= known) {
         return Err(Error::Msg("a position outside the table of a rotary embedding".into()));
     }
     let sign = if back { -1.0 } else { 1.0 };
@@ -21,8 +21,8 @@ pub fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: boo
     let width = (heads * head_dim).max(1);
     with_slices([x, cos, sin], |[x, cos, sin]| {
         let both = out.par_chunks_exact_mut(width).zip(x.par_chunks_exact(width));
-        both.zip(positions).with_min_len(ROWS).for_each(|((out, x), &place)| {
-            let range = place as usize * pairs..(place as usize + 1) * pairs;
+        both.zip(positions).with_min_len(ROWS).for_each(|((out, x), &position)| {
+            let range = position as usize * pairs..(position as usize + 1) * pairs;
             let (cos, sin) = (&cos[range.clone()], &sin[range]);
             vectorised(|| {
                 for (out, x) in out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {

@@ -5,7 +5,7 @@ use candle_core::{Error, Result, Tensor};
 use super::{accumulate, in_place, with_slices};
 
 /// The rows of `x` [rows, ..] that `indices` name.
-pub fn gather(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
+pub(crate) fn gather(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let (rows, width) = sizes(&shape)?;
     shape[0] = indices.len();
@@ -20,7 +20,7 @@ pub fn gather(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
 }
 
 /// Adds the rows of `x` to those of `sum` that `indices` name; nobody else holds `sum`.
-pub fn scatter_to(sum: &Tensor, x: &Tensor, indices: &[u32]) -> Result<()> {
+pub(crate) fn scatter_to(sum: &Tensor, x: &Tensor, indices: &[u32]) -> Result<()> {
     let (rows, width) = sizes(sum.dims())?;
     with_slices([x], |[x]| {
         in_place(sum, |sum| {

@@ -8,8 +8,8 @@ use super::{Grid, run};
 /// in row `positions[row]` of the tables [.., pairs]. Dimensions from 2 · pairs on are kept. `back` undoes it.
 pub fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: bool) -> Result<Tensor> {
     let (rows, heads, head_dim) = x.dims3()?;
-    let (places, pairs) = cos.dims2()?;
-    let outside = positions.iter().any(|&place| place as usize >= places);
+    let (known, pairs) = cos.dims2()?;
+    let outside = positions.iter().any(|&position| position as usize >= known);
     if positions.len() != rows || 2 * pairs > head_dim || outside || sin.dims() != cos.dims() {
         return Err(Error::Msg("a position outside the table of a rotary embedding".into()));
     }

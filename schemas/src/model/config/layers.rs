@@ -1,6 +1,6 @@
 //! What a layer is made of.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::{MlpProjectionNames, ProjectionNames, QueryKeyNorms};
 use super::reader::Reader;
 use super::sizes::SharedSizes;

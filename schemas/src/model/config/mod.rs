@@ -3,6 +3,7 @@
 //! Each family is one entry of the table in `families`: which names its tensors have and which of a decoder's parts it
 //! uses. What a config asks for and the runtime does not do is refused here, by name, rather than computed wrongly.
 
+mod error;
 mod families;
 mod layers;
 mod raw;
@@ -12,35 +13,15 @@ mod scales;
 mod sizes;
 mod windows;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+pub use self::error::ConfigError;
 pub use self::families::{Family, UnknownFamily};
 use self::families::{FamilySpec, Positions};
 use self::raw::RawConfig;
 use self::reader::Reader;
 use crate::files;
 use crate::model::{DecoderConfig, TensorSpec};
-
-/// A `config.json` that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
-pub enum ConfigError {
-    /// The file is missing or unreadable.
-    #[error("{}: {source}: a model folder has config.json, safetensors weights and tokenizer.json, as Hugging Face saves them", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    /// Not JSON, or a field of the wrong type.
-    #[error("{}: {source}", path.display())]
-    Parse { path: PathBuf, source: serde_json::Error },
-    /// A model family that is not described here.
-    #[error("{}: model_type `{family}` is not supported; supported: {}", path.display(), families::model_types())]
-    Family { path: PathBuf, family: String },
-    /// A field that the family needs is not there.
-    #[error("{}: `{field}` is missing", path.display())]
-    Missing { path: PathBuf, field: &'static str },
-    /// A field with a value that is impossible, or that asks for something that is not computed here.
-    #[error("{}: `{field}` is {value}: {reason}", path.display())]
-    Value { path: PathBuf, field: &'static str, value: String, reason: String },
-}
 
 /// The largest `config.json` read, in bytes.
 pub(crate) const MAX_CONFIG: u64 = 1 << 24;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::FamilySpec;
 use super::raw::RawConfig;
 

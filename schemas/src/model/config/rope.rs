@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::Positions;
 use super::raw::{RawRope, RawRopeParameters};
 use super::reader::Reader;

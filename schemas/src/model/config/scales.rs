@@ -1,6 +1,6 @@
 //! Numbers that a family caps or multiplies with, and what is refused because it is not computed.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::Softcaps;
 use super::reader::Reader;
 use super::sizes::SharedSizes;

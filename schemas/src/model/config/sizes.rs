@@ -1,6 +1,6 @@
 //! The widths that all layers share.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::{Positions, ProjectionNames};
 use super::reader::{MAX_SIZE, Reader};
 

@@ -1,6 +1,6 @@
 //! Which layers see a sliding window only.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::families::Windows;
 use super::reader::Reader;
 use super::sizes::SharedSizes;
