@@ -190,7 +190,6 @@ fn errors() {
         ["plan", "--model", &model, "--data", "train.jsonl", "--out", "no.json"].to_vec(),
         [&train[..], &["--method", "lora", "--rank", "17"]].concat(),
         [&train[..], &["--method", "lora", "--targets", "query"]].concat(),
-        [&train[..], &["--cache", "tight", "--cache-limit", "1KB", "--epochs", "9"]].concat(),
         [&train[..], &["--cache", "tight", "--cache-limit", "1KB", "--order", "length"]].concat(),
         ["cache", "clear", "none", "--cache", "tight"].to_vec(),
         ["show", "no.json"].to_vec(),
