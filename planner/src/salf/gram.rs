@@ -224,7 +224,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let keep = keep(root.path());
         gram(&keep);
-        assert_eq!(keep.key.entry().key.short(), "KEYDIGEST");
-        assert_eq!(Digest::of(&std::fs::read(file(&keep)).unwrap()).short(), "FILEDIGEST");
+        assert_eq!(keep.key.entry().key.short(), "8f5078909418");
+        assert_eq!(Digest::of(&std::fs::read(file(&keep)).unwrap()).short(), "ce350ecc365f");
     }
 }
