@@ -65,6 +65,6 @@ pub use crate::plan::decide::Planned;
 pub use crate::plan::settings::{EngineChoice, PlanSettings};
 pub use crate::plan::{plan, plan_from_traces, trace_shard};
 pub use crate::progress::{Progress, Silent, Stage};
-pub use crate::traces::file::{Origin, ShardTraces, TraceFormats};
+pub use crate::traces::file::{ShardTraces, TraceFormats, TracesOrigin};
 pub use frostline_schemas::plan::{Aggregate, Gain};
 pub use frostline_schemas::select::Strategy;

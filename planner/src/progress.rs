@@ -25,7 +25,7 @@ pub enum Stage {
 /// Is told how far planning has come, on the thread that asked for a plan.
 pub trait Progress {
     /// A stage begins, with `total` examples or matrices ahead, or 0 where they are not counted.
-    fn begin(&self, step: Stage, total: u64);
+    fn begin(&self, stage: Stage, total: u64);
 
     /// `done` more are done.
     fn advance(&self, done: u64);
@@ -58,7 +58,7 @@ pub(crate) fn on_threads<T: Send>(
         // Ends when the relay is dropped, with the work done or not.
         for event in events {
             match event {
-                Event::Begin(step, total) => progress.begin(step, total),
+                Event::Begin(stage, total) => progress.begin(stage, total),
                 Event::Advance(done) => progress.advance(done),
             }
         }
@@ -76,9 +76,9 @@ enum Event {
 struct Relay(Sender<Event>);
 
 impl Progress for Relay {
-    fn begin(&self, step: Stage, total: u64) {
+    fn begin(&self, stage: Stage, total: u64) {
         // Fails once nobody listens any more, which does not matter.
-        let _ = self.0.send(Event::Begin(step, total));
+        let _ = self.0.send(Event::Begin(stage, total));
     }
 
     fn advance(&self, done: u64) {

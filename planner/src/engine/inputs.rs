@@ -31,7 +31,7 @@ pub(crate) struct GraphInput {
     pub dtype: DataType,
 }
 
-/// An input's values in the type that the graph wants.
+/// An input's values in the input's own type.
 pub(crate) enum InputValues {
     Int64(Vec<i64>),
     Int32(Vec<i32>),

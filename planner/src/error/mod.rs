@@ -44,7 +44,7 @@ pub enum Error {
     /// A tensor named by hand is not computed in the graph.
     #[error("{}: latent spaces named by hand: {reason}; {candidates}", path.display())]
     NamedSpace { path: PathBuf, reason: String, candidates: String },
-    /// The graph wants an input that nobody gives it.
+    /// The graph has an input that planning does not feed.
     #[error("{}: input `{input}` ({shape}) is not one of input_ids, attention_mask, position_ids; export the model without it", path.display())]
     Input { path: PathBuf, input: String, shape: String },
     /// Weights in a precision that engines do not compute in everywhere.

@@ -126,7 +126,7 @@ impl Model {
     }
 }
 
-/// Of a file without external data the digest of its bytes; else of the graph without the names of its data files,
+/// The digest of a file's bytes if it has no external data; otherwise of the graph without the names of its data files,
 /// followed by the fingerprints of what they hold, tensor by tensor.
 fn digest(path: &Path, bytes: &[u8], proto: &pb::ModelProto, external: &ExternalFiles) -> Result<Digest> {
     if external.is_empty() {

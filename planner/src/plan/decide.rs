@@ -13,7 +13,7 @@ use crate::heuristics::rule;
 use crate::progress::Progress;
 use crate::salf::frost_line;
 use crate::salf::measured::Measured;
-use crate::traces::file::Origin;
+use crate::traces::file::TracesOrigin;
 
 /// What planning makes.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Planned {
 pub(crate) fn from_traces(
     settings: &PlanSettings,
     task: PlanningTask,
-    origin: Origin,
+    origin: TracesOrigin,
     traces: &[Vec<f64>],
 ) -> Result<Planned> {
     let cost = CostTable::new(&task.folder.config, task.step());

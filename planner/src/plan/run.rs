@@ -17,9 +17,9 @@ use crate::rewrite::latent::LatentSpaces;
 use crate::rewrite::{prune_embedding, trace_outputs};
 use crate::salf::basis::Basis;
 use crate::salf::example_traces::example_traces;
-use crate::salf::gram::Keep;
+use crate::salf::gram::GramCache;
 use crate::salf::measured::rounded;
-use crate::traces::file::{Origin, ShardTraces, TraceFormats};
+use crate::traces::file::{ShardTraces, TraceFormats, TracesOrigin};
 use crate::verify;
 
 /// The longest name of a producer that a plan keeps, in bytes.
@@ -72,7 +72,7 @@ pub(super) fn trace(
     let total: usize = groups.iter().flat_map(|group| &group.examples).map(Vec::len).sum();
     progress.begin(Stage::Running, total as u64);
     let traces = example_traces(engine.as_mut(), &task.examples, &groups, &basis, &settings.data, progress)?;
-    let origin = Origin {
+    let origin = TracesOrigin {
         formats: TraceFormats::CURRENT,
         model: task.model.clone(),
         onnx,
@@ -97,8 +97,8 @@ fn onnx_identity(model: &Model, precision: ExportPrecision) -> OnnxIdentity {
 fn basis(settings: &PlanSettings, task: &PlanningTask) -> Result<Basis> {
     let (weights, head) = (&task.folder.weights, &task.folder.config.head.name);
     let tokens = task.examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    let keep = settings.cache.clone().map(|store| Keep::new(store, &task.model.weights, head));
-    let basis = Basis::new(head, weights.require(head)?, tokens, keep.as_ref());
+    let cache = settings.cache.clone().map(|store| GramCache::new(store, &task.model.weights, head));
+    let basis = Basis::new(head, weights.require(head)?, tokens, cache.as_ref());
     weights.release(head);
     basis
 }

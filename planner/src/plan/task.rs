@@ -52,7 +52,7 @@ impl PlanningTask {
         }
     }
 
-    /// What traces must be of to make a plan of this task.
+    /// What traces must have been computed from to make a plan of this task.
     pub(crate) fn expected_traces<'a>(&'a self, settings: &'a PlanSettings) -> ExpectedTraces<'a> {
         ExpectedTraces {
             model: &self.model,

@@ -9,7 +9,7 @@ use faer::linalg::solvers::{Llt, Solve};
 use faer::{Mat, Side};
 use frostline_schemas::model::TensorView;
 
-use super::gram::{Gram, Keep};
+use super::gram::{Gram, GramCache};
 use crate::error::{Error, Result};
 
 /// The ridge starts at this share of the Gram matrix's mean diagonal element, and grows tenfold.
@@ -31,7 +31,7 @@ impl Basis {
         name: &str,
         head: TensorView,
         tokens: impl IntoIterator<Item = u32>,
-        keep: Option<&Keep>,
+        cache: Option<&GramCache>,
     ) -> Result<Basis> {
         let bad = |reason: String| Error::Basis { tensor: name.into(), reason };
         let &[rows, width] = head.shape else {
@@ -40,7 +40,7 @@ impl Basis {
         if width == 0 || rows == 0 {
             return Err(bad(format!("an LM head of shape {:?} holds nothing", head.shape)));
         }
-        let gram = Gram::kept_or_of(head, rows, width, keep);
+        let gram = Gram::cached_or_computed(head, rows, width, cache);
         let gram = gram.ok_or_else(|| bad(format!("cannot read {:?}", head.dtype)))?;
         if !gram.is_finite() {
             return Err(bad("it holds infinities or NaNs".into()));

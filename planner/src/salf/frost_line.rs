@@ -33,7 +33,7 @@ pub(crate) fn within_budget(
     min_trainable: usize,
 ) -> Result<Decision> {
     let layers = cost.frost_lines.len();
-    let deepest = layers.saturating_sub(min_trainable.max(1));
+    let highest = layers.saturating_sub(min_trainable.max(1));
     let Some(budget) = budget else {
         return Ok(Decision {
             frost_line: wanted,
@@ -42,29 +42,29 @@ pub(crate) fn within_budget(
             per_example: None,
         });
     };
-    match (wanted..=deepest).find(|&frozen| cost.fits(frozen, budget)) {
+    match (wanted..=highest).find(|&frozen| cost.fits(frozen, budget)) {
         Some(frost_line) => {
             let decided_by = if frost_line == wanted { DecidedBy::Examples } else { DecidedBy::Budget };
             Ok(Decision { frost_line, decided_by, before_budget: wanted, per_example: None })
         }
         None => {
-            let share = cost.at(deepest).map_or(1.0, |cost| cost.share);
-            Err(Error::Budget { budget, frozen: deepest, layers, share })
+            let share = cost.at(highest).map_or(1.0, |cost| cost.share);
+            Err(Error::Budget { budget, frozen: highest, layers, share })
         }
     }
 }
 
 /// The examples' own frost lines: their end-of-freezing layers, raised to the lowest floor at which the mean step fits the
-/// budget. The deepest floor always fits where [`within_budget`] has found a frost line.
+/// budget. The highest floor always fits where [`within_budget`] has found a frost line.
 pub(crate) fn per_example(ends: &[usize], budget: Option<f64>, cost: &CostTable, min_trainable: usize) -> Vec<usize> {
-    let deepest = cost.frost_lines.len().saturating_sub(min_trainable.max(1));
+    let highest = cost.frost_lines.len().saturating_sub(min_trainable.max(1));
     let flops = |frost_line: usize| cost.at(frost_line).map_or(0.0, |cost| cost.flops as f64);
     let raised = |floor: usize| ends.iter().map(|&end| end.max(floor)).collect::<Vec<usize>>();
     let fits = |floor: &usize| {
         let mean = raised(*floor).into_iter().map(flops).sum::<f64>() / ends.len().max(1) as f64;
         budget.is_none_or(|budget| mean / flops(0) <= budget)
     };
-    raised((0..=deepest).find(fits).unwrap_or(deepest))
+    raised((0..=highest).find(fits).unwrap_or(highest))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! digest of that. One that is broken is removed and computed again.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatRef, Par};
@@ -29,7 +28,7 @@ pub(crate) struct Gram(pub Mat<f64>);
 
 /// Where the Gram matrix of a model's head is kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Keep {
+pub(crate) struct GramCache {
     store: Store,
     key: GramKey,
 }
@@ -53,19 +52,23 @@ impl GramKey {
     }
 }
 
-impl Keep {
+impl GramCache {
     /// In a cache, for the head of this name in weights of this digest.
-    pub(crate) fn new(store: Store, weights: &Digest, head: &str) -> Keep {
-        Keep { store, key: GramKey { weights: *weights, head: head.into() } }
+    pub(crate) fn new(store: Store, weights: &Digest, head: &str) -> GramCache {
+        GramCache { store, key: GramKey { weights: *weights, head: head.into() } }
     }
 
     fn read(&self, width: usize) -> Option<Gram> {
+        let _lock = self.store.lock();
         let files = self.store.files(&self.key.entry());
         let files = files.inspect_err(|error| tracing::warn!("no Gram matrix is read: {error}")).ok()?;
         files.iter().find_map(|path| {
-            let gram = read_file(path, width);
-            if gram.is_none() {
-                discard(path, "not the Gram matrix that was written");
+            let _in_use = lock_in_use(path);
+            let map = files::map(path).inspect_err(|error| tracing::debug!("{}: {error}", path.display())).ok()?;
+            let gram = parse(&map, width);
+            match gram {
+                Some(_) => tracing::debug!(path = %path.display(), "Gram matrix read"),
+                None => discard(path, "not the Gram matrix that was written"),
             }
             gram
         })
@@ -93,12 +96,10 @@ impl Keep {
     }
 }
 
-/// Reads a file and marks it as used; `None` where it is not what was written.
-fn read_file(path: &Path, width: usize) -> Option<Gram> {
-    let _in_use = lock_in_use(path);
-    let map = files::map(path).ok()?;
-    let file = SafeTensors::deserialize(&map).ok()?;
-    let (_, metadata) = SafeTensors::read_metadata(&map).ok()?;
+/// The matrix that a file's bytes hold; `None` where they are not what was written.
+fn parse(bytes: &[u8], width: usize) -> Option<Gram> {
+    let file = SafeTensors::deserialize(bytes).ok()?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
     let stated = metadata.metadata().as_ref()?.get(CONTENT)?;
     let view = file.tensor(TENSOR).ok()?;
     let whole = (view.dtype(), view.shape()) == (Dtype::F64, &[width, width]);
@@ -107,7 +108,6 @@ fn read_file(path: &Path, width: usize) -> Option<Gram> {
     }
     let (values, _) = view.data().as_chunks::<8>();
     let values: Vec<f64> = values.iter().map(|&eight| f64::from_le_bytes(eight)).collect();
-    tracing::debug!(path = %path.display(), "Gram matrix read");
     Some(Gram(MatRef::from_row_major_slice(&values, width, width).to_owned()))
 }
 
@@ -124,7 +124,12 @@ fn to_bytes(Gram(gram): &Gram) -> std::io::Result<Vec<u8>> {
 impl Gram {
     /// The kept matrix of a head [V, D], or else the matrix itself, which is then kept; `None` for types that are no
     /// floats.
-    pub(crate) fn kept_or_of(head: TensorView, rows: usize, width: usize, keep: Option<&Keep>) -> Option<Gram> {
+    pub(crate) fn cached_or_computed(
+        head: TensorView,
+        rows: usize,
+        width: usize,
+        keep: Option<&GramCache>,
+    ) -> Option<Gram> {
         if let Some(gram) = keep.and_then(|keep| keep.read(width)) {
             return Some(gram);
         }
@@ -143,17 +148,17 @@ impl Gram {
     fn of(head: TensorView, rows: usize, width: usize) -> Option<Gram> {
         let mut gram = Mat::zeros(width, width);
         let most = (CHUNK / width).max(1);
-        let mut narrow = Vec::new();
-        let mut wide = Vec::new();
+        let mut in_f32 = Vec::new();
+        let mut in_f64 = Vec::new();
         for start in (0..rows).step_by(most) {
             let here = most.min(rows - start);
-            narrow.resize(here * width, 0.0);
-            if !head.read_f32(start * width, &mut narrow) {
+            in_f32.resize(here * width, 0.0);
+            if !head.read_f32(start * width, &mut in_f32) {
                 return None;
             }
-            wide.clear();
-            wide.extend(narrow.iter().map(|&x| f64::from(x)));
-            let chunk = MatRef::from_row_major_slice(&wide, here, width);
+            in_f64.clear();
+            in_f64.extend(in_f32.iter().map(|&x| f64::from(x)));
+            let chunk = MatRef::from_row_major_slice(&in_f64, here, width);
             let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
             matmul(gram.as_mut(), lower, Accum::Add, chunk.transpose(), whole, chunk, whole, 1.0, Par::rayon(0));
         }
@@ -163,23 +168,25 @@ impl Gram {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use frostline_schemas::cache::{self, DEFAULT_LIMIT};
     use std::path::PathBuf;
 
     const WEIGHTS: [f32; 6] = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0];
 
-    fn gram(keep: &Keep) -> Mat<f64> {
+    fn gram(keep: &GramCache) -> Mat<f64> {
         let bytes: Vec<u8> = WEIGHTS.iter().flat_map(|x| x.to_le_bytes()).collect();
         let head = TensorView { dtype: Dtype::F32, shape: &[3, 2], bytes: &bytes };
-        Gram::kept_or_of(head, 3, 2, Some(keep)).unwrap().0
+        Gram::cached_or_computed(head, 3, 2, Some(keep)).unwrap().0
     }
 
-    fn keep(root: &Path) -> Keep {
-        Keep::new(Store::new(root, DEFAULT_LIMIT), &Digest::of(b"weights"), "head")
+    fn keep(root: &Path) -> GramCache {
+        GramCache::new(Store::new(root, DEFAULT_LIMIT), &Digest::of(b"weights"), "head")
     }
 
-    fn file(keep: &Keep) -> PathBuf {
+    fn file(keep: &GramCache) -> PathBuf {
         let files = keep.store.files(&keep.key.entry()).unwrap();
         assert_eq!(files.len(), 1);
         files[0].clone()
@@ -213,7 +220,7 @@ mod tests {
     #[test]
     fn a_matrix_that_the_cache_has_no_room_for_is_not_kept() {
         let root = tempfile::tempdir().unwrap();
-        let keep = Keep::new(Store::new(root.path(), 16), &Digest::of(b"weights"), "head");
+        let keep = GramCache::new(Store::new(root.path(), 16), &Digest::of(b"weights"), "head");
         gram(&keep);
         assert!(keep.read(2).is_none());
     }

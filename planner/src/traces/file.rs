@@ -48,7 +48,7 @@ impl TraceFormats {
 /// What traces were computed from, and with: the same for all shards of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Origin {
+pub struct TracesOrigin {
     /// Which code computed them.
     pub formats: TraceFormats,
     /// The model.
@@ -69,14 +69,14 @@ pub struct Origin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardTraces {
     /// What they were computed from.
-    pub origin: Origin,
+    pub origin: TracesOrigin,
     /// Which shard it is.
     pub shard: SampleShard,
     /// In the order of the shard's batches; none where there are more shards than batches.
     pub traces: Vec<ExampleTrace>,
 }
 
-impl Origin {
+impl TracesOrigin {
     /// Latent spaces of the model: L + 1.
     fn spaces(&self) -> usize {
         self.model.layers.saturating_add(1)
@@ -89,7 +89,7 @@ impl Origin {
 struct Header {
     version: u64,
     shard: SampleShard,
-    origin: Origin,
+    origin: TracesOrigin,
     /// Of the examples' indices and their deviations, as they lie in the file.
     content: Digest,
 }

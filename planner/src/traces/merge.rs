@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use frostline_schemas::model::ModelIdentity;
 use frostline_schemas::plan::{DataIdentity, EngineUsed};
 
-use super::file::{Origin, ShardTraces, TraceFormats};
+use super::file::{ShardTraces, TraceFormats, TracesOrigin};
 use crate::batch::BatchGroup;
 use crate::batch::shard::SampleShard;
 use crate::error::TracesError;
@@ -15,7 +15,7 @@ use crate::salf::example_traces::in_order;
 /// Missing shards that a message names.
 const NAMED: usize = 8;
 
-/// What traces must be of to make a plan.
+/// What traces must have been computed from to make a plan.
 pub(crate) struct ExpectedTraces<'a> {
     pub model: &'a ModelIdentity,
     pub data: &'a DataIdentity,
@@ -26,8 +26,11 @@ pub(crate) struct ExpectedTraces<'a> {
 }
 
 /// The traces of the whole sample, by the examples' index, and their origin. Files may be in any order.
-pub(crate) fn merge(files: &[PathBuf], expected: &ExpectedTraces) -> Result<(Origin, Vec<Vec<f64>>), TracesError> {
-    let mut first: Option<(&Path, SampleShard, Origin)> = None;
+pub(crate) fn merge(
+    files: &[PathBuf],
+    expected: &ExpectedTraces,
+) -> Result<(TracesOrigin, Vec<Vec<f64>>), TracesError> {
+    let mut first: Option<(&Path, SampleShard, TracesOrigin)> = None;
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
     let mut traces = Vec::with_capacity(expected.data.examples);
     for path in files {
@@ -112,7 +115,7 @@ fn check_alike(
     part: &ShardTraces,
     other: &Path,
     shard: SampleShard,
-    origin: &Origin,
+    origin: &TracesOrigin,
 ) -> Result<(), TracesError> {
     let (own, onnx) = (&part.origin.onnx, &origin.onnx);
     let engine = |engine: &EngineUsed| format!("{} {} on {}", engine.name, engine.version, engine.provider);

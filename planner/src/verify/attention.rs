@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use frostline_schemas::model::{AttentionSpec, ModelFolder};
+use frostline_schemas::model::{AttentionSpec, DecoderConfig, LayerSpec, ModelFolder};
 
 use crate::error::{Error, Result};
 use crate::onnx::GraphIndex;
+use crate::onnx::node::float;
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 use crate::rewrite::lower::attention::FusedAttention;
@@ -20,15 +21,11 @@ pub(super) fn check(
     longest: usize,
 ) -> Result<()> {
     check_fused(export, index, spaces, folder, longest)?;
-    let uncapped = folder.config.layers.iter().zip(&spaces.layers).position(|(spec, layer)| {
-        spec.attention.softcap.is_some() && layer.nodes.iter().any(|&id| is_uncapped_softmax(index, id))
-    });
-    match uncapped {
-        Some(layer) => {
+    match uncapped(index, spaces, &folder.config) {
+        Some(place) => {
             let reason = format!(
-                "attention in its layer {} does not cap scores, as config.json says (the exporter has dropped the cap; \
-                 export with eager attention)",
-                layer + 1
+                "attention in {place} does not cap scores, as config.json says (the exporter has dropped the cap; \
+                 export with eager attention)"
             );
             Err(Error::OtherModel { path: export.model.path().into(), folder: folder.path.clone(), reason })
         }
@@ -36,10 +33,30 @@ pub(super) fn check(
     }
 }
 
-/// Whether a node is a softmax of products that no `Tanh` has capped.
-fn is_uncapped_softmax(index: &GraphIndex, id: usize) -> bool {
-    if index.node(id).op_type != "Softmax" {
-        return false;
+/// Where attention does not cap its scores although config.json says so.
+fn uncapped(index: &GraphIndex, spaces: &LatentSpaces, config: &DecoderConfig) -> Option<String> {
+    let caps = |spec: &LayerSpec| spec.attention.softcap.is_some();
+    if spaces.layers.is_empty() {
+        // Where the spaces were named by hand, layers cannot be told apart, but such a model caps scores in all of them.
+        let all = config.layers.iter().all(caps);
+        let found = all && (0..index.graph.node.len()).any(|id| is_uncapped_attention(index, id));
+        return found.then(|| "a layer".into());
+    }
+    let uncapped = config
+        .layers
+        .iter()
+        .zip(&spaces.layers)
+        .position(|(spec, layer)| caps(spec) && layer.nodes.iter().any(|&id| is_uncapped_attention(index, id)));
+    uncapped.map(|layer| format!("its layer {}", layer + 1))
+}
+
+/// Whether a node is attention without a cap: the standard's own operator, or a softmax of products that no `Tanh` has
+/// capped.
+fn is_uncapped_attention(index: &GraphIndex, id: usize) -> bool {
+    match index.node(id).op_type.as_str() {
+        "Attention" => return float(index.node(id), "softcap", 0.0) == 0.0,
+        "Softmax" => {}
+        _ => return false,
     }
     let (mut seen, mut open) = (HashSet::from([id]), vec![id]);
     while let Some(id) = open.pop() {

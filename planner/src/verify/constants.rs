@@ -6,8 +6,8 @@ use frostline_schemas::plan::ExportPrecision;
 use rayon::prelude::*;
 use tract_onnx::pb::{TensorProto, tensor_proto::DataType};
 
+use super::folder_matrix::FolderMatrix;
 use super::hash::{Layout, hash};
-use super::layouts::FolderMatrix;
 use super::nearness;
 use super::precision::{holds_f16, in_f16, precision};
 use super::sizes::{MatrixSizes, matrix};

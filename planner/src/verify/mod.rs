@@ -11,8 +11,8 @@
 
 mod attention;
 mod constants;
+mod folder_matrix;
 mod hash;
-mod layouts;
 mod nearness;
 mod precision;
 mod sizes;
@@ -52,7 +52,7 @@ pub(crate) fn check(
         let mut used = used.iter().filter(|(of, _)| of.name == spec.name).map(|(_, name)| name.as_str());
         let layer = layers.get(spec.name.as_str()).copied();
         let own = layer.filter(|_| spec.shape.len() == 2).and_then(|layer| read.get(layer));
-        let ways = layouts::ways(spec, layer.map(|layer| &folder.config.layers[layer]), folder)?;
+        let ways = folder_matrix::ways(spec, layer.map(|layer| &folder.config.layers[layer]), folder)?;
         let found =
             ways.iter().map(|way| weights.holding(way, own)).find(|found| !found.is_empty()).unwrap_or_default();
         folder.weights.release(&spec.name);

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::layouts::FolderMatrix;
+use super::folder_matrix::FolderMatrix;
 use super::sizes::MatrixSizes;
 use crate::onnx::quantised::Quantised;
 

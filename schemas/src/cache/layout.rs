@@ -38,7 +38,8 @@ pub(super) fn entries(root: &Path) -> Result<Vec<(EntryId, PathBuf)>, CacheError
 pub(super) fn files_of(folder: &Path, content: Content) -> Result<Vec<CachedFile>, CacheError> {
     let ours = |found: &DirEntry| {
         let temporary = is_temporary(found.file_name().to_str()?, content)?;
-        // Of the entry itself, not of what a link leads to. A file that has gone since it was listed is none.
+        // The metadata is the entry's own, not that of a link's target. A file that has vanished since it was listed is
+        // left out.
         let metadata = found.metadata().ok().filter(|metadata| metadata.is_file())?;
         let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         Some(CachedFile { path: found.path(), temporary, bytes: metadata.len(), used })

@@ -29,9 +29,9 @@ pub struct Listed {
 /// What [`clear`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
-    /// Entries of which nothing is left.
+    /// Entries that were removed whole.
     pub removed: Vec<EntryId>,
-    /// Entries that a run is using, of which that is left.
+    /// Entries that a run is using; what it uses was left.
     pub in_use: Vec<EntryId>,
     /// Bytes that were removed.
     pub bytes: u64,

@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 impl Example {
-    /// An example of which nothing was cut off.
+    /// An example that is whole.
     pub fn new(line: u64, tokens: Vec<u32>, targets: Vec<Target>) -> Example {
         Example { line, tokens, targets, cut: false, targets_cut: false }
     }

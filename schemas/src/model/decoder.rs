@@ -1,8 +1,8 @@
 //! One decoder, described by data.
 //!
 //! [`DecoderConfig`] says everything that the planner and the runtime must know of a model: its sizes, what each layer
-//! is made of, and the name and shape of every tensor. It is read from Hugging Face's `config.json` by
-//! [`config`](crate::model); no code below it knows a model family.
+//! is made of, and the name and shape of every tensor. [`read_config`](crate::model::read_config) reads
+//! it from Hugging Face's `config.json`; code that works with it need not know model families.
 
 use crate::model::{Activation, Family, LinearLayout, NormKind, Residual};
 

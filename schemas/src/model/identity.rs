@@ -14,19 +14,19 @@ use crate::model::{ConfigError, Family, FolderError, ModelFolder, TOKENIZER_FILE
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelIdentity {
-    /// Of `config.json`.
+    /// The family that `config.json` names.
     pub family: Family,
-    /// How many there are.
+    /// Number of decoder layers.
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Rows of the LM head.
     pub vocabulary: usize,
-    /// Of all tensors' names, types, shapes and contents, however they are spread over files.
+    /// Digest of all tensors' names, types, shapes and contents, however they are spread over files.
     pub weights: Digest,
-    /// Of `config.json` without white space, the order of its keys, and what says where and with what it was saved.
+    /// Digest of `config.json` without white space, the order of its keys, and what says where and with what it was saved.
     pub config: Digest,
-    /// Of `tokenizer.json` and the chat template, as both decide on tokens: the framed SHA-256 of the file, then the
+    /// Digest of `tokenizer.json` and the chat template, as both decide on tokens: the framed SHA-256 of the file, then the
     /// framed text of the template. The file's SHA-256 alone where there is no template; none without the file.
     pub tokenizer: Option<Digest>,
 }

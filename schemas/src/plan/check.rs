@@ -37,7 +37,9 @@ impl Plan {
         }
         let spaces = if measured { layers + 1 } else { 0 };
         if !in_order(&mut self.spaces.iter().map(|space| space.space), spaces) {
-            return Err(format!("`spaces` must list 0 to {layers} where they were measured, and else nothing"));
+            return Err(format!(
+                "`spaces` must list 0 to {layers} where they were measured, and must otherwise be empty"
+            ));
         }
         if !in_order(&mut self.cost.frost_lines.iter().map(|cost| cost.frost_line), layers) {
             return Err(format!("`cost.frost_lines` must list 0 to {}", layers.saturating_sub(1)));
@@ -65,7 +67,7 @@ impl Plan {
             ("each example ends in one space", self.spaces.is_empty() || ends == data.examples),
         ];
         match possible.iter().find(|(_, held)| !held) {
-            Some((rule, _)) => Err(format!("{rule}, but not here")),
+            Some((rule, _)) => Err(format!("it breaks the rule that {rule}")),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The freeze plan: what to train, why, and what it costs. To training what a lock file is to a build.
+//! The freeze plan: what to train, why, and what it costs. It is to training what a lock file is to a build.
 //!
 //! A plan is JSON, of [`VERSION`] 1. Its [`id`](Plan::id) is the digest of what it binds and decides: model, calibration
 //! data, method, frost line, tensors. Measured floats and the engine stay out of it, so the same inputs and the same
@@ -11,7 +11,7 @@
 //!
 //! - the id: of an object with the plan's `version`, `model`, `data`, `method`, `tensors`, its `decision.frost_line` as
 //!   `frost_line`, and its `decision.per_example`, where there is one, as `per_example`;
-//! - the checksum: of the whole plan without `checksum`.
+//! - the checksum: of the whole plan without `checksum`, with `revision` 0 where it is left out.
 //!
 //! ```python
 //! import hashlib, json, rfc8785

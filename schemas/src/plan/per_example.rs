@@ -28,9 +28,12 @@ pub struct ExampleFrostLines(BTreeMap<[u8; WIDTH], usize>);
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ExampleFrostLinesError {
-    /// The file is missing, unreadable or cannot be written.
-    #[error("{}: {source}; it belongs to the plan and lies beside it: planning with a frost line for each example writes both", path.display())]
+    /// The file is unreadable or cannot be written.
+    #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// The file is not where the plan says it is.
+    #[error("{}: is not there; it belongs to the plan and lies beside it: planning with a frost line for each example writes both", path.display())]
+    Missing { path: PathBuf },
     /// The file is no safetensors file with what must be in it.
     #[error("{}: no frost lines of examples: {reason}", path.display())]
     Content { path: PathBuf, reason: String },
@@ -43,8 +46,8 @@ impl ExampleFrostLinesError {
     /// The setting that caused the error or would cure it.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
-            ExampleFrostLinesError::File { .. } => Some("per_example"),
-            ExampleFrostLinesError::Content { .. } | ExampleFrostLinesError::Changed { .. } => None,
+            ExampleFrostLinesError::Missing { .. } => Some("per_example"),
+            _ => None,
         }
     }
 }
@@ -55,7 +58,7 @@ pub fn beside(plan: &Path) -> PathBuf {
 }
 
 impl ExampleFrostLines {
-    /// Of examples with their frost lines; of two alike the deeper one counts.
+    /// Of examples with their frost lines; if two are alike, the lower frost line counts.
     pub fn new<'a>(examples: impl IntoIterator<Item = (&'a Example, usize)>) -> ExampleFrostLines {
         let mut by_example = BTreeMap::new();
         for (example, frost_line) in examples {
@@ -105,7 +108,10 @@ impl ExampleFrostLines {
     /// # Errors
     /// [`ExampleFrostLinesError`] for a file that is missing, damaged, or another plan's.
     pub fn read(path: &Path, stated: Digest, layers: usize) -> Result<ExampleFrostLines, ExampleFrostLinesError> {
-        let map = files::map(path).map_err(|source| ExampleFrostLinesError::File { path: path.into(), source })?;
+        let map = files::map(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ExampleFrostLinesError::Missing { path: path.into() },
+            _ => ExampleFrostLinesError::File { path: path.into(), source },
+        })?;
         ExampleFrostLines::parse(path, &map, stated, layers)
     }
 
@@ -193,7 +199,7 @@ mod tests {
         three_examples().write(&path).unwrap();
         let read = ExampleFrostLines::read(&path, three_examples().digest(), 4).unwrap();
         assert_eq!(read, three_examples());
-        // Of two examples alike the deeper counts.
+        // If two examples are alike, the lower frost line counts.
         assert_eq!([5, 6, 7].map(|token| read.of(&example(token))), [Some(2), Some(1), None]);
     }
 

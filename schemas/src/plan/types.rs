@@ -52,7 +52,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxIdentity {
-    /// Of the file and of the external data that it refers to.
+    /// Digest of the file and of the external data that it refers to.
     pub digest: Digest,
     /// The program that exported it, as the file says.
     pub producer: String,
@@ -112,7 +112,7 @@ pub struct DataIdentity {
     pub seed: u64,
     /// Tokens of an example; what goes beyond was cut off.
     pub max_length: usize,
-    /// Of the sampled examples' tokens and targets.
+    /// Digest of the sampled examples' tokens and targets.
     pub sample: Digest,
     /// Tokens in the sample.
     pub tokens: u64,
@@ -126,7 +126,7 @@ pub struct DataIdentity {
 pub struct EngineUsed {
     /// `tract` or `ort`.
     pub name: String,
-    /// Of the engine.
+    /// The engine's version.
     pub version: String,
     /// `cpu`, or the execution provider that ONNX Runtime used.
     pub provider: String,
@@ -136,7 +136,7 @@ pub struct EngineUsed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// Number of layers, counted from the input, of which nothing is trained. A strategy may freeze layers above them,
+    /// How many layers, counted from the input, train nothing. A strategy may freeze layers above them,
     /// too.
     pub frost_line: usize,
     /// What had the last word.
@@ -152,7 +152,7 @@ pub struct Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PerExample {
-    /// Of the examples' digests and frost lines.
+    /// Digest of the examples' digests and frost lines.
     pub digest: Digest,
     /// The frost line of all other rows: what the aggregate gives.
     pub others: usize,

@@ -1,6 +1,6 @@
 //! `GroupQueryAttention`, all of attention in one operator: ONNX Runtime's, and so its model builder's.
 //!
-//! On the CPU it wants head sizes that are multiples of 16 and caches as large as a sliding window, and knows no norms of
+//! On the CPU it requires head sizes that are multiples of 16 and caches as large as a sliding window, and knows no norms of
 //! queries and keys. Written out it needs none of that, and no cache either.
 
 use tract_onnx::pb::NodeProto;

@@ -132,9 +132,9 @@ pub(super) struct Defaults {
     /// `head_dim` where `None`.
     pub(super) query_scalar: Option<f64>,
     pub(super) rope_theta: f64,
-    /// Of layers with a sliding window, where they turn by a base of their own.
+    /// The base of layers with a sliding window, where it differs from that of the others.
     pub(super) local_rope_theta: Option<f64>,
-    /// The share of a head that is turned; only whole heads are where `None`.
+    /// The share of a head that is rotated; the whole head where `None`.
     pub(super) rotary_share: Option<f64>,
     /// No window where `None`.
     pub(super) sliding_window: Option<usize>,
@@ -525,7 +525,7 @@ impl Presence {
         match self {
             Presence::Always => true,
             Presence::Never => false,
-            Presence::Configured(unless_said) => configured.unwrap_or(unless_said),
+            Presence::Configured(default) => configured.unwrap_or(default),
         }
     }
 }

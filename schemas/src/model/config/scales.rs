@@ -24,7 +24,7 @@ impl Reader<'_> {
     /// The caps of attention's scores and of logits, of families that have them.
     pub(super) fn softcaps(&self) -> Result<Softcaps, ConfigError> {
         let Some(by_default) = &self.family.softcaps else { return Ok(Softcaps { attention: None, logits: None }) };
-        let cap = |field, said: Option<Option<f64>>, by_default: Option<f64>| match said.unwrap_or(by_default) {
+        let cap = |field, given: Option<Option<f64>>, by_default: Option<f64>| match given.unwrap_or(by_default) {
             Some(cap) => self.positive(field, Some(cap)).map(Some),
             None => Ok(None),
         };
@@ -38,9 +38,9 @@ impl Reader<'_> {
     pub(super) fn multiplier(
         &self,
         field: &'static str,
-        said: Option<Option<f64>>,
+        given: Option<Option<f64>>,
     ) -> Result<Option<f64>, ConfigError> {
-        let multiplier = match said {
+        let multiplier = match given {
             Some(None) if self.family.multipliers => return Err(self.bad(field, "null", "must be above 0")),
             Some(Some(multiplier)) if self.family.multipliers => self.positive(field, Some(multiplier))?,
             _ => return Ok(None),
@@ -65,17 +65,12 @@ impl Reader<'_> {
     /// Refuses what a config asks for and no model of its family does.
     pub(super) fn refuse_what_is_not_computed(&self) -> Result<(), ConfigError> {
         let raw = self.raw;
-        let number = |said: Option<Option<f64>>, computed: bool| said.flatten().filter(|_| !computed);
-        let multiplier = |said| number(said, self.family.multipliers).filter(|&multiplier| multiplier != 1.0);
-        let softcap = |said| number(said, self.family.softcaps.is_some());
-        let flag = |said: Option<bool>| said.filter(|&v| v).map(|v| v.to_string());
+        let number = |given: Option<Option<f64>>, computed: bool| given.flatten().filter(|_| !computed);
+        let softcap = |given| number(given, self.family.softcaps.is_some());
+        let flag = |given: Option<bool>| given.filter(|&v| v).map(|v| v.to_string());
         let asked = [
             ("attn_logit_softcapping", softcap(raw.attn_logit_softcapping).map(|v| v.to_string())),
             ("final_logit_softcapping", softcap(raw.final_logit_softcapping).map(|v| v.to_string())),
-            ("embedding_multiplier", multiplier(raw.embedding_multiplier).map(|v| v.to_string())),
-            ("residual_multiplier", multiplier(raw.residual_multiplier).map(|v| v.to_string())),
-            ("attention_multiplier", multiplier(raw.attention_multiplier).map(|v| v.to_string())),
-            ("logits_scaling", multiplier(raw.logits_scaling).map(|v| v.to_string())),
             ("use_bidirectional_attention", flag(raw.use_bidirectional_attention)),
             ("add_cross_attention", flag(raw.add_cross_attention)),
         ];

@@ -13,15 +13,15 @@ impl Reader<'_> {
 
     /// Whether layer `index` (from 0) sees a sliding window only.
     pub(super) fn sliding(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
-        let Some(said) = self.layer_type(sizes, index)? else { return self.sliding_unless_said(sizes, index) };
+        let Some(given) = self.layer_type(sizes, index)? else { return self.sliding_by_default(sizes, index) };
         if let Windows::Never | Windows::Everywhere = self.family.windows
-            && said != self.sliding_unless_said(sizes, index)?
+            && given != self.sliding_by_default(sizes, index)?
         {
             let types = self.raw.layer_types.as_ref().map_or_else(String::new, |types| types.join(", "));
             let reason = format!("a {} model has no kinds of layer", self.family.name);
             return Err(self.bad("layer_types", types, reason));
         }
-        Ok(said)
+        Ok(given)
     }
 
     /// Whether `layer_types` calls layer `index` sliding, where it is given.
@@ -40,7 +40,7 @@ impl Reader<'_> {
         }
     }
 
-    fn sliding_unless_said(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
+    fn sliding_by_default(&self, sizes: &SharedSizes, index: usize) -> Result<bool, ConfigError> {
         let raw = self.raw;
         let used = raw.use_sliding_window.unwrap_or(false) && self.window().is_some();
         Ok(match self.family.windows {
