@@ -5,6 +5,7 @@
 //! Rows are taken in the order of the file; AdamW without weight decay or clipping, linear warm-up over 10 steps times
 //! linear decay to 0.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -55,9 +56,9 @@ struct Arguments {
 struct Steps(Vec<StepMetrics>);
 
 impl Hook for Steps {
-    fn step(&mut self, step: &Step) -> Result<(), frostline_runtime::Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, frostline_runtime::Error> {
         self.0.push(step.metrics.clone());
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

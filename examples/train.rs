@@ -5,6 +5,7 @@
 //! cargo run --release --example train -- examples/quickstart plan.json
 //! ```
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use frostline_runtime::Error;
@@ -26,13 +27,13 @@ struct EvaluateEvery {
 }
 
 impl Hook for EvaluateEvery {
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         let metrics = step.metrics;
         if metrics.step.is_multiple_of(self.steps) {
             let held_out = evaluate(step.model, &self.held_out, BATCH_SIZE, &mut |_, _| ())?.loss;
             println!("step {:>4}  loss {:.4}  held out {held_out:.4}", metrics.step, metrics.loss);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -16,15 +16,15 @@ pub struct ComparisonRow {
     pub frost_line: usize,
     /// Elements of all trained tensors.
     pub trained_parameters: u64,
-    /// FLOPs of a step over those of a step that trains all layers, as the plan says; NaN where it says nothing.
-    pub predicted: f64,
-    /// Of the whole training.
+    /// FLOPs of a step over those of a step that trains all layers, as the plan says; `None` where it says nothing.
+    pub predicted: Option<f64>,
+    /// Seconds that the whole training took.
     pub seconds: f64,
-    /// Of a usual step.
+    /// Median seconds of a step.
     pub step_seconds: f64,
     /// Mean loss of the last steps.
     pub last_loss: f64,
-    /// Of the trained model.
+    /// How well the trained model does.
     pub evaluation: Evaluation,
 }
 
@@ -49,7 +49,7 @@ impl ComparisonRow {
             name: name.to_owned(),
             frost_line,
             trained_parameters,
-            predicted: plan.planned_cost().map_or(f64::NAN, |cost| cost.share),
+            predicted: plan.planned_cost().map(|cost| cost.share),
             seconds,
             step_seconds: summary.median_step_seconds(),
             last_loss: summary.last_loss(),
@@ -64,7 +64,7 @@ impl ComparisonRow {
 
     /// The time of a step over that of the row that trains all layers; `None` where no row does.
     pub fn measured(&self, rows: &[ComparisonRow]) -> Option<f64> {
-        let full = rows.iter().find(|row| row.predicted == 1.0)?;
+        let full = rows.iter().find(|row| row.predicted == Some(1.0))?;
         Some(self.step_seconds / full.step_seconds)
     }
 }

@@ -6,12 +6,12 @@ use frostline_schemas::cache::CacheError;
 use frostline_schemas::data::ExampleError;
 use frostline_schemas::device::Device;
 use frostline_schemas::model::{Dtype, FolderError, WeightsError};
-use frostline_schemas::plan::PlanError;
+use frostline_schemas::plan::{ExampleFrostLinesError, PlanError};
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A plan with a frost line for each example, and none of the rows reaches down to the plan's own.
+    /// The plan has a frost line for each example, and no row's reaches down to the plan's own.
     #[error(
         "no row reaches below frost line {deepest}, so layers above the plan's frost line {planned} would never train \
          ({own} of {all} rows have a frost line of their own in this plan); train on the rows that were planned, or \
@@ -27,7 +27,7 @@ pub enum Error {
         /// The plan's frost line.
         planned: usize,
     },
-    /// Of rows with frost lines of their own a run takes none that reaches the deepest layer to train.
+    /// Rows have frost lines of their own, and the run takes none that reaches the lowest layer to train.
     #[error(
         "in {steps} steps no row goes below frost line {deepest}, and the plan trains from {planned} up: layers between \
          would stay as they are; train for more steps, or give another seed"
@@ -58,6 +58,9 @@ pub enum Error {
     /// The cache cannot be used, or has no room.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The frost lines of a plan's examples cannot be used.
+    #[error(transparent)]
+    FrostLines(#[from] ExampleFrostLinesError),
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -265,6 +268,7 @@ impl Error {
         match self {
             Error::Cache(error) => error.setting(),
             Error::Examples(error) => error.setting(),
+            Error::FrostLines(error) => error.setting(),
             Error::Setting { field, .. } => Some(field),
             Error::TooLong { .. } | Error::RankingTooLong { .. } => Some("max_length"),
             Error::Unreached { .. } => Some("steps"),

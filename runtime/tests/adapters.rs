@@ -112,7 +112,7 @@ fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
         let mut writer = RunWriter::new(&run_folder, record(&settings, &case.folder, FROST_LINE)).unwrap();
         writer.started(&Start { frost_line: 2, trained_tensors: 1, trained_parameters: 1, steps: 1 }).unwrap();
         let base_weights = ModelFolder::open(&case.folder).unwrap().weights.digest().unwrap();
-        writer.trained(&Trained { model, base_weights }).unwrap();
+        writer.trained(&Trained { model, base_weights, seconds: 0.0 }).unwrap();
 
         let run = Run::open(&run_folder).unwrap();
         let model = open(&run, &case.folder);

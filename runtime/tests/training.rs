@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::{Device as TensorDevice, Tensor};
@@ -17,7 +18,7 @@ use frostline_runtime::model::{ComputePrecision, Parameters};
 use frostline_runtime::run::{MergeTypes, merge};
 use frostline_runtime::run::{Run, RunWriter};
 use frostline_runtime::system::Device;
-use frostline_runtime::train::{self, Caching, Hook, Start, Step, TrainSettings, Trained};
+use frostline_runtime::train::{self, Caching, Hook, Hooks, Start, Step, TrainSettings, Trained};
 use frostline_schemas::cache::{CacheError, Store};
 use frostline_schemas::data::{Example, Target};
 use frostline_schemas::digest::Digest;
@@ -113,9 +114,9 @@ impl Hook for Heard {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         self.losses.push(step.metrics.loss);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -399,6 +400,28 @@ fn what_lies_beside_the_weights_is_copied_once_and_runs_are_not() {
     for absent in ["run", "merged", "extras/circle"] {
         assert!(!merged.join(absent).exists(), "{absent}");
     }
+}
+
+/// Ends training after a step.
+struct StopAfter(u64);
+
+impl Hook for StopAfter {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
+        let enough = step.metrics.step == self.0;
+        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+#[test]
+fn a_hook_can_end_training_early_and_keep_what_was_trained() {
+    let out = tempfile::tempdir().unwrap();
+    let settings = settings(5, 2, 1);
+    let writer = RunWriter::new(out.path(), record(&settings, &folder("llama"), 2)).unwrap();
+    let mut hooks = Hooks::default().with(StopAfter(3)).with(writer);
+    let trained = train(&folder("llama"), 2, &settings, &mut hooks).unwrap();
+    let metrics = std::fs::read_to_string(out.path().join(METRICS_FILE)).unwrap();
+    assert_eq!(metrics.lines().count(), 3);
+    assert!(Run::open(out.path()).unwrap().names().eq(trained.model.scope().names()));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! From the ground up; a room imports only from those before it:
 //!
-//! - [`digest`], [`canonical`], [`files`], [`cache`], [`units`], [`device`]: content digests, the JSON that is hashed and the
-//!   JSON that people diff, files written whole or not at all, where caches lie, devices by name;
+//! - [`digest`], [`canonical`], [`files`], [`device`], [`units`], [`cache`]: content digests, the JSON that is hashed and the
+//!   JSON that people diff, files written whole or not at all, devices by name, sizes for people, what is kept between runs;
 //! - [`model`]: a model folder: what `config.json` describes, its memory-mapped weights, its identity;
 //! - [`data`]: rows of a data set to tokens and targets, by the model's own tokenizer and chat template;
 //! - [`select`]: which tensors are trained, by which strategy, and what a step then costs;

@@ -99,7 +99,7 @@ impl CompareArguments {
         }
     }
 
-    /// The folder to write plans into, if they shall be written.
+    /// The folder to write plans into, if one is named.
     pub(crate) fn plans(&self) -> Option<&PathBuf> {
         self.files.plans.as_ref()
     }
@@ -129,8 +129,7 @@ impl CompareArguments {
         })
     }
 
-    /// What `frostline train` does where nothing is said, without a cache of states: the strategies' steps shall cost
-    /// what they cost.
+    /// The defaults of `frostline train`, without a cache of states, so that the steps' times can be compared.
     pub(crate) fn training(&self) -> TrainSettings {
         let training = TrainingSettings {
             batch_size: self.compared.batch_size,

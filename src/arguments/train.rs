@@ -167,7 +167,7 @@ pub(crate) struct ShownArguments {
 enum MethodName {
     /// The planned tensors themselves.
     Full,
-    /// Low-rank adapters beside their matrices, and nothing else; they want a larger --learning-rate, such as 2e-4.
+    /// Low-rank adapters beside their matrices, and nothing else; they need a larger --learning-rate, such as 2e-4.
     Lora,
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn run(command: &CacheCommand, output: &Output) -> anyhow::Result<()>
     match command {
         CacheCommand::List(folder) => list(root(folder.folder())?, output),
         CacheCommand::Clear { keys, .. } if keys.iter().any(String::is_empty) => {
-            bail!("an empty KEY is the beginning of every key; name none to clear all")
+            bail!("an empty KEY would match every key; give none to clear all")
         }
         CacheCommand::Clear { keys, folder } => clear(root(folder.folder())?, keys, output),
     }
@@ -104,7 +104,7 @@ fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> 
     output.result(&summary, || {
         let kept = match cleared.in_use.len() {
             0 => String::new(),
-            number => format!("; of {} something is in use and stays", plural(number, "key")),
+            number => format!("; {} in use and kept", plural(number, "key")),
         };
         let matrices = match grams.len() {
             0 => String::new(),

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::arguments::MergeArguments;
 use crate::output::Output;
+use crate::render::units::plural;
 
 pub(crate) fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result<()> {
     let run = Run::open(&arguments.run)?;
@@ -19,10 +20,10 @@ pub(crate) fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result
     });
     output.result(&summary, || {
         format!(
-            "{}: {} trained tensors put into {} safetensors file(s); rounding loses {:.2} % of what training changed{}\n",
+            "{}: {} trained tensors put into {}; rounding loses {:.2} % of what training changed{}\n",
             arguments.out.display(),
             report.tensors,
-            report.files,
+            plural(report.files, "safetensors file"),
             100.0 * report.lost(),
             if report.lost() > 0.01 { " (--dtype exact keeps all of it)" } else { "" }
         )

@@ -1,11 +1,10 @@
 //! `frostline train`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use frostline_runtime::run::{Finished, Job};
 use frostline_runtime::train::{DryRun, FrostLines, Start, Summary, TrainSettings};
-use frostline_schemas::plan::{ExampleFrostLines, Plan};
+use frostline_schemas::plan::Plan;
 use serde_json::{Value as Json, json};
 
 use crate::arguments::TrainArguments;
@@ -18,10 +17,7 @@ pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result
     let plan = Plan::read(&arguments.files.plan)?;
     let mut progress = TrainingProgress::new(output, arguments.shown.log_every);
     let job = Job::open(&arguments.files())?;
-    let frost_lines = frost_lines(&plan, &arguments.files.plan)?;
-    if let Some(lines) = &frost_lines {
-        job.check_frost_lines(&plan, lines)?;
-    }
+    let frost_lines = FrostLines::of_plan(&plan, &arguments.files.plan)?;
     let settings = TrainSettings { frost_lines, ..arguments.settings(&job, &plan)? };
     let Some(folder) = arguments.run_folder() else {
         progress.measure();
@@ -32,13 +28,6 @@ pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result
     progress.load();
     let finished = job.run_into(folder, &plan, &settings, &mut progress)?;
     report(output, folder, &plan, &settings, &progress.finish(), &finished)
-}
-
-/// The frost lines of examples, where the plan has them.
-fn frost_lines(plan: &Plan, path: &Path) -> anyhow::Result<Option<FrostLines>> {
-    let of_examples = ExampleFrostLines::of_plan(plan, path)?.map(Arc::new);
-    let of_others = plan.decision.per_example.map(|examples| examples.others);
-    Ok(of_examples.zip(of_others).map(|(of_examples, of_others)| FrostLines { of_examples, of_others }))
 }
 
 fn dry_run_json(measured: &DryRun) -> Json {

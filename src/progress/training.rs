@@ -1,5 +1,6 @@
 //! Training's progress.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use frostline_runtime::Error;
@@ -53,7 +54,7 @@ impl TrainingProgress {
         if let Some((first, last)) = self.summary.without_a_fall() {
             tracing::warn!(
                 "the loss has not fallen by more than it varies: {first:.4} in the first steps, {last:.4} in the last; \
-                 try another --learning-rate, or more steps"
+                 try another learning rate, or more steps"
             );
         }
         self.summary
@@ -77,7 +78,7 @@ impl TrainingProgress {
         Some(format!(
             "step {step} of {}: loss {:.4}, {:.3} s a step, {} left",
             self.steps,
-            mean(self.summary.losses().get(before..).unwrap_or_default()),
+            self.summary.mean_loss_after(before),
             elapsed.as_secs_f64() / step as f64,
             duration(left)
         ))
@@ -109,8 +110,8 @@ impl Hook for TrainingProgress {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
-        self.summary.step(step)?;
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
+        let flow = self.summary.step(step)?;
         let metrics = step.metrics;
         self.bar.set(metrics.step, format!("steps, loss {:.4}", metrics.loss));
         if let Some(line) = self.line(metrics.step, Instant::now()) {
@@ -119,14 +120,10 @@ impl Hook for TrainingProgress {
         if metrics.step == self.steps {
             self.bar.begin("checking what was trained", 0);
         }
-        Ok(())
+        Ok(flow)
     }
 
     fn evaluating(&mut self, done: usize, all: usize) {
         self.bar.go_on("evaluating", done as u64, all as u64, "rows");
     }
-}
-
-fn mean(numbers: &[f64]) -> f64 {
-    numbers.iter().sum::<f64>() / numbers.len() as f64
 }

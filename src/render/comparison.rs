@@ -25,7 +25,7 @@ pub(crate) fn render(rows: &[ComparisonRow]) -> Result<String, std::fmt::Error> 
             "{:<widest$} {:>10} {:>9} {:>8} {:>6.3} s {:>7.4} {:>9.4} {:>8}",
             row.name,
             count(row.trained_parameters as f64),
-            percent(row.predicted),
+            or_dash(row.predicted),
             or_dash(row.measured(rows)),
             row.step_seconds,
             row.last_loss,

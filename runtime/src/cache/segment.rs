@@ -57,7 +57,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Contents, &'static str> {
     let (header, rest) = file.split_first_chunk::<HEADER>().ok_or(SHORT)?;
     let (header_magic, fields) = header.split_at(MAGIC.len());
     if header_magic != MAGIC {
-        return Err("no file of states");
+        return Err("not a file of states");
     }
     let (version, fields) = number(fields).ok_or(SHORT)?;
     let (row_bytes, key) = number(fields).ok_or(SHORT)?;

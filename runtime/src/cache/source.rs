@@ -64,7 +64,7 @@ impl StateSource {
     /// Decides for a run whether the cache is used, and fills it where it is.
     ///
     /// # Errors
-    /// [`Error::Cache`] where the cache shall be used and there is no room for it; [`Error::File`].
+    /// [`Error::Cache`] where the cache is asked for and has no room; [`Error::File`].
     pub(crate) fn open(
         settings: &CacheSettings,
         model: &Model,

@@ -45,7 +45,7 @@ impl Sampler {
         Sampler { frost_lines: frost_lines.to_vec(), ..self }
     }
 
-    /// The next `count` rows; an epoch's end is no end.
+    /// The next `count` rows; it goes on into the next epoch where one ends.
     pub fn take(&mut self, count: usize) -> Vec<usize> {
         (0..if self.rows.is_empty() { 0 } else { count }).map(|_| self.one()).collect()
     }

@@ -303,11 +303,11 @@ impl Decoder {
         (gradients, observer): (&mut Gradients, &mut dyn GradientObserver),
     ) -> Result<(), Error> {
         let frost_line = self.layers.len() - saved.len();
-        let wants_embedding = frost_line == 0 && self.trains_embeddings();
+        let needs_embedding = frost_line == 0 && self.trains_embeddings();
         let layers = self.layers.iter().zip(self.wanted_at(Tokens::Targets)).skip(frost_line);
         for (k, (layer, at)) in layers.enumerate().rev() {
             let saved = saved.pop().ok_or(Error::Internal("a layer's saved tensors"))?;
-            let wants = (at, k > 0 || wants_embedding);
+            let wants = (at, k > 0 || needs_embedding);
             let dx = layer.backward(parameters, context, saved, dy, wants, gradients)?;
             observer.layer_done(parameters, gradients)?;
             match dx {

@@ -1,4 +1,4 @@
-//! What training minimises at targets.
+//! What training minimises at targets. Targets can have weights; the decoder gives none yet.
 
 use candle_core::Tensor;
 

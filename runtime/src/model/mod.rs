@@ -126,7 +126,8 @@ impl Model {
 
     /// Loss of the batch's targets given the state at the frost line, and the gradients of all that is trained.
     ///
-    /// Returns the weighted sum of the targets' losses in nats; the gradients are those of `scale` times it.
+    /// Returns the sum of the targets' losses in nats; the gradients are those of the objective, `objective.scale` times
+    /// that sum.
     pub fn loss_and_gradients(
         &mut self,
         batch: &Batch,

@@ -131,21 +131,21 @@ impl Norm {
         Ok(norm::forward(x, self.spec.kind, self.spec.epsilon, weight, self.bias(parameters)?)?)
     }
 
-    /// Adds the gradients of what is trained; returns that of the input, `x`, where it is wanted.
+    /// Adds the gradients of what is trained; returns that of the input, `x`, where it is needs_grad.
     pub(super) fn backward(
         &self,
         parameters: &Parameters,
         x: &Tensor,
         dy: &Tensor,
-        wants_input: bool,
+        needs_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wanted = NeedsGrad { input: wants_input, weight: self.trains_weight, bias: self.trains_bias };
-        if !wanted.any() {
+        let needs_grad = NeedsGrad { input: needs_input, weight: self.trains_weight, bias: self.trains_bias };
+        if !needs_grad.any() {
             return Ok(None);
         }
         let weight = parameters.vector(&self.spec.weight)?;
-        let computed = norm::backward(dy, x, self.spec.kind, self.spec.epsilon, weight, wanted)?;
+        let computed = norm::backward(dy, x, self.spec.kind, self.spec.epsilon, weight, needs_grad)?;
         if let Some(gradient) = computed.weight {
             gradients.add(&self.spec.weight.name, gradient)?;
         }

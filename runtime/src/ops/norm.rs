@@ -40,17 +40,17 @@ pub fn backward(
     kind: NormKind,
     epsilon: f64,
     weight: &Tensor,
-    wanted: NeedsGrad,
+    needs_grad: NeedsGrad,
 ) -> Result<NormGradients> {
     let gain = gain(kind, weight)?;
     if cpu::has_kernels_for(x) {
-        return cpu::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
+        return cpu::norm::backward(dy, x, kind, epsilon as f32, &gain, needs_grad);
     }
     #[cfg(feature = "cuda")]
     if cuda::norm::fits(x, &gain, None) && cuda::has_kernels_for([x, dy]) {
-        return cuda::norm::backward(dy, x, kind, epsilon as f32, &gain, wanted);
+        return cuda::norm::backward(dy, x, kind, epsilon as f32, &gain, needs_grad);
     }
-    reference_backward(dy, x, kind, epsilon, &gain, wanted)
+    reference_backward(dy, x, kind, epsilon, &gain, needs_grad)
 }
 
 fn reference_backward(
@@ -59,7 +59,7 @@ fn reference_backward(
     kind: NormKind,
     epsilon: f64,
     gain: &Tensor,
-    wanted: NeedsGrad,
+    needs_grad: NeedsGrad,
 ) -> Result<NormGradients> {
     let flat = |x: &Tensor| x.to_dtype(DType::F32)?.reshape(((), gain.elem_count()));
     let (dy_rows, x) = (flat(dy)?, flat(x)?);
@@ -70,7 +70,7 @@ fn reference_backward(
     let r = (centred.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
     let unit = centred.broadcast_mul(&r)?;
     let mut gradients = NormGradients::default();
-    if wanted.input {
+    if needs_grad.input {
         let g = dy_rows.broadcast_mul(gain)?;
         let along = unit.broadcast_mul(&(&g * &unit)?.mean_keepdim(D::Minus1)?)?;
         let g = match kind {
@@ -79,10 +79,10 @@ fn reference_backward(
         };
         gradients.input = Some((g - along)?.broadcast_mul(&r)?.reshape(dy.shape())?.to_dtype(dy.dtype())?);
     }
-    if wanted.weight {
+    if needs_grad.weight {
         gradients.weight = Some((&dy_rows * &unit)?.sum(0)?);
     }
-    if wanted.bias {
+    if needs_grad.bias {
         gradients.bias = Some(dy_rows.sum(0)?);
     }
     Ok(gradients)
@@ -105,13 +105,13 @@ mod tests {
     fn kernels_agree_with_the_reference() {
         let (x, dy) = (random(&[3, 5, 37], 1), random(&[3, 5, 37], 2));
         let (weight, bias) = (random(&[37], 3), random(&[37], 4));
-        let wanted = NeedsGrad { input: true, weight: true, bias: true };
+        let needs_grad = NeedsGrad { input: true, weight: true, bias: true };
         for kind in [NormKind::Rms, NormKind::RmsUnitOffset, NormKind::Layer] {
             let bias = (kind == NormKind::Layer).then_some(&bias);
             let gain = gain(kind, &weight).unwrap();
             close(&forward(&x, kind, 1e-6, &weight, bias).unwrap(), &reference(&x, kind, 1e-6, &gain, bias).unwrap());
-            let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
-            let theirs = reference_backward(&dy, &x, kind, 1e-6, &gain, wanted).unwrap();
+            let ours = backward(&dy, &x, kind, 1e-6, &weight, needs_grad).unwrap();
+            let theirs = reference_backward(&dy, &x, kind, 1e-6, &gain, needs_grad).unwrap();
             close(&ours.input.unwrap(), &theirs.input.unwrap());
             close(&ours.weight.unwrap(), &theirs.weight.unwrap());
             close(&ours.bias.unwrap(), &theirs.bias.unwrap());
@@ -123,7 +123,7 @@ mod tests {
     #[ignore = "needs a CUDA device"]
     fn kernels_agree_with_the_reference_on_cuda() {
         use super::super::tests::on_cuda;
-        let wanted = NeedsGrad { input: true, weight: true, bias: true };
+        let needs_grad = NeedsGrad { input: true, weight: true, bias: true };
         on_cuda(|on| {
             for (rows, width) in [(1, 5), (3, 37), (70, 64), (33, 896)] {
                 let ((x, upcast_x), (dy, upcast_dy)) = (on.random(&[rows, width], 1), on.random(&[rows, width], 2));
@@ -133,8 +133,8 @@ mod tests {
                     let gain = gain(kind, &weight).unwrap();
                     let y = forward(&x, kind, 1e-6, &weight, bias).unwrap();
                     on.close(&y, &reference(&upcast_x, kind, 1e-6, &gain, bias).unwrap());
-                    let ours = backward(&dy, &x, kind, 1e-6, &weight, wanted).unwrap();
-                    let theirs = reference_backward(&upcast_dy, &upcast_x, kind, 1e-6, &gain, wanted).unwrap();
+                    let ours = backward(&dy, &x, kind, 1e-6, &weight, needs_grad).unwrap();
+                    let theirs = reference_backward(&upcast_dy, &upcast_x, kind, 1e-6, &gain, needs_grad).unwrap();
                     on.close(&ours.input.unwrap(), &theirs.input.unwrap());
                     // Sums of f32 over so many rows, in another order.
                     on.within(&ours.weight.unwrap(), &theirs.weight.unwrap(), 2e-5);

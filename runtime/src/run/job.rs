@@ -1,7 +1,6 @@
 //! A whole training: from files on disk to a run folder and an evaluation.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use frostline_schemas::data::{self, Encoder, Example, Examples};
 use frostline_schemas::model::DecoderConfig;
@@ -14,7 +13,7 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::model::Scope;
 use crate::run::writer::RunWriter;
 use crate::system::on_threads;
-use crate::train::{DryRun, FrostLines, Hook, Hooks, TrainSettings, Trained, dry_run, train};
+use crate::train::{DryRun, Hook, Hooks, TrainSettings, Trained, dry_run, train};
 
 /// The files of a training.
 #[derive(Clone, Debug)]
@@ -95,7 +94,8 @@ impl Job {
     ///
     /// # Errors
     /// [`Error::Shallow`] where no row reaches down to the plan's frost line, so that planned layers would never train.
-    pub fn check_frost_lines(&self, plan: &Plan, lines: &FrostLines) -> Result<(), Error> {
+    fn check_frost_lines(&self, plan: &Plan, settings: &TrainSettings) -> Result<(), Error> {
+        let Some(lines) = &settings.frost_lines else { return Ok(()) };
         let own: Vec<usize> = self.data.examples.iter().filter_map(|row| lines.of_examples.of(row)).collect();
         let (all, others) = (self.examples(), lines.of_others);
         let rest = (own.len() < all).then_some(others);
@@ -112,6 +112,7 @@ impl Job {
     /// # Errors
     /// As for [`Job::run`].
     pub fn dry_run(self, plan: &Plan, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<DryRun, Error> {
+        self.check_frost_lines(plan, settings)?;
         let scope = self.scope(plan, &settings.training.method)?;
         dry_run(self.model, scope, &self.data.examples, settings, hook)
     }
@@ -121,6 +122,7 @@ impl Job {
     /// # Errors
     /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
     pub fn run(self, plan: &Plan, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
+        self.check_frost_lines(plan, settings)?;
         let scope = self.scope(plan, &settings.training.method)?;
         self.finish(scope, settings, hook)
     }
@@ -137,6 +139,7 @@ impl Job {
         settings: &TrainSettings,
         hook: &mut dyn Hook,
     ) -> Result<Finished, Error> {
+        self.check_frost_lines(plan, settings)?;
         let scope = self.scope(plan, &settings.training.method)?;
         let record = RunRecord {
             version: VERSION,
@@ -160,9 +163,8 @@ impl Job {
     fn finish(self, scope: Scope, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
         let config = &self.model.config;
         let (frost_line, trained_parameters) = (scope.frost_line(config), scope.parameters(config));
-        let begun = Instant::now();
         let trained = train(self.model, &self.identity, scope, &self.data.examples, settings, hook)?;
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = trained.seconds;
         let evaluation = self.held_out.map(|examples| {
             let mut progress = |done, all| hook.evaluating(done, all);
             let rows = settings.training.batch_size;

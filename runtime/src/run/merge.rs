@@ -99,8 +99,8 @@ impl<'a> Merged<'a> {
         for changed in run.changed(model)? {
             let (name, tensor) = changed?;
             let unknown = || Error::UnknownTensors { names: vec![name.clone()] };
-            let spelling = weights.on_disk_name(&name).ok_or_else(unknown)?;
-            let before = weights.require(spelling)?;
+            let on_disk_name = weights.on_disk_name(&name).ok_or_else(unknown)?;
+            let before = weights.require(on_disk_name)?;
             if before.shape != tensor.dims() {
                 let (found, expected) = (tensor.dims().to_vec(), before.shape.to_vec());
                 return Err(Error::TensorShape { name, found, expected });
@@ -113,7 +113,7 @@ impl<'a> Merged<'a> {
             let written = TensorView { dtype, shape: before.shape, bytes: &bytes }.to_f32().ok_or_else(not_float)?;
             change += squared_distance(&new, &old);
             rounding += squared_distance(&new, &written);
-            merged.trained.insert(spelling.to_owned(), bytes);
+            merged.trained.insert(on_disk_name.to_owned(), bytes);
         }
         merged.report.tensors = merged.trained.len();
         merged.report.files = weights.shards().len();

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
@@ -57,11 +58,12 @@ impl Hook for RunWriter {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         let failed = Error::file(self.folder.join(METRICS_FILE));
         let file = self.metrics.as_mut().ok_or(Error::Internal("a run that has begun"))?;
         let line = serde_json::to_string(step.metrics).map_err(std::io::Error::from).map(|line| line + "\n");
-        line.and_then(|line| file.write_all(line.as_bytes())).map_err(failed)
+        line.and_then(|line| file.write_all(line.as_bytes())).map_err(failed)?;
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Writes the trained tensors; the run is whole then.

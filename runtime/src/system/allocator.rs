@@ -17,7 +17,7 @@ pub struct ReuseBuffers(());
 impl ReuseBuffers {
     /// Begins to keep buffers. Without [`CachingAllocator`] as the global allocator nothing happens.
     pub fn new() -> ReuseBuffers {
-        FreeList::lock().wanted += 1;
+        FreeList::lock().users += 1;
         ReuseBuffers(())
     }
 }
@@ -30,9 +30,9 @@ impl Default for ReuseBuffers {
 
 impl Drop for ReuseBuffers {
     fn drop(&mut self) {
-        FreeList::lock().wanted -= 1;
-        while let Some(block) = FreeList::unwanted() {
-            block.free();
+        FreeList::lock().users -= 1;
+        while let Some(buffer) = FreeList::pop_unused() {
+            buffer.free();
         }
     }
 }
@@ -47,16 +47,16 @@ const PATIENCE: u64 = 8192;
 const ALIGN: usize = 16;
 
 static FREE_LIST: Mutex<FreeList> =
-    Mutex::new(FreeList { blocks: [FreeBuffer { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0, wanted: 0 });
+    Mutex::new(FreeList { buffers: [FreeBuffer { start: 0, size: 0, since: 0 }; KEPT], count: 0, taken: 0, users: 0 });
 
 /// Buffers that nobody uses.
 struct FreeList {
-    blocks: [FreeBuffer; KEPT],
+    buffers: [FreeBuffer; KEPT],
     count: usize,
     /// Large buffers taken so far.
     taken: u64,
-    /// How many want buffers to be kept.
-    wanted: usize,
+    /// How many [`ReuseBuffers`] there are.
+    users: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -69,9 +69,9 @@ struct FreeBuffer {
 }
 
 impl FreeBuffer {
-    /// Gives a block that is in no list any more back to the system.
+    /// Gives a buffer that is in no list any more back to the system.
     fn free(self) {
-        // SAFETY: nobody uses an idle block, and its size and alignment made a layout when it was taken.
+        // SAFETY: nobody uses an idle buffer, and its size and alignment made a layout when it was taken.
         unsafe {
             let layout = Layout::from_size_align_unchecked(self.size, ALIGN);
             System.dealloc(std::ptr::with_exposed_provenance_mut(self.start), layout);
@@ -85,44 +85,44 @@ impl FreeList {
         FREE_LIST.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The block of this size that was given back last.
+    /// The buffer of this size that was given back last.
     fn take(&mut self, size: usize) -> Option<*mut u8> {
         self.taken += 1;
-        let found = self.blocks[..self.count].iter().rposition(|block| block.size == size)?;
-        let start = self.blocks[found].start;
+        let found = self.buffers[..self.count].iter().rposition(|buffer| buffer.size == size)?;
+        let start = self.buffers[found].start;
         self.remove(found);
         Some(std::ptr::with_exposed_provenance_mut(start))
     }
 
-    /// A block that nobody wants to be kept any more.
-    fn unwanted() -> Option<FreeBuffer> {
-        let mut idle = FreeList::lock();
-        if idle.wanted > 0 || idle.count == 0 {
+    /// Takes a buffer off the list, if no [`ReuseBuffers`] is left.
+    fn pop_unused() -> Option<FreeBuffer> {
+        let mut list = FreeList::lock();
+        if list.users > 0 || list.count == 0 {
             return None;
         }
-        idle.count -= 1;
-        Some(idle.blocks[idle.count])
+        list.count -= 1;
+        Some(list.buffers[list.count])
     }
 
-    /// Keeps a block; returns the one that has to go for it, or that had been idle for long.
+    /// Keeps a buffer; returns the one that has to go for it, or that had been idle for long.
     fn give(&mut self, start: *mut u8, size: usize) -> Option<FreeBuffer> {
-        let block = FreeBuffer { start: start.expose_provenance(), size, since: self.taken };
-        if self.wanted == 0 {
-            return Some(block);
+        let buffer = FreeBuffer { start: start.expose_provenance(), size, since: self.taken };
+        if self.users == 0 {
+            return Some(buffer);
         }
-        let oldest = self.blocks[..self.count].first().copied();
-        let gone = oldest.filter(|block| self.count == KEPT || self.taken - block.since > PATIENCE);
+        let oldest = self.buffers[..self.count].first().copied();
+        let gone = oldest.filter(|buffer| self.count == KEPT || self.taken - buffer.since > PATIENCE);
         if gone.is_some() {
             self.remove(0);
         }
-        self.blocks[self.count] = block;
+        self.buffers[self.count] = buffer;
         self.count += 1;
         gone
     }
 
     /// Blocks stay in the order in which they were given back.
     fn remove(&mut self, index: usize) {
-        self.blocks.copy_within(index + 1..self.count, index);
+        self.buffers.copy_within(index + 1..self.count, index);
         self.count -= 1;
     }
 }
@@ -134,7 +134,7 @@ fn class(size: usize) -> Option<usize> {
     size.checked_next_multiple_of(step)
 }
 
-/// The layout of a kept buffer; `None` for all that the system shall handle alone.
+/// The layout of a kept buffer; `None` for what is left to the system's allocator.
 fn kept(layout: Layout) -> Option<Layout> {
     if layout.size() < LARGE || layout.align() > ALIGN {
         return None;
@@ -177,8 +177,8 @@ unsafe impl GlobalAlloc for CachingAllocator {
             return unsafe { System.dealloc(start, layout) };
         };
         let gone = FreeList::lock().give(start, large.size());
-        if let Some(block) = gone {
-            block.free();
+        if let Some(buffer) = gone {
+            buffer.free();
         }
     }
 

@@ -13,7 +13,7 @@ pub fn open_device(device: Device) -> Result<candle_core::Device, Error> {
     match device {
         Device::Cpu => Ok(candle_core::Device::Cpu),
         Device::Cuda(_) if !cfg!(feature = "cuda") => {
-            Err(failed("this frostline was built without CUDA; build it with --features cuda".into()))
+            Err(failed("this build has no CUDA; build with the feature `cuda`".into()))
         }
         Device::Cuda(number) => candle_core::Device::new_cuda(number.into()).map_err(|error| failed(error.to_string())),
     }

@@ -56,7 +56,8 @@ pub fn dry_run(
         hook.started(&start)?;
         let TypicalSteps { largest, usual } = trainer.typical_steps();
         let largest_tokens = largest.iter().map(|micro| micro.batch.tokens.len()).sum();
-        trainer.take(0, largest, Instant::now(), hook)?;
+        // A dry run takes all its steps, whatever the hook says.
+        let _ = trainer.take(0, largest, Instant::now(), hook)?;
         let mut times = Vec::new();
         let mut prefixes = Vec::new();
         for step in 1..=TIMED {
@@ -65,7 +66,7 @@ pub fn dry_run(
                 trainer.model.prefix(batch)?;
             }
             prefixes.push(begun.elapsed().as_secs_f64());
-            times.push(trainer.take(step, usual.clone(), Instant::now(), hook)?.seconds);
+            times.push(trainer.take(step, usual.clone(), Instant::now(), hook)?.0.seconds);
         }
         let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
         Ok(DryRun {

@@ -1,5 +1,7 @@
 //! What looks at a training as it goes on.
 
+use std::ops::ControlFlow;
+
 use frostline_schemas::digest::Digest;
 use frostline_schemas::run::StepMetrics;
 
@@ -10,19 +12,20 @@ use crate::train::optimizer::Optimizer;
 /// Looks at a training as it goes on: to write metrics down, to show progress, to stop it. An error from any method ends
 /// the training with that error.
 pub trait Hook: Send {
-    /// Before the first step, when everything has been checked that can be.
+    /// Once, before the first step: everything that can be checked has been, and the cache is filled.
     fn started(&mut self, _start: &Start) -> Result<(), Error> {
         Ok(())
     }
 
-    /// While states at the frost line are computed for the cache; first of all with none done.
+    /// While the cache is filled with states at the frost line, before [`started`](Hook::started); the first call says that
+    /// none is done.
     fn caching(&mut self, _progress: Caching) -> Result<(), Error> {
         Ok(())
     }
 
-    /// After each step.
-    fn step(&mut self, _step: &Step) -> Result<(), Error> {
-        Ok(())
+    /// After each step; `Break` makes it the last one, after which all goes on as at the end of training.
+    fn step(&mut self, _step: &Step) -> Result<ControlFlow<()>, Error> {
+        Ok(ControlFlow::Continue(()))
     }
 
     /// After the last step, before anything is evaluated.
@@ -75,6 +78,8 @@ pub struct Trained {
     pub model: Model,
     /// Digest of the weights that training began from.
     pub base_weights: Digest,
+    /// Seconds that training took, without what hooks do at its end.
+    pub seconds: f64,
 }
 
 /// Looks at nothing.
@@ -89,7 +94,7 @@ impl<T: Hook + ?Sized> Hook for &mut T {
         (**self).caching(progress)
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         (**self).step(step)
     }
 
@@ -123,8 +128,15 @@ impl Hook for Hooks<'_> {
         self.0.iter_mut().try_for_each(|hook| hook.caching(progress))
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
-        self.0.iter_mut().try_for_each(|hook| hook.step(step))
+    /// All of them see the step; any of them can make it the last.
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
+        let mut flow = ControlFlow::Continue(());
+        for hook in &mut self.0 {
+            if hook.step(step)?.is_break() {
+                flow = ControlFlow::Break(());
+            }
+        }
+        Ok(flow)
     }
 
     fn trained(&mut self, trained: &Trained) -> Result<(), Error> {

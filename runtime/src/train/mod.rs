@@ -8,12 +8,14 @@ mod settings;
 mod step;
 mod summary;
 
+use std::time::Instant;
+
 use frostline_schemas::data::Example;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 
 pub use self::dry_run::{DryRun, dry_run};
 pub use self::hook::{Caching, Hook, Hooks, Start, Step, Trained};
-pub use self::optimizer::{AdamW, Optimizer, Update};
+pub use self::optimizer::{AdamW, Optimizer, TensorState, Update};
 pub use self::settings::{FrostLines, TrainSettings};
 pub use self::summary::Summary;
 
@@ -36,6 +38,7 @@ pub fn train(
     settings: &TrainSettings,
     hook: &mut dyn Hook,
 ) -> Result<Trained, Error> {
+    let begun = Instant::now();
     let model = prepare(folder, scope, examples, settings)?;
     on_threads(settings.threads, || {
         let mut trainer = Trainer::new(model, settings, examples);
@@ -46,7 +49,8 @@ pub fn train(
         trainer.run(&source, hook)?;
         // The loss of a step is that before its update: nothing has seen what the last one did.
         trainer.model.parameters().check_finite()?;
-        let trained = Trained { model: trainer.model, base_weights: identity.weights };
+        let seconds = begun.elapsed().as_secs_f64();
+        let trained = Trained { model: trainer.model, base_weights: identity.weights, seconds };
         hook.trained(&trained)?;
         Ok(trained)
     })?

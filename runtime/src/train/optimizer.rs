@@ -28,7 +28,7 @@ pub trait Optimizer: Send {
     /// [`Error::UnknownTensors`] for a gradient of a tensor that is not trained.
     fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, update: Update) -> Result<(), Error>;
 
-    /// What is kept of a tensor from update to update; `None` of one that was never updated.
+    /// What the optimiser keeps of a tensor between updates; `None` if the tensor was never updated.
     ///
     /// # Errors
     /// [`Error::Tensor`] where it cannot be copied from its device.
@@ -40,7 +40,7 @@ pub trait Optimizer: Send {
 pub struct TensorState {
     /// Updates so far.
     pub updates: u64,
-    /// What it is called, and values in f32, as many as the tensor has elements.
+    /// Name and values (f32, one for each element of the tensor) of each quantity.
     pub values: Vec<(&'static str, Vec<f32>)>,
 }
 

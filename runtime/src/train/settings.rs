@@ -1,10 +1,11 @@
 //! How and where to train, and what of it is refused.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use frostline_schemas::data::Example;
 use frostline_schemas::model::DecoderConfig;
-use frostline_schemas::plan::ExampleFrostLines;
+use frostline_schemas::plan::{ExampleFrostLines, Plan};
 use frostline_schemas::run::{Order, TrainingSettings};
 
 use crate::cache::CacheSettings;
@@ -58,6 +59,16 @@ pub struct FrostLines {
 }
 
 impl FrostLines {
+    /// What the plan at `path` says of its examples; `None` where all have one frost line.
+    ///
+    /// # Errors
+    /// [`Error::FrostLines`] where the file beside the plan is missing or another one.
+    pub fn of_plan(plan: &Plan, path: &Path) -> Result<Option<FrostLines>, Error> {
+        let of_examples = ExampleFrostLines::of_plan(plan, path)?.map(Arc::new);
+        let of_others = plan.decision.per_example.map(|examples| examples.others);
+        Ok(of_examples.zip(of_others).map(|(of_examples, of_others)| FrostLines { of_examples, of_others }))
+    }
+
     /// That of an example.
     pub fn of(&self, example: &Example) -> usize {
         self.of_examples.of(example).unwrap_or(self.of_others)

@@ -1,6 +1,7 @@
 //! One step after the other: batches → prefix → suffix, loss and gradients → optimiser.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use frostline_schemas::data::Example;
@@ -163,7 +164,7 @@ impl<'a> Trainer<'a> {
         StateSource::open(settings, &self.model, identity, filling, &mut caching)
     }
 
-    /// All steps; a thread of its own prepares the next while one is computed.
+    /// All steps, or fewer where the hook ends it; a thread of its own prepares the next while one is computed.
     pub(super) fn run(&mut self, source: &StateSource, hook: &mut dyn Hook) -> Result<(), Error> {
         let mut sampler = self.sampler();
         let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
@@ -178,7 +179,10 @@ impl<'a> Trainer<'a> {
             for step in 0..steps {
                 let begun = Instant::now();
                 let batches = receiver.recv().map_err(|_| Error::Internal("the thread that prepares batches"))?;
-                self.take(step, batches, begun, hook)?;
+                let (_, flow) = self.take(step, batches, begun, hook)?;
+                if flow.is_break() {
+                    break;
+                }
             }
             Ok(())
         })
@@ -207,17 +211,17 @@ impl<'a> Trainer<'a> {
             && !self.model.scope().holds(&config.embedding)
     }
 
-    /// Takes one step, counted from 0, and shows it to the hook.
+    /// Takes one step, counted from 0, and shows it to the hook, which may make it the last.
     pub(super) fn take(
         &mut self,
         step: u64,
         batches: Vec<MicroBatch>,
         begun: Instant,
         hook: &mut dyn Hook,
-    ) -> Result<StepMetrics, Error> {
+    ) -> Result<(StepMetrics, ControlFlow<()>), Error> {
         let metrics = self.step(step, batches, begun)?;
-        hook.step(&Step { metrics: &metrics, model: &self.model, optimizer: self.optimizer.as_ref() })?;
-        Ok(metrics)
+        let flow = hook.step(&Step { metrics: &metrics, model: &self.model, optimizer: self.optimizer.as_ref() })?;
+        Ok((metrics, flow))
     }
 
     fn step(&mut self, step: u64, batches: Vec<MicroBatch>, begun: Instant) -> Result<StepMetrics, Error> {

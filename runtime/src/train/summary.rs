@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::train::hook::{Hook, Step};
+use std::ops::ControlFlow;
 
 /// Steps whose mean loss is the last loss.
 const RECENT: usize = 20;
@@ -44,6 +45,11 @@ impl Summary {
         mean(self.recent())
     }
 
+    /// Mean loss of the steps after the first `before`; NaN where there is none.
+    pub fn mean_loss_after(&self, before: usize) -> f64 {
+        mean(self.losses.get(before..).unwrap_or_default())
+    }
+
     /// Seconds of a usual step: the first takes its memory, and some are disturbed.
     pub fn median_step_seconds(&self) -> f64 {
         let mut seconds = self.seconds.clone();
@@ -72,13 +78,13 @@ impl Summary {
 }
 
 impl Hook for Summary {
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         let metrics = step.metrics;
         self.tokens += metrics.tokens;
         self.losses.push(metrics.loss);
         self.seconds.push(metrics.seconds);
         self.frost_lines.extend(metrics.frost_line);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -117,9 +118,9 @@ impl Case {
 pub(crate) struct Losses(pub Vec<f64>);
 
 impl Hook for Losses {
-    fn step(&mut self, step: &Step) -> Result<(), Error> {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         self.0.push(step.metrics.loss);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -8,17 +8,17 @@
 //! removes files holds the lock on the root meanwhile. Locks fall with the process that holds them; where the file system
 //! knows none, nothing is removed. Nothing read is trusted: what fails its owner's check is [discarded](discard).
 
-mod contents;
 mod entry;
 mod error;
 mod layout;
+mod list;
 mod store;
 
 use std::path::PathBuf;
 
-pub use contents::{Cleared, Listed, clear, list};
 pub use entry::{Content, EntryId};
 pub use error::CacheError;
+pub use list::{Cleared, Listed, clear, list};
 pub use store::{Store, discard, lock_in_use};
 
 /// Bytes that everything below a root takes at most, where nothing else is asked for: 20 GiB.

@@ -3,7 +3,7 @@
 //! ONNX Runtime's optimiser and model builder fuse operators: a residual add with the norm after it, all of attention
 //! with its rotary embedding and key-value cache. A latent space that exists inside a fused operator alone cannot be
 //! traced, and tract knows few of them. So each is replaced by what it stands for. Planning reads whole rows at once, from
-//! their beginning: there is no past, and nothing after a row's end matters to it.
+//! their beginning: there is no past, and nothing after a row's end matters to it. A further operator is an arm of [`replace`].
 
 pub(crate) mod attention;
 mod branches;

@@ -80,7 +80,7 @@ fn check(lora: &Lora) -> Result<(), Error> {
         return Err(Error::Setting { field: "alpha", value: lora.alpha.to_string(), reason });
     }
     if lora.targets.is_empty() {
-        let reason = "name a linear layer, or leave --targets out to adapt all of them";
+        let reason = "name at least one linear layer";
         return Err(Error::Setting { field: "targets", value: "an empty list".into(), reason });
     }
     Ok(())

@@ -182,7 +182,7 @@ impl Attention {
             };
             let dy = self.join([&q, k, v])?;
             all.collect(parameters, back.x, &dy, gradients)?;
-            return back.wants_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
+            return back.needs_input.then(|| all.input_gradient(parameters, &dy, None)).transpose();
         }
         let [q, k, v] = self.projection.linears.as_slice() else {
             return Err(Error::Internal("three projections"));
@@ -190,7 +190,7 @@ impl Attention {
         q.collect(parameters, &context.select(back.x, back.at)?, &parts[0], gradients)?;
         k.collect(parameters, back.x, &parts[1], gradients)?;
         v.collect(parameters, back.x, &parts[2], gradients)?;
-        if !back.wants_input {
+        if !back.needs_input {
             return Ok(None);
         }
         let sum = k.input_gradient(parameters, &parts[1], None)?;
@@ -240,7 +240,7 @@ impl Sublayer for Attention {
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         self.output.collect(parameters, &saved.attention.output, back.dy, gradients)?;
-        if !back.wants_input && !self.is_trained_below() {
+        if !back.needs_input && !self.is_trained_below() {
             return Ok(None);
         }
         let at = back.at;

@@ -48,7 +48,7 @@ pub(super) struct SublayerBackward<'a> {
     /// Gradient of its output.
     pub dy: &'a Tensor,
     pub at: Tokens,
-    pub wants_input: bool,
+    pub needs_input: bool,
 }
 
 /// One branch off the residual stream, to which it adds `scale · out_norm(sublayer(norm(h)))`.
@@ -64,7 +64,7 @@ pub(super) struct Branch<T> {
 pub(super) struct BranchSaved<S> {
     /// Input of the branch.
     hidden: Tensor,
-    inner: S,
+    sublayer: S,
     /// Input of the norm at its end.
     added: Option<Tensor>,
 }
@@ -116,13 +116,13 @@ impl<T: Sublayer> Branch<T> {
         at: Tokens,
     ) -> Result<(Tensor, BranchSaved<T::Saved>), Error> {
         let normed = self.normed(parameters, hidden)?;
-        let (mut y, inner) = self.sublayer.forward_saved(parameters, context, &normed, at)?;
+        let (mut y, sublayer) = self.sublayer.forward_saved(parameters, context, &normed, at)?;
         let mut added = None;
         if let Some(norm) = &self.out_norm {
             let normed = norm.forward(parameters, &y)?;
             added = Some(std::mem::replace(&mut y, normed));
         }
-        Ok((self.scaled(y)?, BranchSaved { hidden: hidden.clone(), inner, added }))
+        Ok((self.scaled(y)?, BranchSaved { hidden: hidden.clone(), sublayer, added }))
     }
 
     pub(super) fn backward(
@@ -131,24 +131,24 @@ impl<T: Sublayer> Branch<T> {
         context: &Context,
         saved: BranchSaved<T::Saved>,
         dy: &Tensor,
-        (at, wants_input): (Tokens, bool),
+        (at, needs_input): (Tokens, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
-        let wants_normed = wants_input || self.norm.as_ref().is_some_and(Norm::is_trained);
-        let wants_added = wants_normed || self.sublayer.is_trained();
+        let needs_normed = needs_input || self.norm.as_ref().is_some_and(Norm::is_trained);
+        let needs_added = needs_normed || self.sublayer.is_trained();
         let dy = self.scaled(dy.clone())?;
         let added = match (&self.out_norm, &saved.added) {
-            (Some(norm), Some(added)) => norm.backward(parameters, added, &dy, wants_added, gradients)?,
-            _ => wants_added.then_some(dy),
+            (Some(norm), Some(added)) => norm.backward(parameters, added, &dy, needs_added, gradients)?,
+            _ => needs_added.then_some(dy),
         };
         let Some(added) = added else { return Ok(None) };
         let x = self.normed(parameters, &saved.hidden)?;
-        let back = SublayerBackward { x: &x, dy: &added, at, wants_input: wants_normed };
-        let Some(normed) = self.sublayer.backward(parameters, context, saved.inner, back, gradients)? else {
+        let back = SublayerBackward { x: &x, dy: &added, at, needs_input: needs_normed };
+        let Some(normed) = self.sublayer.backward(parameters, context, saved.sublayer, back, gradients)? else {
             return Ok(None);
         };
         match &self.norm {
-            Some(norm) => norm.backward(parameters, &saved.hidden, &normed, wants_input, gradients),
+            Some(norm) => norm.backward(parameters, &saved.hidden, &normed, needs_input, gradients),
             None => Ok(Some(normed)),
         }
     }

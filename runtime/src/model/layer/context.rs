@@ -57,7 +57,7 @@ impl Context {
         }
     }
 
-    /// Of rows for all tokens those that are wanted.
+    /// The rows at the tokens asked for, out of rows for all tokens.
     pub(crate) fn select(&self, x: &Tensor, at: Tokens) -> Result<Tensor, Error> {
         match at {
             Tokens::All => Ok(x.clone()),

@@ -95,13 +95,13 @@ impl MlpProjection {
     fn backward(
         &self,
         parameters: &Parameters,
-        (x, wants_input): (&Tensor, bool),
+        (x, needs_input): (&Tensor, bool),
         (dgate, dup): (Option<Tensor>, Tensor),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let mut through = |linear: &Linear, dy: Tensor, sum: Option<Tensor>| {
             linear.collect(parameters, x, &dy, gradients)?;
-            wants_input.then(|| linear.input_gradient(parameters, &dy, sum)).transpose()
+            needs_input.then(|| linear.input_gradient(parameters, &dy, sum)).transpose()
         };
         match (self, dgate) {
             (MlpProjection::Plain(up), None) => through(up, dup, None),
@@ -146,7 +146,7 @@ impl Sublayer for Mlp {
         if self.down.is_trained() {
             self.down.collect(parameters, &self.activated(gate.as_ref(), &up)?, back.dy, gradients)?;
         }
-        if !back.wants_input && !self.projection.is_trained() {
+        if !back.needs_input && !self.projection.is_trained() {
             return Ok(None);
         }
         let dactivated = self.down.input_gradient(parameters, back.dy, None)?;
@@ -158,6 +158,6 @@ impl Sublayer for Mlp {
             None => (None, activation::backward(&dactivated, &up, self.activation)?),
         };
         drop((gate, up, dactivated));
-        self.projection.backward(parameters, (back.x, back.wants_input), projected, gradients)
+        self.projection.backward(parameters, (back.x, back.needs_input), projected, gradients)
     }
 }

@@ -107,7 +107,7 @@ impl Layer {
         context: &Context,
         saved: LayerSaved,
         dy: Tensor,
-        (at, wants_input): (Tokens, bool),
+        (at, needs_input): (Tokens, bool),
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, Error> {
         let kept = match saved {
@@ -119,12 +119,12 @@ impl Layer {
         };
         let Kept { attention, mlp } = *kept;
         let parallel = self.residual == Residual::Parallel;
-        let wants_middle = wants_input || (!parallel && self.attention.is_trained());
-        let dmlp = self.mlp.backward(parameters, context, mlp, &dy, (Tokens::All, wants_middle), gradients)?;
+        let needs_middle = needs_input || (!parallel && self.attention.is_trained());
+        let dmlp = self.mlp.backward(parameters, context, mlp, &dy, (Tokens::All, needs_middle), gradients)?;
         let dmiddle = dmlp.map(|dx| residual::add(dx, &dy)).transpose()?;
         let dattended = if parallel { Some(&dy) } else { dmiddle.as_ref() };
         let Some(dattended) = dattended else { return Ok(None) };
-        let wanted = (at, wants_input);
+        let wanted = (at, needs_input);
         let dx = self.attention.backward(parameters, context, attention, dattended, wanted, gradients)?;
         match (dx, dmiddle) {
             (Some(dx), Some(dmiddle)) => Ok(Some(context.select_backward(&dmiddle, at, dx)?)),

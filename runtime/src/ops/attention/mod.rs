@@ -40,7 +40,7 @@ pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, scoring: Scoring, sequences: 
     Ok(Attended { output: reference(q, k, v, scoring, sequences)?, normalisers: Vec::new() })
 }
 
-/// Gradients of queries, keys and values, each in its own scoring, from dy [queries, heads · head_dim].
+/// Gradients of queries, keys and values, each in its own shape, from dy [queries, heads · head_dim].
 ///
 /// With P the probabilities: `dv = Pᵀ dy`, `dP = dy vᵀ`, `dS = P (dP − Σ dP P)`, times `1 − (S / cap)²` where scores S are
 /// capped, `dq = scale · dS k`, `dk = scale · dSᵀ q`; and Σ dP P = Σ dy y.

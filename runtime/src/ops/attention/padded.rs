@@ -5,7 +5,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use super::scoring::Scoring;
 use crate::ops::sequences::Sequences;
 
-/// Sequences as rows of one length, as operations without kernels of our own want them.
+/// Sequences as rows of one length, for operations without kernels of our own.
 pub(super) struct Padded {
     rows: usize,
     /// Lengths of the rows of queries and of keys.

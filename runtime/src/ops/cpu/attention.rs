@@ -202,9 +202,9 @@ impl Task<'_> {
     /// `dqueries`.
     fn backward(&self, saved: &BackwardInputs, dqueries: OutputRows, scratch: &mut Scratch) -> (Vec<f32>, Vec<f32>) {
         let Scratch { scores, gradients, slopes, .. } = scratch;
-        let (mut unused_keys, mut unused_values) = (Vec::new(), Vec::new());
+        let (mut gathered_keys, mut gathered_values) = (Vec::new(), Vec::new());
         let (keys, values) =
-            (self.of_keys(saved.keys, &mut unused_keys), self.of_keys(saved.values, &mut unused_values));
+            (self.of_keys(saved.keys, &mut gathered_keys), self.of_keys(saved.values, &mut gathered_values));
         let positions = self.sequences.key_positions(self.span);
         let size = self.heads.head_dim;
         let (mut dkeys, mut dvalues) = (vec![0.0; positions.len() * size], vec![0.0; positions.len() * size]);
@@ -284,7 +284,7 @@ struct BackwardInputs<'a> {
     normalisers: &'a [f32],
 }
 
-/// Gradients of queries, keys and values, each in its own scoring. Each sequence's keys must be one run of tokens.
+/// Gradients of queries, keys and values, each in its own shape. Each sequence's keys must be one run of tokens.
 pub(crate) fn backward(
     dy: &Tensor,
     y: &Tensor,
@@ -332,7 +332,7 @@ fn add_head(all: &mut [f32], part: &[f32], heads: Heads, head: usize, tokens: &R
     }
 }
 
-/// From products of a query and keys to scores, in token: scaled, and capped where there is a cap.
+/// From products of a query and keys to scores, in place: scaled, and capped where there is a cap.
 #[inline(always)]
 fn to_scores(row: &mut [f32], scoring: Scoring) {
     let scale = scoring.scale as f32;
@@ -342,7 +342,7 @@ fn to_scores(row: &mut [f32], scoring: Scoring) {
     }
 }
 
-/// Softmax in token; returns ln Σ exp.
+/// Softmax in place; returns ln Σ exp.
 #[inline(always)]
 fn softmax(row: &mut [f32]) -> f32 {
     let max = maximum(row);

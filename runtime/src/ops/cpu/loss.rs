@@ -73,9 +73,9 @@ impl<'a> Head<'a> {
 /// ln Σ exp of each state's logits, and what else came of one pass over the head.
 struct Pass {
     normalisers: Vec<f32>,
-    /// Logits of the wanted pairs.
+    /// Logits of the pairs.
     logits: Vec<f32>,
-    /// Σ p(token) · the cap's slope · the head's row of the token, for each state; empty where it was not wanted.
+    /// Σ p(token) · the cap's slope · the head's row of the token, for each state; empty where it was not pairs.
     means: Vec<f32>,
 }
 
@@ -85,14 +85,14 @@ pub(crate) fn losses(states: States, head: Head, pairs: &[(u32, u32)]) -> Result
     let mut losses = vec![0.0; pairs.len()];
     for (start, run) in states.runs() {
         let here = start..start + run.count();
-        let (indices, wanted): (Vec<usize>, Vec<(usize, usize)>) = pairs
+        let (indices, pairs): (Vec<usize>, Vec<(usize, usize)>) = pairs
             .iter()
             .enumerate()
             .filter(|(_, (state, _))| here.contains(&(*state as usize)))
             .map(|(k, &(state, token))| (k, (state as usize - start, token as usize)))
             .unzip();
-        let pass = pass(run, head, &wanted, false);
-        for ((index, (state, _)), logit) in indices.into_iter().zip(&wanted).zip(&pass.logits) {
+        let pass = pass(run, head, &pairs, false);
+        for ((index, (state, _)), logit) in indices.into_iter().zip(&pairs).zip(&pass.logits) {
             losses[index] = pass.normalisers[*state] - logit;
         }
     }
@@ -118,8 +118,8 @@ pub(crate) fn cross_entropy(
     for ((start, run), gradient) in states.runs().zip(gradient.chunks_mut(STATES * states.width)) {
         let tokens = &targets.tokens[start..start + run.count()];
         let scales: Vec<f32> = (start..start + run.count()).map(|k| scale * targets.weight(k)).collect();
-        let wanted: Vec<(usize, usize)> = tokens.iter().map(|&token| token as usize).enumerate().collect();
-        let pass = pass(run, head, &wanted, true);
+        let pairs: Vec<(usize, usize)> = tokens.iter().map(|&token| token as usize).enumerate().collect();
+        let pass = pass(run, head, &pairs, true);
         losses.extend(pass.normalisers.iter().zip(&pass.logits).map(|(normaliser, logit)| normaliser - logit));
         let rows = gradient.par_chunks_mut(run.width).zip(pass.means.par_chunks(run.width)).enumerate();
         rows.for_each_init(Vec::new, |upcast, (k, (gradient, mean))| {
@@ -167,29 +167,29 @@ struct VocabularyPart {
     largest: Vec<f32>,
     totals: Vec<f32>,
     sums: Vec<f32>,
-    /// Which of the wanted pairs, and their logits.
+    /// Which of the pairs, and their logits.
     found: Vec<(usize, f32)>,
 }
 
-fn pass(states: States, head: Head, wanted: &[(usize, usize)], wants_means: bool) -> Pass {
+fn pass(states: States, head: Head, pairs: &[(usize, usize)], needs_means: bool) -> Pass {
     let vocabulary = head.weight.rows;
     let size = vocabulary.div_ceil(PARTS).max(1);
     let starts: Vec<usize> = (0..vocabulary).step_by(size).collect();
     let parts: Vec<VocabularyPart> = starts
         .into_par_iter()
-        .map(|start| part(states, head, start..vocabulary.min(start + size), wanted, wants_means))
+        .map(|start| part(states, head, start..vocabulary.min(start + size), pairs, needs_means))
         .collect();
     let mut pass = Pass {
         normalisers: vec![0.0; states.count()],
-        logits: vec![0.0; wanted.len()],
-        means: vec![0.0; if wants_means { states.values.len() } else { 0 }],
+        logits: vec![0.0; pairs.len()],
+        means: vec![0.0; if needs_means { states.values.len() } else { 0 }],
     };
     for (k, normaliser) in pass.normalisers.iter_mut().enumerate() {
         let largest = parts.iter().map(|part| part.largest[k]).fold(f32::NEG_INFINITY, f32::max);
         let factor = |part: &VocabularyPart| (part.largest[k] - largest).exp();
         let total: f32 = parts.iter().map(|part| factor(part) * part.totals[k]).sum();
         *normaliser = largest + total.ln();
-        if wants_means {
+        if needs_means {
             let row = k * states.width..(k + 1) * states.width;
             for part in &parts {
                 let factor = factor(part) / total;
@@ -208,14 +208,14 @@ fn part(
     states: States,
     head: Head,
     tokens: std::ops::Range<usize>,
-    wanted: &[(usize, usize)],
-    wants_means: bool,
+    pairs: &[(usize, usize)],
+    needs_means: bool,
 ) -> VocabularyPart {
     let (count, width) = (states.count(), states.width);
     let mut part = VocabularyPart {
         largest: vec![f32::NEG_INFINITY; count],
         totals: vec![0.0; count],
-        sums: vec![0.0; if wants_means { count * width } else { 0 }],
+        sums: vec![0.0; if needs_means { count * width } else { 0 }],
         found: Vec::new(),
     };
     let (mut upcast, mut logits, mut by_token, mut slopes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -224,11 +224,11 @@ fn part(
         let rows = head.weight.block(block.clone(), 0..width, &mut upcast);
         logits_of(states, rows, block.len(), &mut by_token, &mut logits);
         vectorised(|| head.cap(&mut logits, &mut slopes));
-        for (k, &(state, token)) in wanted.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
+        for (k, &(state, token)) in pairs.iter().enumerate().filter(|(_, (_, token))| block.contains(token)) {
             part.found.push((k, logits[state * block.len() + token - start]));
         }
         vectorised(|| part.exponentials(&mut logits, block.len(), width));
-        if wants_means {
+        if needs_means {
             logits.iter_mut().zip(&slopes).for_each(|(p, slope)| *p *= slope);
             let p = Strided::rows(&logits, block.len());
             multiply([count, width, block.len()], &mut part.sums, width, p, rows, WriteMode::Accumulate);

@@ -50,26 +50,26 @@ pub(crate) fn backward(
     kind: NormKind,
     epsilon: f32,
     gain: &Tensor,
-    wanted: NeedsGrad,
+    needs_grad: NeedsGrad,
 ) -> Result<NormGradients> {
     let width = gain.elem_count();
     let size = whole_rows(width);
-    let mut dx = vec![0.0; if wanted.input { x.elem_count() } else { 0 }];
+    let mut dx = vec![0.0; if needs_grad.input { x.elem_count() } else { 0 }];
     let (dw, db) = with_slices([dy, x, gain], |[dy, x, gain]| {
         let chunk = |dy: &[f32], x: &[f32], dx: &mut [f32]| {
             let mut sums = (vec![0.0; width], vec![0.0; width]);
             vectorised(|| {
                 for (k, (dy, x)) in dy.chunks_exact(width).zip(x.chunks_exact(width)).enumerate() {
                     let (mean, r) = statistics(x, kind, epsilon);
-                    if wanted.weight {
+                    if needs_grad.weight {
                         for ((sum, dy), x) in sums.0.iter_mut().zip(dy).zip(x) {
                             *sum += dy * (x - mean) * r;
                         }
                     }
-                    if wanted.bias {
+                    if needs_grad.bias {
                         accumulate(&mut sums.1, dy);
                     }
-                    if wanted.input {
+                    if needs_grad.input {
                         let dx = &mut dx[k * width..(k + 1) * width];
                         norm_row_backward(dy, x, gain, kind, (mean, r), dx);
                     }
@@ -78,7 +78,7 @@ pub(crate) fn backward(
             sums
         };
         let sources = dy.par_chunks(size).zip(x.par_chunks(size));
-        let parts: Vec<(Vec<f32>, Vec<f32>)> = if wanted.input {
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = if needs_grad.input {
             sources.zip(dx.par_chunks_mut(size)).map(|((dy, x), dx)| chunk(dy, x, dx)).collect()
         } else {
             sources.map(|(dy, x)| chunk(dy, x, &mut [])).collect()
@@ -88,9 +88,9 @@ pub(crate) fn backward(
     })?;
     let vector = |values: Vec<f32>| Tensor::from_vec(values, width, x.device());
     Ok(NormGradients {
-        input: wanted.input.then(|| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?,
-        weight: wanted.weight.then(|| vector(dw)).transpose()?,
-        bias: wanted.bias.then(|| vector(db)).transpose()?,
+        input: needs_grad.input.then(|| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?,
+        weight: needs_grad.weight.then(|| vector(dw)).transpose()?,
+        bias: needs_grad.bias.then(|| vector(db)).transpose()?,
     })
 }
 

@@ -43,6 +43,9 @@ impl Mask<'_> {
         let count = rows * self.heads * queries;
         let fits = |scores: &&Tensor| scores.elem_count() == count * keys && u32::try_from(keys).is_ok();
         let positions = [self.query_positions, self.key_positions].iter().all(|x| x.dtype() == DType::F32);
+        if self.scoring.softcap.is_some() {
+            return Err(Error::Msg("a cap on scores, which the kernels do not know".into()));
+        }
         if self.scoring.window == Some(0) {
             return Err(Error::Msg("a window in which a query does not see itself".into()));
         }

@@ -36,22 +36,22 @@ pub fn backward(
     kind: NormKind,
     epsilon: f32,
     gain: &Tensor,
-    wanted: NeedsGrad,
+    needs_grad: NeedsGrad,
 ) -> Result<NormGradients> {
     let width = gain.elem_count();
     let mut gradients = NormGradients::default();
-    if wanted.input {
+    if needs_grad.input {
         let grid = Grid::rows(x.elem_count() / width, width);
         let sizes = [width, centred(kind)];
         // SAFETY: a block for each row writes all of it; dy has as many rows, gain is as wide as one.
         let [dx] = unsafe { run("norm_backward", grid, [dy, x, gain], [(dy.shape(), x.dtype())], &sizes, &[epsilon]) }?;
         gradients.input = Some(dx);
     }
-    if wanted.weight || wanted.bias {
+    if needs_grad.weight || needs_grad.bias {
         let sums = column_sums(dy, x, width, kind, epsilon)?;
         let row = |k: usize| sums.narrow(0, k, 1)?.squeeze(0);
-        gradients.weight = wanted.weight.then(|| row(0)).transpose()?;
-        gradients.bias = wanted.bias.then(|| row(1)).transpose()?;
+        gradients.weight = needs_grad.weight.then(|| row(0)).transpose()?;
+        gradients.bias = needs_grad.bias.then(|| row(1)).transpose()?;
     }
     Ok(gradients)
 }

@@ -1,6 +1,7 @@
 //! What sets each model family apart: the names of its tensors, the parts of a decoder that it uses, its defaults.
 //!
-//! [`ALL`] is the one place that lists the families; a new one is an entry there and a reference case in `tests/cases`.
+//! [`ALL`] is the one place that lists the families; a new one is an entry there, if its fields are ones that
+//! [`RawConfig`] holds already, and a reference case in `tests/cases`.
 
 use std::fmt;
 use std::str::FromStr;
