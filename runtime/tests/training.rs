@@ -67,11 +67,10 @@ fn training_lowers_the_loss_of_every_family() {
         let (mut losses, identity) = (Losses::default(), model.identity().unwrap());
         train::train(model, &identity, scope, &case.examples(), &settings(20, 3, 1), &mut losses).unwrap();
         let (first, last) = (losses.0[0], losses.0[19]);
-        // Capped logits bound the loss from below, and their slope slows its fall.
-        let (floor, share) = case
-            .config
-            .logit_softcap
-            .map_or((0.0, 0.2), |cap| (((case.config.vocabulary - 1) as f64 * (-2.0 * cap).exp()).ln_1p(), 0.4));
+        // Capped logits bound the loss from below; their cap or scale slows its fall.
+        let (cap, scale) = (case.config.logit_softcap, case.config.logit_scale);
+        let floor = cap.map_or(0.0, |cap| ((case.config.vocabulary - 1) as f64 * (-2.0 * cap).exp()).ln_1p());
+        let share = if cap.or(scale).is_some() { 0.4 } else { 0.2 };
         assert!((first - case.loss()).abs() < 1e-5, "{}: {first}", case.name);
         assert!(last - floor < share * (first - floor), "{}: {first} {last}", case.name);
     }
