@@ -42,7 +42,7 @@ enum Shown {
 impl Bar {
     /// A bar for work that begins now.
     pub(crate) fn new(output: &Output, what: &'static str) -> Bar {
-        let work = Arc::new(Mutex::new(Work::new(what, 0, Lines::Timed)));
+        let work = Arc::new(Mutex::new(Work::new(what, 0, LogLines::Timed)));
         let shown = match output.bars() {
             Some(bars) => Shown::Drawn(draw(bars)),
             None => Shown::Logged { _until: log_from_time_to_time(work.clone()) },
@@ -54,13 +54,13 @@ impl Bar {
 
     /// Begins work of which `all` parts lie ahead, or 0 where nobody knows.
     pub(crate) fn begin(&self, what: &'static str, all: u64) {
-        self.begin_with(Work::new(what, all, Lines::Timed));
+        self.begin_with(Work::new(what, all, LogLines::Timed));
     }
 
     /// Begins work whose lines somebody else logs.
     #[cfg(feature = "train")]
     fn begin_unlogged(&self, what: &'static str, all: u64) {
-        self.begin_with(Work::new(what, all, Lines::None));
+        self.begin_with(Work::new(what, all, LogLines::None));
     }
 
     fn begin_with(&self, work: Work) {
@@ -119,28 +119,28 @@ struct Work {
     done: u64,
     all: u64,
     note: String,
-    lines: Lines,
+    lines: LogLines,
     begun: Instant,
     last_line: Option<Instant>,
 }
 
 /// Who logs how it goes where there is no bar.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lines {
+enum LogLines {
     Timed,
     #[cfg(feature = "train")]
     None,
 }
 
 impl Work {
-    fn new(what: &'static str, all: u64, lines: Lines) -> Work {
+    fn new(what: &'static str, all: u64, lines: LogLines) -> Work {
         Work { what, done: 0, all, note: String::new(), lines, begun: Instant::now(), last_line: None }
     }
 
     /// A line on how it goes, if it is time for one.
     fn line(&mut self, now: Instant) -> Option<String> {
         let (since, pause) = self.last_line.map_or((self.begun, FIRST_LINE), |last| (last, NEXT_LINE));
-        if self.lines != Lines::Timed || now.duration_since(since) < pause {
+        if self.lines != LogLines::Timed || now.duration_since(since) < pause {
             return None;
         }
         self.last_line = Some(now);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn lines_come_after_two_seconds_and_each_half_minute() {
-        let mut work = Work::new("running", 200, Lines::Timed);
+        let mut work = Work::new("running", 200, LogLines::Timed);
         let after = |seconds| work.begun + Duration::from_secs(seconds);
         let times = [1, 2, 3, 31, 32, 33, 62].map(after);
         (work.done, work.note) = (50, "examples".into());
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn work_of_unknown_length_has_no_end() {
-        assert_eq!(Work::new("reading", 0, Lines::Timed).text(FIRST_LINE), "reading …");
-        assert_eq!(Work::new("running", 9, Lines::Timed).text(FIRST_LINE), "running …");
+        assert_eq!(Work::new("reading", 0, LogLines::Timed).text(FIRST_LINE), "reading …");
+        assert_eq!(Work::new("running", 9, LogLines::Timed).text(FIRST_LINE), "running …");
         assert_eq!(time_left(FIRST_LINE, 3, 2), None);
     }
 }

@@ -4,7 +4,7 @@ use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType};
 
 use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
-use crate::onnx::Model;
+use crate::onnx::OnnxModel;
 use crate::onnx::names::{ATTENTION_MASK, POSITION_IDS};
 use crate::onnx::value_info::{describe, element_type};
 use crate::rewrite::lower;
@@ -40,13 +40,13 @@ pub(crate) enum InputValues {
 }
 
 /// The inputs of an edited graph; `ids` is the one that holds token ids. One that nobody can feed is an error.
-pub(crate) fn inputs(model: &Model, ids: &str) -> Result<Vec<GraphInput>> {
+pub(crate) fn inputs(model: &OnnxModel, ids: &str) -> Result<Vec<GraphInput>> {
     let constant = |name: &str| model.graph().initializer.iter().any(|tensor| tensor.name == name);
     let fed = model.graph().input.iter().filter(|input| !constant(&input.name));
     fed.map(|input| known(model, input, ids)).collect()
 }
 
-fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<GraphInput> {
+fn known(model: &OnnxModel, input: &ValueInfoProto, ids: &str) -> Result<GraphInput> {
     let name = input.name.as_str();
     let role = match name {
         TARGET_POSITIONS => Some(InputRole::TargetPositions),
@@ -64,7 +64,7 @@ fn known(model: &Model, input: &ValueInfoProto, ids: &str) -> Result<GraphInput>
 }
 
 /// An input remains where the fused node that reads it could not be lowered; the error then says why.
-fn refused(model: &Model, input: &ValueInfoProto) -> Error {
+fn refused(model: &OnnxModel, input: &ValueInfoProto) -> Error {
     let path = model.path().into();
     let readers = model.graph().node.iter().filter(|node| node.input.contains(&input.name));
     match readers.filter_map(|node| Some((node, lower::unsupported(node)?))).next() {

@@ -17,7 +17,7 @@ use super::ort_library::{self, Library};
 use super::{BatchTraces, Engine, Sink};
 use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
-use crate::onnx::Model;
+use crate::onnx::OnnxModel;
 use crate::rewrite::trace_outputs::TRACES;
 
 const NAME: &str = "ort";
@@ -41,7 +41,7 @@ impl Ort {
     /// # Errors
     /// [`Error::NoOrt`] where no library is found, [`Error::Input`] for an input that nobody can feed, and what ONNX
     /// Runtime says where it takes neither the graph nor the device.
-    pub(crate) fn new(model: &Model, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
+    pub(crate) fn new(model: &OnnxModel, ids: &str, library: Option<&Path>, device: Device) -> Result<Ort> {
         let inputs = inputs(model, ids)?;
         let library = ort_library::load(library)?;
         let folder = std::path::absolute(model.external().folder()).map_err(failed)?;

@@ -19,7 +19,7 @@ use super::inputs::{GraphInput, InputValues, inputs};
 use super::{BatchTraces, Engine, Sink};
 use crate::batch::{BatchShape, PaddedBatch};
 use crate::error::{Error, Result};
-use crate::onnx::{Model, type_name};
+use crate::onnx::{OnnxModel, type_name};
 use crate::rewrite::trace_outputs::TRACES;
 
 type Runnable = RunnableModel<TypedFact, Box<dyn TypedOp>>;
@@ -30,7 +30,7 @@ pub(crate) const VERSION: &str = "0.23.9";
 
 /// A graph without its weights, and the model that holds them.
 pub(crate) struct Tract {
-    model: Model,
+    model: OnnxModel,
     proto: pb::ModelProto,
     inputs: Vec<GraphInput>,
 }
@@ -41,7 +41,7 @@ impl Tract {
     ///
     /// # Errors
     /// [`Error::Input`] for an input that nobody can feed.
-    pub(crate) fn new(model: Model, ids: &str) -> Result<Tract> {
+    pub(crate) fn new(model: OnnxModel, ids: &str) -> Result<Tract> {
         let inputs = inputs(&model, ids)?;
         let graph = model.graph();
         let mut proto = pb::ModelProto {
@@ -174,7 +174,7 @@ fn silence_guarded_panics() {
     });
 }
 
-fn weight(model: &Model, proto: &pb::TensorProto) -> TractResult<Tensor> {
+fn weight(model: &OnnxModel, proto: &pb::TensorProto) -> TractResult<Tensor> {
     let view = model.tensor(proto)?;
     let dtype = match view.dtype {
         DataType::Float => f32::datum_type(),

@@ -18,5 +18,5 @@ pub(crate) mod value_info;
 pub(crate) use tract_onnx::pb;
 
 pub(crate) use self::graph::GraphIndex;
-pub(crate) use self::model::Model;
+pub(crate) use self::model::OnnxModel;
 pub(crate) use self::tensor::{Tensor, type_name};

@@ -15,20 +15,20 @@ use super::tensor::Tensor;
 use crate::error::{Error, Result};
 
 /// An ONNX model whose tensors have been checked.
-pub(crate) struct Model {
+pub(crate) struct OnnxModel {
     path: PathBuf,
     proto: pb::ModelProto,
     external: ExternalFiles,
     digest: Digest,
 }
 
-impl Model {
+impl OnnxModel {
     /// Reads and checks a file's bytes and maps the data files that it refers to, which lie beside `path`.
     ///
     /// # Errors
     /// [`Error::Malformed`] for what is no whole and sorted graph; [`Error::Tensor`] and [`Error::External`] for weights
     /// that are not there or do not fit.
-    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Model> {
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<OnnxModel> {
         let malformed = |reason: String| Error::Malformed { path: path.into(), reason };
         let proto = pb::ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))?;
         let graph = proto.graph.as_ref().ok_or_else(|| malformed("it holds no graph".into()))?;
@@ -39,7 +39,7 @@ impl Model {
             Tensor::view(path, tensor, &external)?;
         }
         let digest = digest(path, bytes, &proto, &external)?;
-        Ok(Model { path: path.into(), proto, external, digest })
+        Ok(OnnxModel { path: path.into(), proto, external, digest })
     }
 
     /// The file that was opened.
@@ -119,10 +119,10 @@ impl Model {
     }
 
     /// The same model with another graph; its tensors must be tensors of this model, or lie inside the graph.
-    pub(crate) fn with_graph(mut self, edit: impl FnOnce(pb::GraphProto) -> pb::GraphProto) -> Model {
+    pub(crate) fn with_graph(mut self, edit: impl FnOnce(pb::GraphProto) -> pb::GraphProto) -> OnnxModel {
         let graph = self.proto.graph.take().map(edit);
         let proto = pb::ModelProto { graph, ..self.proto };
-        Model { proto, ..self }
+        OnnxModel { proto, ..self }
     }
 }
 

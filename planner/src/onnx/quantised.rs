@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
 use super::graph::GraphIndex;
-use super::model::Model;
+use super::model::OnnxModel;
 use super::node::attribute;
 use super::tensor::type_name;
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ impl<'a> QuantisedMatrix<'a> {
     }
 
     /// Looks the weights up and checks that there are as many as the sizes call for.
-    pub(crate) fn open<'m>(&self, model: &'m Model) -> Result<Quantised<'m>>
+    pub(crate) fn open<'m>(&self, model: &'m OnnxModel) -> Result<Quantised<'m>>
     where
         'a: 'm,
     {
@@ -144,7 +144,7 @@ impl<'a> QuantisedMatrix<'a> {
         Ok(Quantised { packed, row_bytes, scales: factors, zeros, columns, blocks, bits, block, coding })
     }
 
-    fn zeros(&self, model: &Model, blocks: usize, count: usize) -> Result<Option<Vec<f32>>> {
+    fn zeros(&self, model: &OnnxModel, blocks: usize, count: usize) -> Result<Option<Vec<f32>>> {
         let Some(proto) = self.zero_points else { return Ok(None) };
         let tensor = model.tensor(proto)?;
         let mut zeros = vec![0.0; count];

@@ -10,7 +10,7 @@ use crate::engine::ort::Ort;
 use crate::engine::tract::Tract;
 use crate::engine::{Engine, ort_library};
 use crate::error::Result;
-use crate::onnx::Model;
+use crate::onnx::OnnxModel;
 use crate::progress::{Progress, Stage};
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
@@ -88,7 +88,7 @@ pub(super) fn trace(
     Ok((task, ShardTraces { origin, shard, traces }))
 }
 
-fn onnx_identity(model: &Model, precision: ExportPrecision) -> OnnxIdentity {
+fn onnx_identity(model: &OnnxModel, precision: ExportPrecision) -> OnnxIdentity {
     let mut producer = model.producer();
     producer.truncate(producer.floor_char_boundary(MAX_PRODUCER));
     OnnxIdentity { digest: model.digest(), producer, opset: model.opset(), precision }
@@ -103,7 +103,7 @@ fn basis(settings: &PlanSettings, task: &PlanningTask) -> Result<Basis> {
     basis
 }
 
-fn engine(settings: &PlanSettings, traced: Model, ids: &str) -> Result<Box<dyn Engine + Send>> {
+fn engine(settings: &PlanSettings, traced: OnnxModel, ids: &str) -> Result<Box<dyn Engine + Send>> {
     Ok(match &settings.engine {
         EngineChoice::Tract => Box::new(Tract::new(traced, ids)?),
         EngineChoice::Ort { library, device } => Box::new(Ort::new(&traced, ids, library.as_deref(), *device)?),

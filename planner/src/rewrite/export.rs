@@ -6,12 +6,12 @@ use frostline_schemas::files;
 
 use super::lower::{self, attention::FusedAttention};
 use crate::error::{Error, Result};
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// An export in the standard's own operators.
 pub(crate) struct Export {
     /// The model with the graph that lowering wrote.
-    pub model: Model,
+    pub model: OnnxModel,
     /// Attention that was fused in the file, as its nodes described it.
     pub attention: Vec<FusedAttention>,
 }
@@ -31,7 +31,7 @@ impl Export {
     /// # Errors
     /// As for [`Model::parse`].
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Export> {
-        let model = Model::parse(path, bytes)?;
+        let model = OnnxModel::parse(path, bytes)?;
         let opset = model.opset();
         let mut attention = Vec::new();
         let model = model.with_graph(|graph| {

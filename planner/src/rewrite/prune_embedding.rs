@@ -10,7 +10,7 @@ use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 use super::latent::embedding::Embedding;
 use crate::batch::PaddedBatch;
 use crate::onnx::node::attribute;
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// The embedding's new weight.
 const WEIGHT: &str = "frostline.embedding";
@@ -22,10 +22,10 @@ pub(crate) struct Rows(BTreeMap<i64, i64>);
 /// Replaces the embedding's weight by the rows of `tokens`; other tokens must not be fed any more. The model stays as it is where the weight is quantised or transposed, or where token ids serve
 /// another purpose, too.
 pub(crate) fn prune(
-    model: Model,
+    model: OnnxModel,
     embedding: &Embedding,
     tokens: impl IntoIterator<Item = i64>,
-) -> (Model, Option<Rows>) {
+) -> (OnnxModel, Option<Rows>) {
     // Padding is token 0.
     let tokens: BTreeSet<i64> = tokens.into_iter().chain([0]).collect();
     let Some(weight) = chosen(&model, embedding, &tokens) else { return (model, None) };
@@ -37,7 +37,7 @@ pub(crate) fn prune(
     (model, Some(Rows(tokens.into_iter().zip(0..).collect())))
 }
 
-fn chosen(model: &Model, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Option<TensorProto> {
+fn chosen(model: &OnnxModel, embedding: &Embedding, tokens: &BTreeSet<i64>) -> Option<TensorProto> {
     let index = GraphIndex::new(model.graph());
     let node = index.node(embedding.node);
     let reads_shape = |node: &NodeProto| node.op_type == "Shape";

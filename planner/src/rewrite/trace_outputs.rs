@@ -11,7 +11,7 @@ use tract_onnx::pb::{self, GraphProto, NodeProto, ValueInfoProto, tensor_proto::
 
 use crate::onnx::build::{integer, node, vector};
 use crate::onnx::node::reads;
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 use crate::rewrite::latent::LatentSpaces;
 
 /// The added input: [positions, 2] of i64, each a row of the batch and a position in it.
@@ -22,7 +22,7 @@ pub(crate) const TRACES: &str = "frostline.traces";
 const ROW_SHAPE: &str = "frostline.row_shape";
 
 /// Replaces a model's outputs by its transition traces.
-pub(crate) fn trace(model: Model, spaces: &LatentSpaces) -> Model {
+pub(crate) fn trace(model: OnnxModel, spaces: &LatentSpaces) -> OnnxModel {
     let opset = model.opset();
     model.with_graph(|graph| edit(graph, spaces, opset))
 }

@@ -11,7 +11,7 @@ use crate::batch::{self, BatchLimits};
 use crate::engine::Engine;
 use crate::engine::ort::Ort;
 use crate::engine::tract::Tract;
-use crate::onnx::Model;
+use crate::onnx::OnnxModel;
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 use crate::rewrite::trace_outputs;
@@ -117,13 +117,13 @@ fn integers(bytes: &[u8]) -> Vec<i64> {
 }
 
 /// Opens an engine over a model.
-pub(super) type Opener = fn(Model, &LatentSpaces) -> Box<dyn Engine>;
+pub(super) type Opener = fn(OnnxModel, &LatentSpaces) -> Box<dyn Engine>;
 
-pub(super) fn tract(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+pub(super) fn tract(model: OnnxModel, spaces: &LatentSpaces) -> Box<dyn Engine> {
     Box::new(Tract::new(trace_outputs::trace(model, spaces), &spaces.embedding.ids).unwrap())
 }
 
-pub(super) fn ort(model: Model, spaces: &LatentSpaces) -> Box<dyn Engine> {
+pub(super) fn ort(model: OnnxModel, spaces: &LatentSpaces) -> Box<dyn Engine> {
     Box::new(Ort::new(&trace_outputs::trace(model, spaces), &spaces.embedding.ids, None, Device::Cpu).unwrap())
 }
 
@@ -141,7 +141,7 @@ pub(super) fn traces(
 /// The same of a model that is open.
 pub(super) fn traces_of(
     folder: &Path,
-    model: Model,
+    model: OnnxModel,
     expected: &Expected,
     engine: Opener,
     tokens: usize,

@@ -10,7 +10,7 @@ use crate::batch::{BatchShape, PaddedBatch};
 use crate::engine::Engine;
 use crate::engine::tract::Tract;
 use crate::onnx::quantised::QuantisedMatrix;
-use crate::onnx::{GraphIndex, Model, build, pb};
+use crate::onnx::{GraphIndex, OnnxModel, build, pb};
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 use crate::rewrite::trace_outputs;
@@ -154,7 +154,7 @@ fn onnx_runtime_agrees_with_every_export() {
 }
 
 /// The same model with its quantised matrices written out in f32, in the standard's own operators.
-fn dequantised(model: Model) -> Model {
+fn dequantised(model: OnnxModel) -> OnnxModel {
     let index = GraphIndex::new(model.graph());
     let mut graph = model.graph().clone();
     for (id, node) in model.graph().node.iter().enumerate() {

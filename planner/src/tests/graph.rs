@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use super::common::{EXPORTS, case, cases};
 use crate::inspect::layers;
 use crate::onnx::node::reads;
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 use crate::rewrite::export::Export;
 use crate::rewrite::latent::LatentSpaces;
 use crate::rewrite::trace_outputs::{self, TARGET_POSITIONS, TRACES};
 
-fn open(family: &str, export: &str) -> (Model, LatentSpaces) {
+fn open(family: &str, export: &str) -> (OnnxModel, LatentSpaces) {
     let model = Export::open(&case(family).join(export)).unwrap().model;
     let spaces = LatentSpaces::find(&model, None).unwrap();
     (model, spaces)
@@ -79,7 +79,7 @@ fn the_last_mlp_reads_target_positions_alone() {
     }
 }
 
-fn assert_no_dead_ends(model: &Model) {
+fn assert_no_dead_ends(model: &OnnxModel) {
     let graph = model.graph();
     GraphIndex::new(graph).check().unwrap();
     let mut read: HashSet<&str> = graph.node.iter().flat_map(reads).collect();

@@ -13,7 +13,7 @@ use super::precision::{holds_f16, in_f16, precision};
 use super::sizes::{MatrixSizes, matrix};
 use crate::error::Result;
 use crate::onnx::quantised::{Quantised, QuantisedMatrix};
-use crate::onnx::{GraphIndex, Model, Tensor};
+use crate::onnx::{GraphIndex, OnnxModel, Tensor};
 
 /// The constants of an ONNX file that may be weights.
 pub(super) struct WeightConstants<'a> {
@@ -27,7 +27,7 @@ pub(super) struct WeightConstants<'a> {
 
 impl<'a> WeightConstants<'a> {
     /// Looks through an export.
-    pub(super) fn read(model: &'a Model, index: &GraphIndex<'a>) -> Result<WeightConstants<'a>> {
+    pub(super) fn read(model: &'a OnnxModel, index: &GraphIndex<'a>) -> Result<WeightConstants<'a>> {
         let matrices: Vec<QuantisedMatrix> =
             index.graph.node.iter().filter_map(|node| QuantisedMatrix::of(index, node)).collect();
         let half = holds_f16(model)?;
@@ -84,7 +84,7 @@ pub(super) fn constants_read<'a>(index: &GraphIndex<'a>, nodes: &[usize]) -> Has
 }
 
 /// Name, sizes and hash of each float constant that is a vector or a matrix.
-fn constants(model: &Model) -> Result<Vec<(&str, MatrixSizes, u64)>> {
+fn constants(model: &OnnxModel) -> Result<Vec<(&str, MatrixSizes, u64)>> {
     let view = |(name, tensor)| Ok((name, tensor, model.tensor(tensor)?));
     let views: Vec<(&str, &TensorProto, Tensor)> = model.constants().map(view).collect::<Result<_>>()?;
     let hashed = views.par_iter().filter(|(.., view)| view.is_float()).filter_map(|(name, tensor, view)| {

@@ -5,11 +5,11 @@ use half::f16;
 use tract_onnx::pb::{TensorProto, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
-use crate::onnx::Model;
+use crate::onnx::OnnxModel;
 use crate::onnx::quantised::QuantisedMatrix;
 
 /// Whether any weight is in f16; one in bf16 is an error.
-pub(super) fn holds_f16(model: &Model) -> Result<bool> {
+pub(super) fn holds_f16(model: &OnnxModel) -> Result<bool> {
     let holds = |dtype: DataType| {
         let is_weight = |tensor: &TensorProto| tensor.dims.iter().any(|&size| size > 1);
         model.constants().find(|(_, tensor)| tensor.data_type == dtype as i32 && is_weight(tensor))
@@ -21,7 +21,7 @@ pub(super) fn holds_f16(model: &Model) -> Result<bool> {
 }
 
 /// The coarsest in which any weight is kept; a warning where that is not f32.
-pub(super) fn precision(model: &Model, half: bool, matrices: &[QuantisedMatrix]) -> ExportPrecision {
+pub(super) fn precision(model: &OnnxModel, half: bool, matrices: &[QuantisedMatrix]) -> ExportPrecision {
     let precision = match matrices.iter().map(|matrix| matrix.bits).min() {
         Some(8) => ExportPrecision::Int8,
         Some(4) => ExportPrecision::Int4,

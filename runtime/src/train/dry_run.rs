@@ -1,5 +1,6 @@
 //! A dry run: what training will cost, measured on a few steps of which nothing is kept.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use frostline_schemas::data::Example;
@@ -8,7 +9,7 @@ use frostline_schemas::model::ModelFolder;
 use crate::error::Error;
 use crate::model::Scope;
 use crate::system::{on_threads, peak_bytes};
-use crate::train::hook::{Hook, Start};
+use crate::train::hook::{Hook, Hooks, Start, Step};
 use crate::train::settings::TrainSettings;
 use crate::train::step::{MicroBatch, Trainer, TypicalSteps, prepare};
 
@@ -37,6 +38,17 @@ impl DryRun {
     }
 }
 
+/// Seconds of each step.
+#[derive(Default)]
+struct StepTimes(Vec<f64>);
+
+impl Hook for StepTimes {
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
+        self.0.push(step.metrics.seconds);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
 /// Takes a few steps in memory, one of them the run's largest, and throws them away.
 ///
 /// # Errors
@@ -53,12 +65,13 @@ pub fn dry_run(
         let mut trainer = Trainer::new(model, settings, examples);
         trainer.check_reach()?;
         let start = trainer.start()?;
-        hook.started(&start)?;
+        let mut times = StepTimes::default();
+        let mut hooks = Hooks::default().with(&mut times).with(hook);
+        hooks.started(&start)?;
         let TypicalSteps { largest, usual } = trainer.typical_steps();
         let largest_tokens = largest.iter().map(|micro| micro.batch.tokens.len()).sum();
         // A dry run takes all its steps, whatever the hook says.
-        let _ = trainer.take(0, largest, Instant::now(), hook)?;
-        let mut times = Vec::new();
+        let _ = trainer.take(0, largest, Instant::now(), &mut hooks)?;
         let mut prefixes = Vec::new();
         for step in 1..=TIMED {
             let begun = Instant::now();
@@ -66,12 +79,13 @@ pub fn dry_run(
                 trainer.model.prefix(batch)?;
             }
             prefixes.push(begun.elapsed().as_secs_f64());
-            times.push(trainer.take(step, usual.clone(), Instant::now(), hook)?.0.seconds);
+            let _ = trainer.take(step, usual.clone(), Instant::now(), &mut hooks)?;
         }
+        drop(hooks);
         let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
         Ok(DryRun {
             start,
-            step_seconds: least(&times),
+            step_seconds: least(times.0.get(1..).unwrap_or_default()),
             prefix_seconds: least(&prefixes),
             largest_tokens,
             peak_bytes: peak_bytes(),

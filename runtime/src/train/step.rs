@@ -179,8 +179,7 @@ impl<'a> Trainer<'a> {
             for step in 0..steps {
                 let begun = Instant::now();
                 let batches = receiver.recv().map_err(|_| Error::Internal("the thread that prepares batches"))?;
-                let (_, flow) = self.take(step, batches, begun, hook)?;
-                if flow.is_break() {
+                if self.take(step, batches, begun, hook)?.is_break() {
                     break;
                 }
             }
@@ -218,10 +217,9 @@ impl<'a> Trainer<'a> {
         batches: Vec<MicroBatch>,
         begun: Instant,
         hook: &mut dyn Hook,
-    ) -> Result<(StepMetrics, ControlFlow<()>), Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         let metrics = self.step(step, batches, begun)?;
-        let flow = hook.step(&Step { metrics: &metrics, model: &self.model, optimizer: self.optimizer.as_ref() })?;
-        Ok((metrics, flow))
+        hook.step(&Step { metrics: &metrics, model: &self.model, optimizer: self.optimizer.as_ref() })
     }
 
     fn step(&mut self, step: u64, batches: Vec<MicroBatch>, begun: Instant) -> Result<StepMetrics, Error> {

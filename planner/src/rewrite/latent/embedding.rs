@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::constants::{RESHAPING, weight};
-use super::head::Head;
+use super::head::LmHead;
 use crate::error::{Error, Result};
 use crate::onnx::names::INPUT_IDS;
 use crate::onnx::quantised::QuantisedMatrix;
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// The token embedding.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Embedding {
 const OF_IDS: [&str; 4] = ["Where", "Clip", "Slice", "Concat"];
 
 /// Looks for a gather of rows by the ids of `input_ids`, or else of any input; one with as many rows as the LM head first.
-pub(crate) fn find(model: &Model, index: &GraphIndex, head: &Head) -> Result<Embedding> {
+pub(crate) fn find(model: &OnnxModel, index: &GraphIndex, head: &LmHead) -> Result<Embedding> {
     let mut inputs: Vec<&str> = model.graph().input.iter().map(|input| input.name.as_str()).collect();
     inputs.retain(|name| index.constant(name).is_none());
     inputs.sort_by_key(|name| *name != INPUT_IDS);

@@ -6,11 +6,11 @@ use super::constants::weight;
 use crate::error::{Error, Result};
 use crate::onnx::node::attribute;
 use crate::onnx::quantised::{self, QuantisedMatrix};
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// The LM head.
 #[derive(Clone, Debug)]
-pub(crate) struct Head {
+pub(crate) struct LmHead {
     /// The matrix product.
     pub node: usize,
     /// Its input, [batch, sequence, hidden] after the final norm.
@@ -39,7 +39,7 @@ const AFTER: [&str; 13] = [
 ];
 
 /// Walks back from the output called `logits`, or else from each output until a head is found.
-pub(super) fn find(model: &Model, index: &GraphIndex) -> Result<Head> {
+pub(super) fn find(model: &OnnxModel, index: &GraphIndex) -> Result<LmHead> {
     let outputs: Vec<&str> = model.graph().output.iter().map(|output| output.name.as_str()).collect();
     let named: Vec<&str> = outputs.iter().copied().filter(|name| *name == "logits").collect();
     let candidates = if named.is_empty() { &outputs } else { &named };
@@ -54,7 +54,7 @@ pub(super) fn find(model: &Model, index: &GraphIndex) -> Result<Head> {
     Err(Error::NoLogits { path: model.path().into(), seen })
 }
 
-fn head_of(index: &GraphIndex, output: &str) -> Option<Head> {
+fn head_of(index: &GraphIndex, output: &str) -> Option<LmHead> {
     let mut at = output;
     loop {
         let id = index.producer(at)?;
@@ -70,19 +70,19 @@ fn head_of(index: &GraphIndex, output: &str) -> Option<Head> {
     }
 }
 
-fn product(index: &GraphIndex, id: usize, node: &NodeProto) -> Option<Head> {
+fn product(index: &GraphIndex, id: usize, node: &NodeProto) -> Option<LmHead> {
     let [input, matrix, ..] = node.input.as_slice() else { return None };
     let weight = weight(index, matrix)?;
     let [rows, columns] = weight.sizes()?;
     let (hidden, vocabulary) = if is_set(node, "transB") { (columns, rows) } else { (rows, columns) };
-    Some(Head { node: id, input: input.clone(), weight: weight.name.into(), vocabulary, hidden })
+    Some(LmHead { node: id, input: input.clone(), weight: weight.name.into(), vocabulary, hidden })
 }
 
 /// A product with a quantised matrix, whose packed tensor does not say its sizes.
-fn quantised_product<'a>(index: &GraphIndex<'a>, id: usize, node: &'a NodeProto) -> Option<Head> {
+fn quantised_product<'a>(index: &GraphIndex<'a>, id: usize, node: &'a NodeProto) -> Option<LmHead> {
     let matrix = QuantisedMatrix::of(index, node)?;
     let (input, weight) = (node.input.first()?.clone(), matrix.packed.name.clone());
-    Some(Head { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })
+    Some(LmHead { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })
 }
 
 fn is_set(node: &NodeProto, name: &str) -> bool {

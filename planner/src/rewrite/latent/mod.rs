@@ -12,11 +12,11 @@ mod norm;
 mod stream;
 
 use self::embedding::Embedding;
-use self::head::Head;
+use self::head::LmHead;
 use self::norm::FinalNorm;
 use self::stream::LayerNodes;
 use crate::error::{Error, Result};
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// Where a model's L + 1 latent spaces, its embedding, final norm and LM head are in a graph. Nodes are given by their index.
 #[derive(Clone, Debug)]
@@ -27,12 +27,12 @@ pub(crate) struct LatentSpaces {
     /// What makes up each layer; empty where the spaces were named by hand.
     pub layers: Vec<LayerNodes>,
     pub norm: FinalNorm,
-    pub head: Head,
+    pub head: LmHead,
 }
 
 impl LatentSpaces {
     /// Finds the latent spaces; with `named`, takes these tensors for them.
-    pub(crate) fn find(model: &Model, named: Option<&[String]>) -> Result<LatentSpaces> {
+    pub(crate) fn find(model: &OnnxModel, named: Option<&[String]>) -> Result<LatentSpaces> {
         let index = GraphIndex::new(model.graph());
         let head = head::find(model, &index)?;
         let embedding = embedding::find(model, &index, &head)?;
@@ -55,11 +55,11 @@ impl LatentSpaces {
 }
 
 fn by_hand(
-    model: &Model,
+    model: &OnnxModel,
     index: &GraphIndex,
     names: &[String],
     embedding: &Embedding,
-    head: &Head,
+    head: &LmHead,
 ) -> Result<Vec<String>> {
     let candidates = || stream::candidates(index, embedding, head);
     let bad = |reason: String| Error::NamedSpace { path: model.path().into(), reason, candidates: candidates() };

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::head::Head;
+use super::head::LmHead;
 use crate::error::{Error, Result};
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// The nodes that turn a hidden state into the LM head's input.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct FinalNorm {
 }
 
 /// Collects the nodes that depend on `space` and that the head's input depends on.
-pub(super) fn find(model: &Model, index: &GraphIndex, space: &str, head: &Head) -> Result<FinalNorm> {
+pub(super) fn find(model: &OnnxModel, index: &GraphIndex, space: &str, head: &LmHead) -> Result<FinalNorm> {
     let failed = |seen: String| Error::FinalNorm { path: model.path().into(), seen };
     let after = descendants(index, space);
     let leading = leading(index, space);

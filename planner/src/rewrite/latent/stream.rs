@@ -6,9 +6,9 @@ use tract_onnx::pb::NodeProto;
 
 use super::constants::RESHAPING;
 use super::embedding::Embedding;
-use super::head::Head;
+use super::head::LmHead;
 use crate::error::{Error, Result};
-use crate::onnx::{GraphIndex, Model};
+use crate::onnx::{GraphIndex, OnnxModel};
 
 /// What was found of one decoder layer.
 #[derive(Clone, Debug, Default)]
@@ -26,10 +26,10 @@ const METADATA: [&str; 3] = ["Shape", "Size", "ConstantOfShape"];
 
 /// The residual stream's tensors, the embedding's output first, and what makes up each layer.
 pub(super) fn find(
-    model: &Model,
+    model: &OnnxModel,
     index: &GraphIndex,
     embedding: &Embedding,
-    head: &Head,
+    head: &LmHead,
 ) -> Result<(Vec<String>, Vec<LayerNodes>)> {
     let between = Between::new(index, embedding, head);
     let failed = |seen: String| Error::NoLatentSpaces {
@@ -65,7 +65,7 @@ const CANDIDATES: usize = 12;
 
 /// Tensors that may be latent spaces, for a person to choose from: outputs of residual adds, or else of any addition
 /// that every path runs through, or else of any at all.
-pub(super) fn candidates(index: &GraphIndex, embedding: &Embedding, head: &Head) -> String {
+pub(super) fn candidates(index: &GraphIndex, embedding: &Embedding, head: &LmHead) -> String {
     let between = Between::new(index, embedding, head);
     let chain = between.dominators(index, embedding, head);
     let adds = residual_adds(index, &between, &chain);
@@ -92,7 +92,7 @@ struct Between {
 }
 
 impl Between {
-    fn new(index: &GraphIndex, embedding: &Embedding, head: &Head) -> Between {
+    fn new(index: &GraphIndex, embedding: &Embedding, head: &LmHead) -> Between {
         let mut reached = HashSet::from([embedding.node]);
         for (id, node) in index.graph.node.iter().enumerate().skip(embedding.node + 1) {
             let from_reached = |name: &str| index.producer(name).is_some_and(|id| reached.contains(&id));
@@ -125,7 +125,7 @@ impl Between {
     ///
     /// The graph is sorted and has no cycles, so one pass finds each node's immediate dominator: the nearest node above
     /// all its predecessors (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm, 2001).
-    fn dominators(&self, index: &GraphIndex, embedding: &Embedding, head: &Head) -> Vec<usize> {
+    fn dominators(&self, index: &GraphIndex, embedding: &Embedding, head: &LmHead) -> Vec<usize> {
         let mut above: HashMap<usize, usize> = HashMap::from([(embedding.node, embedding.node)]);
         for &id in self.nodes.iter().filter(|&&id| id != embedding.node) {
             let common = self.predecessors(index, id).into_iter().reduce(|a, b| nearest_common(&above, a, b));
