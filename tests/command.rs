@@ -353,7 +353,7 @@ fn flags_that_make_no_sense_are_refused() {
 fn a_build_without_cuda_does_not_fall_back_to_the_cpu() {
     let desk = Desk::new();
     let said = desk.fails(&["eval", "--model", &case("llama"), "--data", "test.jsonl", "--device", "cuda:0"]);
-    assert!(said.contains("--features cuda"), "{said}");
+    assert!(said.contains("build with the feature `cuda`"), "{said}");
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn a_cache_changes_nothing_but_the_time() {
     let said = desk.fails(&refused.concat());
     assert!(said.contains("--cache-limit") && said.contains("--cache off"), "{said}");
     assert!(!desk.path("run").exists());
-    assert!(desk.fails(&["cache", "clear", ""]).contains("beginning of every key"));
+    assert!(desk.fails(&["cache", "clear", ""]).contains("would match every key"));
     assert_eq!(desk.json(&["cache", "list"])["bytes"], listed["bytes"]);
 }
 

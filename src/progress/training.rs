@@ -54,7 +54,7 @@ impl TrainingProgress {
         if let Some((first, last)) = self.summary.without_a_fall() {
             tracing::warn!(
                 "the loss has not fallen by more than it varies: {first:.4} in the first steps, {last:.4} in the last; \
-                 try another learning rate, or more steps"
+                 try another --learning-rate, or more steps"
             );
         }
         self.summary
