@@ -196,10 +196,6 @@ fn what_is_not_computed_is_refused_by_name() {
     for (field, value) in [
         ("final_logit_softcapping", serde_json::json!(30.0)),
         ("attn_logit_softcapping", serde_json::json!(50.0)),
-        ("embedding_multiplier", serde_json::json!(12.0)),
-        ("residual_multiplier", serde_json::json!(0.22)),
-        ("attention_multiplier", serde_json::json!(0.0078125)),
-        ("logits_scaling", serde_json::json!(16.0)),
         ("use_bidirectional_attention", serde_json::json!(true)),
         ("hidden_act", serde_json::json!("quick_gelu")),
         ("layer_types", serde_json::json!(["full_attention", "linear_attention", "full_attention", "full_attention"])),

@@ -67,7 +67,7 @@ impl Plan {
             ("each example ends in one space", self.spaces.is_empty() || ends == data.examples),
         ];
         match possible.iter().find(|(_, held)| !held) {
-            Some((rule, _)) => Err(format!("it breaks the rule that {rule}")),
+            Some((rule, _)) => Err(format!("{rule}, but not here")),
             None => Ok(()),
         }
     }
