@@ -500,7 +500,9 @@ fn settings_that_make_no_sense_are_errors() {
     assert!(error(&|settings| settings.training.learning_rate = f64::NAN).starts_with("learning rate is NaN"));
     assert!(error(&|settings| settings.threads = Some(0)).starts_with("threads is 0"));
     if !cfg!(feature = "cuda") {
-        assert!(error(&|settings| settings.device = Device::Cuda(0)).starts_with("device cuda:0: this build has no CUDA"));
+        assert!(
+            error(&|settings| settings.device = Device::Cuda(0)).starts_with("device cuda:0: this build has no CUDA")
+        );
     }
 }
 
