@@ -6,25 +6,25 @@ use frostline_schemas::model::Activation;
 use super::{Grid, run};
 
 /// `f(x)`.
-pub fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn forward(x: &Tensor, kind: Activation) -> Result<Tensor> {
     let [y] = elementwise("activation_forward", [x], kind)?;
     Ok(y)
 }
 
 /// `dy · f′(x)`.
-pub fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn backward(dy: &Tensor, x: &Tensor, kind: Activation) -> Result<Tensor> {
     let [dx] = elementwise("activation_backward", [dy, x], kind)?;
     Ok(dx)
 }
 
 /// `f(gate) · up`.
-pub fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
+pub(crate) fn gated(gate: &Tensor, up: &Tensor, kind: Activation) -> Result<Tensor> {
     let [y] = elementwise("gated_forward", [gate, up], kind)?;
     Ok(y)
 }
 
 /// `(dy · up · f′(gate), dy · f(gate))`.
-pub fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
+pub(crate) fn gated_backward(dy: &Tensor, gate: &Tensor, up: &Tensor, kind: Activation) -> Result<(Tensor, Tensor)> {
     let [dgate, dup] = elementwise("gated_backward", [dy, gate, up], kind)?;
     Ok((dgate, dup))
 }

@@ -10,7 +10,7 @@ use super::{Argument, Grid, launch};
 
 /// The numbers of one step, in the order in which the kernel has_kernels_for them.
 #[derive(Clone, Copy, Debug)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// What gradients are multiplied by.
     pub clip: f32,
     /// What parameters are multiplied by.
@@ -26,7 +26,7 @@ pub struct Numbers {
 
 /// One pass over parameter, gradient and both moments: f32 and contiguous, of one shape. Nobody else holds what is
 /// written, which is all but the gradient.
-pub fn update(parameter: &Tensor, gradient: &Tensor, moments: [&Tensor; 2], numbers: Numbers) -> Result<()> {
+pub(crate) fn update(parameter: &Tensor, gradient: &Tensor, moments: [&Tensor; 2], numbers: Numbers) -> Result<()> {
     let [first, second] = moments;
     if [gradient, first, second].iter().any(|tensor| tensor.shape() != parameter.shape()) {
         return Err(Error::Msg("a gradient of another shape than its parameter".into()));

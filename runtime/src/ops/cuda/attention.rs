@@ -6,7 +6,7 @@ use super::{Grid, has_kernels_for, run};
 use crate::ops::attention::scoring::Scoring;
 
 /// Which query sees which key, by where they stand.
-pub struct Mask<'a> {
+pub(crate) struct Mask<'a> {
     /// [rows, queries, 1], f32.
     pub query_positions: &'a Tensor,
     /// [rows, 1, keys], f32.
@@ -19,7 +19,7 @@ pub struct Mask<'a> {
 impl Mask<'_> {
     /// Probabilities from scores [rows, kv_heads, group · queries, keys] that are not scaled yet, in their type. A query
     /// that sees nothing gets zeros.
-    pub fn probabilities(&self, scores: &Tensor) -> Result<Tensor> {
+    pub(crate) fn probabilities(&self, scores: &Tensor) -> Result<Tensor> {
         let (grid, sizes) = self.sizes([scores])?;
         let (reads, like) = ([scores, self.query_positions, self.key_positions], (scores.shape(), scores.dtype()));
         // SAFETY: a block for each query of each head writes its row; the positions are as many as `sizes` saw.
@@ -28,7 +28,7 @@ impl Mask<'_> {
     }
 
     /// The probabilities P again and, from their gradient dP, that of the scores: `scale · P (dP − Σ dP P)`.
-    pub fn backward(&self, scores: &Tensor, dp: &Tensor) -> Result<[Tensor; 2]> {
+    pub(crate) fn backward(&self, scores: &Tensor, dp: &Tensor) -> Result<[Tensor; 2]> {
         let (grid, sizes) = self.sizes([scores, dp])?;
         let reads = [scores, dp, self.query_positions, self.key_positions];
         let like = (scores.shape(), scores.dtype());

@@ -4,11 +4,11 @@
 //! bf16, the arithmetic is f32, and no result depends on the order in which threads run. `kernels.cu` is compiled when
 //! the first kernel is launched, for the device at hand, by the NVRTC that candle needs anyway.
 
-pub mod activation;
-pub mod adamw;
-pub mod attention;
-pub mod norm;
-pub mod rope;
+pub(crate) mod activation;
+pub(crate) mod adamw;
+pub(crate) mod attention;
+pub(crate) mod norm;
+pub(crate) mod rope;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ const LANES: usize = 32;
 const ITEMS: usize = 4;
 
 /// Whether the kernels compute with these tensors: all on one device, of one storage type, none empty.
-pub fn has_kernels_for<const N: usize>(tensors: [&Tensor; N]) -> bool {
+pub(crate) fn has_kernels_for<const N: usize>(tensors: [&Tensor; N]) -> bool {
     let [first, ..] = tensors.as_slice() else { return false };
     let like = |tensor: &&Tensor| {
         tensor.dtype() == first.dtype() && tensor.device().same_device(first.device()) && tensor.elem_count() > 0

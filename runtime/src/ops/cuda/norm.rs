@@ -12,14 +12,20 @@ const CHUNK: usize = 32;
 const MOST_CHUNKS: usize = 256;
 
 /// Whether the kernels compute this norm: the vectors must be f32 [width], rows of `x` as wide.
-pub fn fits(x: &Tensor, gain: &Tensor, bias: Option<&Tensor>) -> bool {
+pub(crate) fn fits(x: &Tensor, gain: &Tensor, bias: Option<&Tensor>) -> bool {
     let width = x.dim(D::Minus1).ok();
     let vector = |v: &Tensor| has_kernels_for([v]) && v.dtype() == DType::F32 && v.dims1().ok() == width;
     has_kernels_for([x]) && vector(gain) && bias.is_none_or(vector)
 }
 
 /// Norm over the last dimension of `x` [.., width]; `gain` [width] has the one of an offset added already.
-pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn forward(
+    x: &Tensor,
+    kind: NormKind,
+    epsilon: f32,
+    gain: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let width = gain.elem_count();
     let grid = Grid::rows(x.elem_count() / width, width);
     let reads = [x, gain, bias.unwrap_or(gain)];
@@ -30,7 +36,7 @@ pub fn forward(x: &Tensor, kind: NormKind, epsilon: f32, gain: &Tensor, bias: Op
 }
 
 /// NormGradients of [`forward`]; the weight's is the gain's. `dy` has the shape and type of `x`.
-pub fn backward(
+pub(crate) fn backward(
     dy: &Tensor,
     x: &Tensor,
     kind: NormKind,

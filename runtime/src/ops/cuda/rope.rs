@@ -6,7 +6,7 @@ use super::{Grid, run};
 
 /// Rotates pairs of dimensions of `x` [rows, heads, head_dim]: k with k + pairs, by the angle whose cosine and sine stand
 /// in row `positions[row]` of the tables [.., pairs]. Dimensions from 2 · pairs on are kept. `back` undoes it.
-pub fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: bool) -> Result<Tensor> {
+pub(crate) fn rotate(x: &Tensor, [cos, sin]: [&Tensor; 2], positions: &[u32], back: bool) -> Result<Tensor> {
     let (rows, heads, head_dim) = x.dims3()?;
     let (known, pairs) = cos.dims2()?;
     let outside = positions.iter().any(|&position| position as usize >= known);
