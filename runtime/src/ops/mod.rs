@@ -45,7 +45,7 @@ pub(crate) mod tests {
 
     /// Runs a test on the first CUDA device, in f32 and in bf16; for tests that are ignored where nobody asks for them.
     #[cfg(feature = "cuda")]
-    pub fn on_cuda(test: impl Fn(OnCuda)) {
+    pub(crate) fn on_cuda(test: impl Fn(OnCuda)) {
         let device = Device::new_cuda(0).unwrap();
         test(OnCuda { device: device.clone(), dtype: DType::F32 });
         test(OnCuda { device, dtype: DType::BF16 });
@@ -53,7 +53,7 @@ pub(crate) mod tests {
 
     /// Where and in which storage type a kernel is tested.
     #[cfg(feature = "cuda")]
-    pub struct OnCuda {
+    pub(crate) struct OnCuda {
         pub device: Device,
         pub dtype: DType,
     }
@@ -61,14 +61,14 @@ pub(crate) mod tests {
     #[cfg(feature = "cuda")]
     impl OnCuda {
         /// Random values in the storage type, and the same values in f32, for the reference.
-        pub fn random(&self, shape: &[usize], seed: u64) -> (Tensor, Tensor) {
+        pub(crate) fn random(&self, shape: &[usize], seed: u64) -> (Tensor, Tensor) {
             let stored = random(shape, seed).to_device(&self.device).unwrap().to_dtype(self.dtype).unwrap();
             let upcast = stored.to_dtype(DType::F32).unwrap();
             (stored, upcast)
         }
 
         /// As [`close`] in f32; in bf16 as near as rounding to 8 bits, here and there twice, leaves it.
-        pub fn close(&self, ours: &Tensor, theirs: &Tensor) {
+        pub(crate) fn close(&self, ours: &Tensor, theirs: &Tensor) {
             match self.dtype {
                 DType::F32 => close(ours, theirs),
                 _ => self.within(ours, theirs, 0.01),
@@ -76,7 +76,7 @@ pub(crate) mod tests {
         }
 
         /// Within so much of the reference: of it where it is above 1, else of 1.
-        pub fn within(&self, ours: &Tensor, theirs: &Tensor, part: f64) {
+        pub(crate) fn within(&self, ours: &Tensor, theirs: &Tensor, part: f64) {
             assert_eq!(ours.dims(), theirs.dims());
             let off = (ours.to_dtype(DType::F32).unwrap() - theirs).unwrap().abs().unwrap();
             let allowed = (theirs.abs().unwrap().maximum(1f32).unwrap() * part).unwrap();
