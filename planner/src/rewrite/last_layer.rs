@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
 use crate::onnx::GraphIndex;
-use crate::onnx::node::attribute;
+use crate::onnx::node::{attribute, integer};
 
 /// The nodes that make the last latent space of tensors whose rows can be chosen.
 #[derive(Debug, Default)]
@@ -136,9 +136,9 @@ fn kind(index: &GraphIndex, node: &NodeProto, kinds: &HashMap<&str, TensorKind>)
         ("MatMul", _) => matches!(others, [TensorKind::Constant { rank: 2, .. }]),
         ("MatMulNBits", _) => constants,
         ("LayerNormalization" | "SimplifiedLayerNormalization" | "RMSNormalization", _) => {
-            others.iter().all(|kind| kind.is_flat()) && is_last(axis(node, -1))
+            others.iter().all(|kind| kind.is_flat()) && is_last(integer(node, "axis", -1))
         }
-        ("Split", _) => constants && is_last(axis(node, 0)),
+        ("Split", _) => constants && is_last(integer(node, "axis", 0)),
         ("Slice", _) => constants && node.input.get(3).is_some_and(|axes| are_last(&integers(index, axes))),
         ("ReduceMean" | "ReduceSum" | "ReduceSumSquare" | "ReduceL2", _) => constants && reduces_last(index, node),
         _ => false,
@@ -176,17 +176,13 @@ fn are_last(axes: &[i64]) -> bool {
     !axes.is_empty() && axes.iter().copied().all(is_last)
 }
 
-fn axis(node: &NodeProto, otherwise: i64) -> i64 {
-    attribute(node, "axis").map_or(otherwise, |axis| axis.i)
-}
-
 fn reduces_last(index: &GraphIndex, node: &NodeProto) -> bool {
     let axes = match (attribute(node, "axes"), node.input.get(1)) {
         (Some(axes), _) => axes.ints.clone(),
         (None, Some(axes)) => integers(index, axes),
         (None, None) => Vec::new(),
     };
-    are_last(&axes) && attribute(node, "keepdims").is_none_or(|keep| keep.i != 0)
+    are_last(&axes) && integer(node, "keepdims", 1) != 0
 }
 
 /// The numbers of a constant of i64; none where it is something else.

@@ -9,7 +9,7 @@ use tract_onnx::pb::{NodeProto, TensorProto, tensor_proto::DataType};
 
 use super::latent::embedding::Embedding;
 use crate::batch::PaddedBatch;
-use crate::onnx::node::attribute;
+use crate::onnx::node::integer;
 use crate::onnx::{GraphIndex, OnnxModel};
 
 /// The embedding's new weight.
@@ -43,7 +43,7 @@ fn chosen(model: &OnnxModel, embedding: &Embedding, tokens: &BTreeSet<i64>) -> O
     let reads_shape = |node: &NodeProto| node.op_type == "Shape";
     let only_rows = |&id: &usize| id == embedding.node || reads_shape(index.node(id));
     let plain = node.op_type == "Gather" && node.input == [embedding.weight.as_str(), embedding.ids.as_str()];
-    let rows = attribute(node, "axis").is_none_or(|axis| axis.i == 0);
+    let rows = integer(node, "axis", 0) == 0;
     if !(plain && rows && index.consumers(&embedding.ids).iter().all(only_rows)) {
         return None;
     }

@@ -9,7 +9,7 @@ use crate::onnx::pb;
 use crate::rewrite::export::Export;
 use crate::rewrite::{latent::LatentSpaces, trace_outputs};
 use crate::salf::basis::Basis;
-use crate::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan, verify};
+use crate::{Error, PlanSettings, Silent, plan, verify};
 use frostline_schemas::model::ModelFolder;
 use proptest::prelude::*;
 use prost::Message;
@@ -347,22 +347,11 @@ fn settings_outside_their_range() {
 
 fn settings(data: &Path) -> PlanSettings {
     PlanSettings {
-        model: case("llama"),
         onnx: Some(export("llama")),
-        data: data.into(),
-        strategy: crate::Strategy::Salf,
-        engine: EngineChoice::Tract,
         threads: Some(2),
         examples: 8,
-        seed: 0,
         max_length: 64,
-        gain: Gain::PowerLaw,
-        aggregate: Aggregate::Median,
-        min_trainable_layers: 1,
-        budget: None,
-        latent_spaces: None,
-        per_example: false,
-        cache: None,
+        ..PlanSettings::new(case("llama"), data.into())
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::common::{self, Expected, case};
-use crate::{Aggregate, EngineChoice, Error, Gain, PlanSettings, Silent, plan};
+use crate::{EngineChoice, Error, PlanSettings, Silent, plan};
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{DecidedBy, Plan};
 
@@ -23,22 +23,9 @@ fn data(family: &str) -> tempfile::NamedTempFile {
 
 fn settings(family: &str, export: &str, data: &Path) -> PlanSettings {
     PlanSettings {
-        model: case(family),
         onnx: Some(case(family).join(export)),
-        data: data.into(),
-        strategy: crate::Strategy::Salf,
-        engine: EngineChoice::Tract,
-        threads: None,
-        examples: 256,
-        seed: 0,
         max_length: 64,
-        gain: Gain::PowerLaw,
-        aggregate: Aggregate::Median,
-        min_trainable_layers: 1,
-        budget: None,
-        latent_spaces: None,
-        per_example: false,
-        cache: None,
+        ..PlanSettings::new(case(family), data.into())
     }
 }
 

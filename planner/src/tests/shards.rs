@@ -34,22 +34,11 @@ impl Desk {
             writeln!(file, r#"{{"input_ids": {tokens:?}, "labels": {labels:?}}}"#).unwrap();
         }
         let settings = PlanSettings {
-            model: case(family),
             onnx: Some(case(family).join("model.dynamo.onnx")),
-            data,
-            strategy: crate::Strategy::Salf,
-            engine: EngineChoice::Tract,
             threads: Some(2),
             examples: 140,
-            seed: 0,
             max_length: 64,
-            gain: Gain::PowerLaw,
-            aggregate: Aggregate::Median,
-            min_trainable_layers: 1,
-            budget: None,
-            latent_spaces: None,
-            per_example: false,
-            cache: None,
+            ..PlanSettings::new(case(family), data)
         };
         Desk { folder, settings }
     }

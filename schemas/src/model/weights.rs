@@ -172,21 +172,21 @@ impl Weights {
 
     /// A tensor by the name that a [`DecoderConfig`] or the file gives it.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        let slot = self.tensors.get(self.on_disk_name(name)?)?;
-        let bytes = &self.shards[slot.shard].map[slot.bytes.clone()];
-        Some(TensorView { dtype: slot.dtype, shape: &slot.shape, bytes })
+        self.require(name).ok()
     }
 
     /// Gives up the memory that mapping a tensor has taken, once it has been read.
     pub fn release(&self, name: &str) {
-        if let Some(slot) = self.on_disk_name(name).and_then(|name| self.tensors.get(name)) {
+        if let Ok(slot) = self.slot(name) {
             files::release(&self.shards[slot.shard].map, slot.bytes.clone());
         }
     }
 
     /// A tensor that `check` or the config has promised; the error names it.
     pub fn require(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
-        self.get(name).ok_or_else(|| WeightsError::Missing { folder: self.folder.clone(), name: name.into() })
+        let slot = self.slot(name)?;
+        let bytes = &self.shards[slot.shard].map[slot.bytes.clone()];
+        Ok(TensorView { dtype: slot.dtype, shape: &slot.shape, bytes })
     }
 
     /// Checks that every tensor of the config is there, in its shape and in a type that can be computed with.

@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::constants::weight;
 use crate::error::{Error, Result};
-use crate::onnx::node::attribute;
+use crate::onnx::node::integer;
 use crate::onnx::quantised::{self, QuantisedMatrix};
 use crate::onnx::{GraphIndex, OnnxModel};
 
@@ -74,7 +74,7 @@ fn product(index: &GraphIndex, id: usize, node: &NodeProto) -> Option<LmHead> {
     let [input, matrix, ..] = node.input.as_slice() else { return None };
     let weight = weight(index, matrix)?;
     let [rows, columns] = weight.sizes()?;
-    let (hidden, vocabulary) = if is_set(node, "transB") { (columns, rows) } else { (rows, columns) };
+    let (hidden, vocabulary) = if integer(node, "transB", 0) != 0 { (columns, rows) } else { (rows, columns) };
     Some(LmHead { node: id, input: input.clone(), weight: weight.name.into(), vocabulary, hidden })
 }
 
@@ -83,8 +83,4 @@ fn quantised_product<'a>(index: &GraphIndex<'a>, id: usize, node: &'a NodeProto)
     let matrix = QuantisedMatrix::of(index, node)?;
     let (input, weight) = (node.input.first()?.clone(), matrix.packed.name.clone());
     Some(LmHead { node: id, input, weight, vocabulary: matrix.rows, hidden: matrix.columns })
-}
-
-fn is_set(node: &NodeProto, name: &str) -> bool {
-    attribute(node, name).is_some_and(|attribute| attribute.i != 0)
 }
