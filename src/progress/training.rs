@@ -9,7 +9,7 @@ use frostline_runtime::train::{Caching, Hook, Start, Step, Summary};
 use super::{Bar, NEXT_LINE, time_left};
 use crate::arguments::LogEvery;
 use crate::output::Output;
-use crate::render::units::{bytes, count, duration};
+use crate::render::units::{bytes, count, duration, plural};
 
 /// Lines that a run logs where nothing else is asked for.
 const LINES: u64 = 10;
@@ -92,11 +92,11 @@ impl Hook for TrainingProgress {
         self.last_line = (self.begun, 0);
         self.bar.begin_unlogged("training", start.steps);
         tracing::info!(
-            "training {} tensors ({} parameters) above frost line {} for {} steps",
-            start.trained_tensors,
+            "training {} ({} parameters) above frost line {} for {}",
+            plural(start.trained_tensors, "tensor"),
             count(start.trained_parameters as f64),
             start.frost_line,
-            start.steps
+            plural(start.steps, "step")
         );
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Hook for TrainingProgress {
     fn caching(&mut self, Caching { done, all, bytes: size }: Caching) -> Result<(), Error> {
         if done == 0 {
             self.bar.begin("caching the state at the frost line", all as u64);
-            tracing::info!("caching the state at the frost line of {all} rows, {} on disk", bytes(size));
+            tracing::info!("caching the state at the frost line of {}, {} on disk", plural(all, "row"), bytes(size));
         }
         self.bar.set(done as u64, "rows");
         Ok(())

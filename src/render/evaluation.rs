@@ -5,6 +5,8 @@ use std::fmt::Write;
 use frostline_runtime::evaluate::Evaluation;
 use serde_json::{Value as Json, json};
 
+use crate::render::units::plural;
+
 /// For machines.
 pub(crate) fn to_json(evaluation: &Evaluation) -> Json {
     json!({
@@ -23,9 +25,9 @@ pub(crate) fn to_json(evaluation: &Evaluation) -> Json {
 /// For people.
 pub(crate) fn to_text(evaluation: &Evaluation) -> String {
     let mut text = format!(
-        "{} examples, {} targets: loss {:.4}, perplexity {:.3}\n",
-        evaluation.examples,
-        evaluation.targets,
+        "{}, {}: loss {:.4}, perplexity {:.3}\n",
+        plural(evaluation.examples, "example"),
+        plural(evaluation.targets, "target"),
         evaluation.loss,
         evaluation.perplexity()
     );

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use frostline_schemas::plan::{Aggregate, DecidedBy, Plan};
 
 use super::table;
-use super::units::{count, layers};
+use super::units::{count, layers, plural};
 
 /// Width of the chart's longest bar, in characters.
 const CHART: usize = 30;
@@ -22,8 +22,7 @@ pub(crate) fn render(plan: &Plan) -> Result<String, fmt::Error> {
     }
     decision(&mut out, plan)?;
     table::cost(&mut out, plan)?;
-    // Names come from files: what a terminal would obey is not passed on.
-    Ok(out.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
+    Ok(out)
 }
 
 fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
@@ -31,21 +30,21 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
     writeln!(out, "plan     {}", plan.id)?;
     writeln!(
         out,
-        "model    {}, {} layers, hidden size {}, vocabulary {};\n         weights {}",
+        "model    {}, {}, hidden size {}, vocabulary {};\n         weights {}",
         model.family.name(),
-        model.layers,
+        layers(model.layers),
         model.hidden_size,
         model.vocabulary,
         model.weights.short()
     )?;
     writeln!(
         out,
-        "data     {} of {} rows (seed {}), {} tokens, {} targets;\n         file {}",
+        "data     {} of {} (seed {}), {}, {};\n         file {}",
         data.examples,
-        data.rows,
+        plural(data.rows, "row"),
         data.seed,
-        data.tokens,
-        data.targets,
+        plural(data.tokens, "token"),
+        plural(data.targets, "target"),
         data.file.short()
     )?;
     let budget = method.budget.map_or_else(|| "no budget".into(), |share| format!("budget {share}"));
@@ -53,7 +52,7 @@ fn identity(out: &mut String, plan: &Plan) -> fmt::Result {
         (Some(gain), Some(aggregate), Some(least)) => writeln!(
             out,
             "method   SALF, re-derived: gain {}, aggregate {aggregate},\n         at least {} trained, {budget}",
-            gain.name(),
+            gain,
             layers(least)
         )?,
         _ => writeln!(out, "method   {}, {budget}", method.strategy)?,
@@ -101,7 +100,8 @@ fn bar(share: f64) -> String {
 
 fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
     let (frost_line, all) = (plan.decision.frost_line, plan.model.layers);
-    let trained = format!("{} tensors, {} parameters", plan.tensors.len(), count(plan.trained_parameters() as f64));
+    let trained =
+        format!("{}, {} parameters", plural(plan.tensors.len(), "tensor"), count(plan.trained_parameters() as f64));
     match plan.cost.planned {
         None => writeln!(
             out,

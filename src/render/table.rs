@@ -5,15 +5,17 @@ use std::fmt::{self, Write};
 use frostline_schemas::plan::Plan;
 use frostline_schemas::select::Cost;
 
-use super::units::{bytes, count};
+use super::units::{bytes, count, plural};
 
 /// Writes what a step costs with every frost line, the highest first as in the chart above it.
 pub(super) fn cost(out: &mut String, plan: &Plan) -> fmt::Result {
     let step = &plan.cost.step;
     writeln!(
         out,
-        "cost of a step of {} rows of {:.1} tokens, {:.1} of them targets, in f32;",
-        step.rows, step.tokens_per_row, step.targets_per_row
+        "cost of a step of {} of {:.1} tokens, {:.1} of them targets, in f32;",
+        plural(step.rows, "row"),
+        step.tokens_per_row,
+        step.targets_per_row
     )?;
     let full = plan.cost.at(0).map_or(f64::NAN, |cost| cost.flops as f64);
     writeln!(out, "cached: the state at the frost line is read from a cache; 100 %: {}FLOPs\n", count(full))?;

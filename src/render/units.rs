@@ -3,16 +3,11 @@
 #[cfg(any(feature = "plan", feature = "train"))]
 use std::time::Duration;
 
-pub(crate) use frostline_schemas::units::{bytes, count};
+pub(crate) use frostline_schemas::units::{bytes, count, plural};
 
 /// A number of layers, in words.
 pub(crate) fn layers(number: usize) -> String {
     plural(number, "layer")
-}
-
-/// A number of things, in words.
-pub(crate) fn plural(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// A time in its two largest units: 12 s, 3 min 20 s, 2 h 5 min.
@@ -32,7 +27,7 @@ pub(crate) fn ago(elapsed: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86400, "day"), (3600, "hour"), (60, "minute")];
     let seconds = elapsed.as_secs();
     match UNITS.into_iter().find(|&(unit, _)| seconds >= unit) {
-        Some((unit, name)) => format!("{} ago", plural((seconds / unit) as usize, name)),
+        Some((unit, name)) => format!("{} ago", plural(seconds / unit, name)),
         None => "just now".into(),
     }
 }

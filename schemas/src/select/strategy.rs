@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{DecoderConfig, LayerSpec, NormSpec};
 use crate::select::{sample, scope};
+use crate::units::plural;
 
 /// A rule, written as `salf`, `last:7`, `spectrum:0.4` and so on. Whatever it chooses, the final norm is trained, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub enum StrategyError {
     #[error("`{0}` is no strategy; there are {SPELLINGS}")]
     Unknown(String),
     /// It asks for more layers than there are.
-    #[error("strategy {strategy}: the model has {layers} layers")]
+    #[error("strategy {strategy}: the model has {}", plural(*layers, "layer"))]
     TooMany { strategy: String, layers: usize },
     /// Patterns that match nothing.
     #[error("strategy manual: nothing matches {}; layers are 1 to {layers}, tensors are named like `{example}`", .patterns.join(", "))]
