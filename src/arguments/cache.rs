@@ -10,8 +10,9 @@ use clap::{Subcommand, builder::Resettable};
 #[cfg(feature = "train")]
 use frostline_runtime::cache::{CacheSettings, CacheUse};
 use frostline_schemas::cache::{self, Store};
+use frostline_schemas::units::parse_bytes;
 
-use super::values::{FolderOrOff, folder_or_off, size};
+use super::values::{FolderOrOff, folder_or_off};
 
 /// Where what is computed once is kept: states at frost lines, Gram matrices of LM heads.
 #[derive(Args)]
@@ -48,7 +49,7 @@ pub(super) struct CacheArguments {
     #[command(flatten)]
     folder: CacheFolderArguments,
     /// Bytes that the cache takes at most, such as 500MB or 20GiB; the least recently used goes first.
-    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = parse_bytes)]
     cache_limit: u64,
 }
 

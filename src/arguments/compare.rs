@@ -11,8 +11,9 @@ use frostline_schemas::run::TrainingSettings;
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
-use super::plan::EngineArguments;
-use super::values::{at_least_one, positive};
+use super::plan::{EngineArguments, SampleArguments};
+use super::train::DEFAULTS;
+use super::values::{Rate, at_least_one, rate};
 
 /// Flags of `frostline compare`.
 #[derive(Args)]
@@ -22,7 +23,7 @@ pub(crate) struct CompareArguments {
     #[command(flatten, next_help_heading = "What is compared")]
     compared: ComparedArguments,
     #[command(flatten, next_help_heading = "Examples")]
-    sample: CompareSample,
+    sample: SampleArguments,
     #[command(flatten, next_help_heading = "Running the model")]
     engine: EngineArguments,
     #[command(flatten, next_help_heading = "Running the model")]
@@ -58,25 +59,11 @@ struct ComparedArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Rows of a step.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
     batch_size: usize,
     /// The largest learning rate.
-    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value = "2e-5", value_parser = positive)]
-    learning_rate: f64,
-}
-
-/// The examples to plan with.
-#[derive(Args)]
-struct CompareSample {
-    /// Examples to plan with, a seeded sample of the file.
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
-    examples: usize,
-    /// Seed of the sample, of the shuffle and of random strategies.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
-    max_length: usize,
+    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value_t = Rate(DEFAULTS.learning_rate), value_parser = rate)]
+    learning_rate: Rate,
 }
 
 /// Flags of `frostline quickstart`.
@@ -133,7 +120,7 @@ impl CompareArguments {
     pub(crate) fn training(&self) -> TrainSettings {
         let training = TrainingSettings {
             batch_size: self.compared.batch_size,
-            learning_rate: self.compared.learning_rate,
+            learning_rate: self.compared.learning_rate.0,
             max_length: self.sample.max_length,
             seed: self.sample.seed,
             ..TrainingSettings::of_steps(self.compared.steps)

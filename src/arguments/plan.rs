@@ -13,6 +13,9 @@ use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
 use super::values::{at_least_one, share};
 
+/// What is done where a flag is not given.
+const DEFAULTS: PlanSettings = PlanSettings::new(PathBuf::new(), PathBuf::new());
+
 /// Flags of `frostline plan`.
 #[derive(Args)]
 pub(crate) struct PlanArguments {
@@ -53,19 +56,19 @@ pub(crate) struct PlanFiles {
 struct ChoiceArguments {
     /// By what rule is chosen what is trained: salf, last:N, first:N, every:N, random:N, all, spectrum:FRACTION, or
     /// manual:PATTERN+PATTERN+… with layers (3, 5-7, counted from 1) and tensor names (*.mlp.down_proj.weight).
-    #[arg(long, value_name = "NAME", default_value = "salf")]
+    #[arg(long, value_name = "NAME", default_value_t = DEFAULTS.strategy)]
     strategy: Strategy,
     /// The share of a full fine-tuning step's FLOPs that a step may cost, above 0 and at most 1.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     budget: Option<f64>,
     /// Layers at the output that are always trained.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.min_trainable_layers, value_parser = at_least_one)]
     min_trainable_layers: usize,
     /// How a layer's gain is measured: power-law or difference.
-    #[arg(long, value_name = "NAME", default_value = "power-law")]
+    #[arg(long, value_name = "NAME", default_value_t = DEFAULTS.gain)]
     gain: Gain,
     /// How the examples' end-of-freezing layers become one: median, mean-trace or quantile:Q.
-    #[arg(long, value_name = "NAME", default_value = "median")]
+    #[arg(long, value_name = "NAME", default_value_t = DEFAULTS.aggregate)]
     aggregate: Aggregate,
     /// Give each example its own frost line, in a file beside the plan: training then goes only as deep as each batch
     /// needs.
@@ -73,18 +76,18 @@ struct ChoiceArguments {
     per_example: bool,
 }
 
-/// The examples that the model is run over.
+/// The examples to plan with.
 #[derive(Args)]
-struct SampleArguments {
-    /// Examples to run, a seeded sample of the file.
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
-    examples: usize,
-    /// Seed of the sample.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+pub(super) struct SampleArguments {
+    /// Examples to plan with, a seeded sample of the file.
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.examples, value_parser = at_least_one)]
+    pub examples: usize,
+    /// Seed of the sample, and of whatever else is drawn.
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.seed)]
+    pub seed: u64,
     /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
-    max_length: usize,
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
+    pub max_length: usize,
 }
 
 /// What runs the model.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use frostline_runtime::data::steps_of_epochs;
 use frostline_runtime::model::ComputePrecision;
@@ -15,11 +16,12 @@ use frostline_schemas::run::{Lora, Order, Schedule, TrainingMethod, TrainingSett
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
-use super::values::{LogEvery, NormOrOff, at_least_one, epochs, log_every, norm_or_off, not_negative, positive};
+use super::values::{
+    LogEvery, NormOrOff, Rate, at_least_one, epochs, log_every, norm_or_off, not_negative, positive, rate,
+};
 
-/// Of adapters, where not given.
-const RANK: usize = 16;
-const ALPHA: f64 = 32.0;
+/// What is done where a flag is not given.
+pub(super) const DEFAULTS: TrainingSettings = TrainingSettings::of_steps(1);
 
 /// Flags of `frostline train`.
 #[derive(Args)]
@@ -89,19 +91,19 @@ struct StepsOrEpochs {
 #[derive(Args)]
 struct RowArguments {
     /// Rows of a micro-batch.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
     batch_size: usize,
     /// Micro-batches of an optimiser step.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.accumulation, value_parser = at_least_one)]
     accumulation: usize,
     /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
     max_length: usize,
     /// In which order examples are taken.
-    #[arg(long, value_enum, default_value_t = OrderName::Shuffle)]
+    #[arg(long, value_enum, default_value_t = OrderName(DEFAULTS.order))]
     order: OrderName,
     /// Seed of the shuffle, and of what adapters begin with.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.seed)]
     seed: u64,
 }
 
@@ -109,19 +111,19 @@ struct RowArguments {
 #[derive(Args)]
 struct OptimiserArguments {
     /// The largest learning rate.
-    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value = "2e-5", value_parser = positive)]
-    learning_rate: f64,
+    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value_t = Rate(DEFAULTS.learning_rate), value_parser = rate)]
+    learning_rate: Rate,
     /// How the learning rate runs after the warm-up.
-    #[arg(long, value_enum, default_value_t = ScheduleName::Linear)]
+    #[arg(long, value_enum, default_value_t = ScheduleName(DEFAULTS.schedule))]
     schedule: ScheduleName,
     /// Steps until the learning rate is reached.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.warmup_steps)]
     warmup_steps: u64,
     /// AdamW's weight decay.
-    #[arg(long, value_name = "RATE", default_value_t = 0.0, value_parser = not_negative)]
+    #[arg(long, value_name = "RATE", default_value_t = DEFAULTS.weight_decay, value_parser = not_negative)]
     weight_decay: f64,
     /// The largest norm of all gradients together, or `off`.
-    #[arg(long, value_name = "NORM", default_value = "1.0", value_parser = norm_or_off)]
+    #[arg(long, value_name = "NORM", default_value_t = NormOrOff(DEFAULTS.gradient_clip), value_parser = norm_or_off)]
     gradient_clip: NormOrOff,
 }
 
@@ -171,22 +173,11 @@ enum MethodName {
     Lora,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ScheduleName {
-    Constant,
-    Linear,
-    Cosine,
-}
+#[derive(Clone, Copy)]
+struct ScheduleName(Schedule);
 
-#[derive(Clone, Copy, ValueEnum)]
-enum OrderName {
-    /// Shuffled anew for each pass.
-    Shuffle,
-    /// Shuffled, with rows of like length side by side.
-    Length,
-    /// As they stand.
-    File,
-}
+#[derive(Clone, Copy)]
+struct OrderName(Order);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionName {
@@ -222,13 +213,13 @@ impl TrainArguments {
                 steps: self.steps(job.examples()),
                 batch_size: rows.batch_size,
                 accumulation: rows.accumulation,
-                learning_rate: optimiser.learning_rate,
-                schedule: optimiser.schedule.into(),
+                learning_rate: optimiser.learning_rate.0,
+                schedule: optimiser.schedule.0,
                 warmup_steps: optimiser.warmup_steps,
                 weight_decay: optimiser.weight_decay,
                 gradient_clip: optimiser.gradient_clip.0,
                 max_length: rows.max_length,
-                order: rows.order.into(),
+                order: rows.order.0,
                 seed: rows.seed,
             },
             device: compute.device,
@@ -256,8 +247,8 @@ impl MethodArguments {
             }
             MethodName::Full => Ok(TrainingMethod::Full),
             MethodName::Lora => Ok(TrainingMethod::Lora(Lora {
-                rank: rank.unwrap_or(RANK),
-                alpha: alpha.unwrap_or(ALPHA),
+                rank: rank.unwrap_or(Lora::RANK),
+                alpha: alpha.unwrap_or(Lora::ALPHA),
                 targets: match targets.as_deref() {
                     Some(names) if names != ["all"] => names.to_vec(),
                     _ => target_names(config, planned),
@@ -267,23 +258,32 @@ impl MethodArguments {
     }
 }
 
-impl From<ScheduleName> for Schedule {
-    fn from(name: ScheduleName) -> Schedule {
-        match name {
-            ScheduleName::Constant => Schedule::Constant,
-            ScheduleName::Linear => Schedule::Linear,
-            ScheduleName::Cosine => Schedule::Cosine,
-        }
+impl ValueEnum for ScheduleName {
+    fn value_variants<'a>() -> &'a [ScheduleName] {
+        &[ScheduleName(Schedule::Constant), ScheduleName(Schedule::Linear), ScheduleName(Schedule::Cosine)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self.0 {
+            Schedule::Constant => "constant",
+            Schedule::Linear => "linear",
+            Schedule::Cosine => "cosine",
+        }))
     }
 }
 
-impl From<OrderName> for Order {
-    fn from(name: OrderName) -> Order {
-        match name {
-            OrderName::Shuffle => Order::Shuffle,
-            OrderName::Length => Order::Length,
-            OrderName::File => Order::File,
-        }
+impl ValueEnum for OrderName {
+    fn value_variants<'a>() -> &'a [OrderName] {
+        &[OrderName(Order::Shuffle), OrderName(Order::Length), OrderName(Order::File)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self.0 {
+            Order::Shuffle => ("shuffle", "Shuffled anew for each pass"),
+            Order::Length => ("length", "Shuffled, with rows of like length side by side"),
+            Order::File => ("file", "As they stand"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 

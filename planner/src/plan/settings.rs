@@ -6,6 +6,7 @@ use frostline_schemas::cache::Store;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 use frostline_schemas::select::Strategy;
+use frostline_schemas::units::plural;
 
 use crate::error::{Error, Result};
 use crate::onnx::names::duplicate;
@@ -65,7 +66,7 @@ pub enum EngineChoice {
 
 impl PlanSettings {
     /// The settings that are used where nothing else is asked for.
-    pub fn new(model: PathBuf, data: PathBuf) -> PlanSettings {
+    pub const fn new(model: PathBuf, data: PathBuf) -> PlanSettings {
         PlanSettings {
             model,
             onnx: None,
@@ -137,7 +138,7 @@ impl PlanSettings {
     pub(super) fn check_layers(&self, layers: usize) -> Result<()> {
         match self.min_trainable_layers {
             least if least > layers => {
-                let reason = format!("min trainable layers {least}: the model has only {layers} layers");
+                let reason = format!("min trainable layers {least}: the model has only {}", plural(layers, "layer"));
                 refused("min_trainable_layers", reason)
             }
             _ => Ok(()),

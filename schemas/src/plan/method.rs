@@ -61,6 +61,12 @@ impl Gain {
     }
 }
 
+impl fmt::Display for Gain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A text that names no [`Gain`] or no [`Aggregate`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{found}` is none of {known}")]

@@ -81,7 +81,7 @@ pub struct TrainingSettings {
 
 impl TrainingSettings {
     /// What is done for so many steps where nothing else is asked for.
-    pub fn of_steps(steps: u64) -> TrainingSettings {
+    pub const fn of_steps(steps: u64) -> TrainingSettings {
         TrainingSettings {
             method: TrainingMethod::Full,
             steps,
@@ -120,6 +120,13 @@ pub struct Lora {
     pub alpha: f64,
     /// The linear layers with an adapter: the last part of their names.
     pub targets: Vec<String>,
+}
+
+impl Lora {
+    /// The rank where nothing else is asked for.
+    pub const RANK: usize = 16;
+    /// What scales adapters where nothing else is asked for.
+    pub const ALPHA: f64 = 32.0;
 }
 
 impl TrainingMethod {
