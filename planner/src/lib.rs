@@ -63,7 +63,7 @@ pub use crate::error::{Error, Result, TracesError};
 pub use crate::inspect::{ExternalFile, GraphValue, LatentSpace, Layers, WeightMatrix, layers};
 pub use crate::plan::decide::Planned;
 pub use crate::plan::settings::{EngineChoice, PlanSettings};
-pub use crate::plan::{plan, plan_from_traces, trace_shard};
+pub use crate::plan::{plan, plan_from_traces, plan_into, trace_shard, trace_shard_into};
 pub use crate::progress::{Progress, Silent, Stage};
 pub use crate::traces::file::{ShardTraces, TraceFormats, TracesOrigin};
 pub use frostline_schemas::plan::{Aggregate, Gain};

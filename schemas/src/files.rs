@@ -27,6 +27,31 @@ pub fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io
     file.commit()
 }
 
+/// Whether [`write_whole`] could write `path` now; nothing is left there. For work that takes long before it writes.
+///
+/// # Errors
+/// Where `path` is a folder, and where the folder that it lies in is missing or may not be written in.
+pub fn check_place(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder; name a file in it"))
+        }
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => Unfinished::create(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())).map(drop),
+    }
+}
+
+/// Whether a folder could be made at `path` now, with all that it lies in; nothing is left there. One that is there
+/// already must be one that may be written in.
+///
+/// # Errors
+/// Where something that is no folder is in the way, or a folder that may not be written in.
+pub fn check_folder_place(path: &Path) -> io::Result<()> {
+    let mut folders = path.ancestors().map(or_here);
+    let folder = folders.find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    builder(OsStr::new("."), 0o700).tempdir_in(folder).map(drop).map_err(cannot_write_in(folder))
+}
+
 /// A file that is being written: a temporary one beside its path until it is committed, and gone if it never is.
 #[derive(Debug)]
 pub struct Unfinished {
@@ -39,7 +64,8 @@ impl Unfinished {
     /// Begins a file that will stand at `path`.
     pub fn create(path: PathBuf) -> io::Result<Unfinished> {
         let (folder, prefix) = beside(&path)?;
-        let (file, temporary) = builder(&prefix, 0o666).tempfile_in(folder)?.into_parts();
+        let (file, temporary) =
+            builder(&prefix, 0o666).tempfile_in(folder).map_err(cannot_write_in(folder))?.into_parts();
         Ok(Unfinished { path, temporary, writer: BufWriter::with_capacity(1 << 20, file) })
     }
 
@@ -87,7 +113,7 @@ fn builder(prefix: &OsStr, mode: u32) -> tempfile::Builder<'_, 'static> {
 pub fn folder_beside(path: &Path) -> io::Result<TempDir> {
     let (folder, prefix) = beside(path)?;
     std::fs::create_dir_all(folder)?;
-    builder(&prefix, 0o777).tempdir_in(folder)
+    builder(&prefix, 0o777).tempdir_in(folder).map_err(cannot_write_in(folder))
 }
 
 /// The name of the file that a temporary one was to become; `None` if its name is not that of a temporary file.
@@ -97,7 +123,25 @@ pub fn temporary_of(name: &str) -> Option<&str> {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent().map_or(Path::new("."), or_here)
+}
+
+/// A folder by a path that can be opened: the parent of a bare name is empty.
+fn or_here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// For `map_err` where a temporary file or folder cannot be made: its folder is named, not its own random name.
+fn cannot_write_in(folder: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| {
+        let folder = folder.display();
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no folder {folder}"),
+            io::ErrorKind::NotADirectory => format!("{folder} is no folder"),
+            kind => format!("cannot write in the folder {folder}: {kind}"),
+        };
+        io::Error::new(error.kind(), reason)
+    }
 }
 
 /// Makes a rename survive a power cut by syncing the folder that `path` lies in; only Unix can open folders.
@@ -199,6 +243,27 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "disk full");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_found_before_and_its_folder_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), b"x").unwrap();
+        let shown = folder.path().display();
+        let said = |checked: io::Result<()>| checked.unwrap_err().to_string();
+        assert_eq!(said(check_place(&at("none/plan.json"))), format!("there is no folder {shown}/none"));
+        assert_eq!(said(check_place(&at("file/plan.json"))), format!("{shown}/file is no folder"));
+        assert_eq!(said(check_place(folder.path())), "is a folder; name a file in it");
+        assert_eq!(said(check_folder_place(&at("file/of/runs"))), format!("{shown}/file is no folder"));
+        for free in ["plan.json", "file"] {
+            check_place(&at(free)).unwrap();
+        }
+        check_folder_place(&at("many/new/folders")).unwrap();
+        check_folder_place(Path::new("new")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        check_place(Path::new("/dev/null")).unwrap();
     }
 
     #[test]

@@ -1,23 +1,22 @@
 //! `frostline compare`.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
 use frostline_planner::Strategy;
 use frostline_runtime::compare::ComparisonRow;
 use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
-use frostline_schemas::plan::Plan;
+use frostline_schemas::plan::{self, Plan};
 use serde_json::json;
 
 use crate::arguments::{CompareArguments, LogEvery};
 use crate::output::Output;
 use crate::progress::{PlanningProgress, TrainingProgress};
 use crate::render::comparison;
+use crate::render::units::plural;
 
 pub(crate) fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
     let strategies = arguments.strategies()?;
-    let paths = plan_paths(arguments.plans(), strategies)?;
+    // What would be in a plan's way is found before anything is computed.
+    let paths = arguments.plans().map(|folder| plan::places_in(folder, strategies)).transpose()?;
     let files = arguments.files();
     // What is wrong with the rows is said before anything is planned.
     files.check()?;
@@ -26,7 +25,7 @@ pub(crate) fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Resu
         let plan = frostline_planner::plan(&arguments.planning(strategy)?, &PlanningProgress::new(output))?.plan;
         plans.push((strategy.to_string(), plan));
     }
-    for (path, (_, plan)) in paths.iter().zip(&plans) {
+    for (path, (_, plan)) in paths.iter().flatten().zip(&plans) {
         plan.write(path)?;
     }
     let settings = arguments.training();
@@ -40,9 +39,9 @@ pub(crate) fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Resu
     let table = comparison::render(&rows)?;
     output.result(&summary, || {
         let heading = format!(
-            "{} steps of {} rows each; predicted and measured: a step over one that trains all layers{}\n\n",
-            settings.training.steps,
-            settings.training.batch_size,
+            "{} of {} each; predicted and measured: a step over one that trains all layers{}\n\n",
+            plural(settings.training.steps, "step"),
+            plural(settings.training.batch_size, "row"),
             if strategies.contains(&Strategy::All) { "" } else { " (add `all` to measure it)" }
         );
         heading + &table
@@ -65,26 +64,4 @@ pub(crate) fn train_each(
         Ok(row)
     };
     plans.iter().map(train).collect()
-}
-
-/// Where plans are written, if they are; what would be in the way is found before anything is computed.
-fn plan_paths(folder: Option<&PathBuf>, strategies: &[Strategy]) -> anyhow::Result<Vec<PathBuf>> {
-    let Some(folder) = folder else { return Ok(Vec::new()) };
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("{}: cannot be made a folder for plans", folder.display()))?;
-    let paths = (1..).zip(strategies);
-    paths.map(|(number, strategy)| free(folder.join(file_name(number, strategy)))).collect()
-}
-
-/// `2-last-7.json`: patterns hold characters that are none of a file's name.
-fn file_name(number: usize, strategy: &Strategy) -> String {
-    let text = match strategy {
-        Strategy::Manual(_) => "manual".into(),
-        other => other.to_string().replace(':', "-"),
-    };
-    format!("{number}-{text}.json")
-}
-
-fn free(path: PathBuf) -> anyhow::Result<PathBuf> {
-    super::plan::refuse_to_write_over(&path).map(|()| path)
 }

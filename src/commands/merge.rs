@@ -20,9 +20,9 @@ pub(crate) fn run(arguments: &MergeArguments, output: &Output) -> anyhow::Result
     });
     output.result(&summary, || {
         format!(
-            "{}: {} trained tensors put into {}; rounding loses {:.2} % of what training changed{}\n",
+            "{}: {} put into {}; rounding loses {:.2} % of what training changed{}\n",
             arguments.out.display(),
-            report.tensors,
+            plural(report.tensors, "trained tensor"),
             plural(report.files, "safetensors file"),
             100.0 * report.lost(),
             if report.lost() > 0.01 { " (--dtype exact keeps all of it)" } else { "" }

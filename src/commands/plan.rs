@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use frostline_planner::{Planned, SampleShard, ShardTraces, TracesError};
-use frostline_schemas::plan::{self, Plan, PlanError};
+use frostline_planner::{Planned, SampleShard};
 use serde_json::json;
 
 use crate::arguments::{PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::PlanningProgress;
-use crate::render::units::count;
+use crate::render::units::{count, layers, plural};
 
 pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<()> {
     match (&arguments.shards, &arguments.files.out) {
@@ -25,22 +24,13 @@ pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<
 
 /// Makes a plan, by running the model or of shards' traces.
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
-    refuse_to_write_over(out)?;
-    let settings = arguments.settings()?;
-    if settings.per_example {
-        plan::free_beside(out)?;
-    }
     let begun = Instant::now();
     let progress = PlanningProgress::new(output);
-    let files = arguments.shards.from_traces.as_deref();
-    let Planned { plan, example_frost_lines } = match files {
-        Some(files) => frostline_planner::plan_from_traces(&settings, files, &progress)?,
-        None => frostline_planner::plan(&settings, &progress)?,
-    };
+    let traces = arguments.shards.from_traces.as_deref();
+    let Planned { plan, .. } = frostline_planner::plan_into(out, &arguments.settings()?, traces, &progress)?;
     let steps = progress.finish();
-    plan.write_with(out, example_frost_lines.as_ref())?;
     let seconds = begun.elapsed().as_secs_f64();
-    let shards = files.map(<[_]>::len);
+    let shards = traces.map(<[_]>::len);
     // Of a model that ran elsewhere this machine's clock says nothing.
     let speed = steps.get("running").map(|running| plan.data.tokens as f64 / running);
     let summary = json!({
@@ -60,19 +50,20 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
     });
     output.result(&summary, || {
         let chosen = format!(
-            "{}: frost line {} of {} layers; {} tensors, {} parameters to train\n",
+            "{}: frost line {} of {}; {}, {} parameters to train\n",
             out.display(),
             plan.decision.frost_line,
-            plan.model.layers,
-            plan.tensors.len(),
+            layers(plan.model.layers),
+            plural(plan.tensors.len(), "tensor"),
             count(plan.trained_parameters() as f64)
         );
-        let time = shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {shards} shards"));
+        let time =
+            shards.map_or_else(|| format!("in {seconds:.1} s"), |shards| format!("from {}", plural(shards, "shard")));
         let made = match &plan.engine {
             Some(engine) => format!(
-                "{} examples ({} tokens) {time} with {} on {}{}",
-                plan.data.examples,
-                plan.data.tokens,
+                "{} ({}) {time} with {} on {}{}",
+                plural(plan.data.examples, "example"),
+                plural(plan.data.tokens, "token"),
                 engine.name,
                 engine.provider,
                 speed.map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"))
@@ -85,14 +76,10 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
 
 /// Computes one shard's traces.
 fn run_shard(arguments: &PlanArguments, shard: SampleShard, out: &Path, output: &Output) -> anyhow::Result<()> {
-    if out.is_file() && matches!(ShardTraces::read(out), Err(TracesError::NotTraces { .. })) {
-        anyhow::bail!("{}: is there already and holds no traces; name another place or remove it", out.display());
-    }
     let begun = Instant::now();
     let progress = PlanningProgress::new(output);
-    let found = frostline_planner::trace_shard(&arguments.settings()?, shard, &progress)?;
+    let found = frostline_planner::trace_shard_into(out, &arguments.settings()?, shard, &progress)?;
     let steps = progress.finish();
-    found.write(out)?;
     let seconds = begun.elapsed().as_secs_f64();
     let (examples, engine) = (found.traces.len(), &found.origin.engine);
     let summary = json!({
@@ -107,26 +94,11 @@ fn run_shard(arguments: &PlanArguments, shard: SampleShard, out: &Path, output: 
     });
     output.result(&summary, || {
         format!(
-            "{}: shard {shard}, {examples} of {} examples in {seconds:.1} s with {} on {}\n",
+            "{}: shard {shard}, {examples} of {} in {seconds:.1} s with {} on {}\n",
             out.display(),
-            found.origin.data.examples,
+            plural(found.origin.data.examples, "example"),
             engine.name,
             engine.provider
         )
     })
-}
-
-/// A plan may take the place of a plan, even of one that somebody has changed, not of data, a config or weights.
-pub(crate) fn refuse_to_write_over(out: &Path) -> anyhow::Result<()> {
-    if out.is_dir() {
-        anyhow::bail!("{}: is a folder; name a file in it", out.display());
-    }
-    let is_plan = || matches!(Plan::read(out), Ok(_) | Err(PlanError::Changed { .. } | PlanError::Inconsistent { .. }));
-    if out.is_file() && !is_plan() {
-        anyhow::bail!(
-            "{}: is there already and is no plan of this version; name another place or remove it",
-            out.display()
-        );
-    }
-    Ok(())
 }

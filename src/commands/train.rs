@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use frostline_runtime::run::{Finished, Job};
+use frostline_runtime::run::{Finished, Job, RunWriter};
 use frostline_runtime::train::{DryRun, FrostLines, Start, Summary, TrainSettings};
 use frostline_schemas::plan::Plan;
 use serde_json::{Value as Json, json};
@@ -11,9 +11,12 @@ use crate::arguments::TrainArguments;
 use crate::output::Output;
 use crate::progress::TrainingProgress;
 use crate::render::evaluation;
-use crate::render::units::{bytes, count};
+use crate::render::units::{bytes, count, plural};
 
 pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result<()> {
+    if let Some(folder) = arguments.run_folder() {
+        RunWriter::check_place(folder)?;
+    }
     let plan = Plan::read(&arguments.files.plan)?;
     let mut progress = TrainingProgress::new(output, arguments.shown.log_every);
     let job = Job::open(&arguments.files())?;
@@ -49,9 +52,10 @@ fn dry_run_text(measured: &DryRun) -> String {
     let parameters = count(trained_parameters as f64);
     let (step, cached) = (measured.step_seconds, measured.cached_step_seconds());
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
+    let (tensors, steps) = (plural(trained_tensors, "tensor"), plural(steps, "step"));
     let peak = measured.peak_bytes.map_or_else(|| "not known here".into(), bytes);
     format!(
-        "would train {trained_tensors} tensors ({parameters} parameters) above frost line {frost_line} for {steps} steps\n\
+        "would train {tensors} ({parameters} parameters) above frost line {frost_line} for {steps}\n\
          step         {step:.2} s; {cached:.2} s from a cache of the state at the frost line\n\
          all steps    {all:.0} s; {all_cached:.0} s from a cache\n\
          peak memory  {peak}, at the largest step's {} tokens\n",
@@ -86,11 +90,11 @@ fn report(
     });
     output.result(&summary, || {
         let trained = format!(
-            "{}: {} parameters trained in {} steps, {seconds:.1} s ({speed:.0} tokens/s)\n\
+            "{}: {} parameters trained in {}, {seconds:.1} s ({speed:.0} tokens/s)\n\
              loss {first:.4} → {last:.4} (mean of the last {})\n",
             folder.display(),
             count(*trained_parameters as f64),
-            settings.training.steps,
+            plural(settings.training.steps, "step"),
             seen.recent().len()
         );
         let depth = seen

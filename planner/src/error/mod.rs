@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use frostline_schemas::data::ExampleError;
 use frostline_schemas::model::FolderError;
 use frostline_schemas::model::WeightsError;
+use frostline_schemas::plan::PlanFilesError;
 use frostline_schemas::select::StrategyError;
 
 pub use self::traces::TracesError;
@@ -112,6 +113,9 @@ pub enum Error {
     /// The traces of a shard cannot be used.
     #[error(transparent)]
     Traces(#[from] TracesError),
+    /// The plan cannot be written where it should be.
+    #[error(transparent)]
+    PlanFiles(#[from] PlanFilesError),
 }
 
 impl Error {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use frostline_schemas::units::plural;
+
 use crate::batch::shard::SampleShard;
 
 /// Traces that cannot be used.
@@ -12,6 +14,9 @@ pub enum TracesError {
     /// The file is missing, unreadable or cannot be written.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// What stands where traces are to be written is something else.
+    #[error("{}: is there already and holds no traces; name another place or remove it", path.display())]
+    Taken { path: PathBuf },
     /// The file is something else, or cut off.
     #[error("{}: not a whole traces file: {reason}; give the traces of a shard, or compute the shard again", path.display())]
     NotTraces { path: PathBuf, reason: String },
@@ -44,7 +49,7 @@ pub enum TracesError {
     #[error("{}: shard {shard}, which {} is, too; give each shard once", path.display(), other.display())]
     Twice { path: PathBuf, other: PathBuf, shard: SampleShard },
     /// Shards that are not given.
-    #[error("{}: shard {shard}, but no file holds shard {missing}; compute each of the {} shards, and give all files", path.display(), shard.of())]
+    #[error("{}: shard {shard}, but no file holds shard {missing}; compute each of the {}, and give all files", path.display(), plural(shard.of(), "shard"))]
     Missing { path: PathBuf, shard: SampleShard, missing: String },
     /// Nothing was given.
     #[error("no traces to make a plan of; give the files of all shards")]

@@ -10,9 +10,10 @@ mod run;
 pub(crate) mod settings;
 mod task;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use frostline_schemas::model::ModelFolder;
+use frostline_schemas::plan::{check_place, free_beside};
 use frostline_schemas::select::Strategy;
 
 use self::decide::Planned;
@@ -73,6 +74,47 @@ pub fn plan_from_traces(settings: &PlanSettings, files: &[PathBuf], progress: &d
         let (origin, traces) = merge::merge(files, &task.expected_traces(settings))?;
         decide::from_traces(settings, task, origin, &traces)
     })
+}
+
+/// Makes a plan and writes it to `out`, with the frost lines of its examples beside it where the settings ask for them:
+/// by [`plan_from_traces`] where all shards' `traces` are given, else by [`plan()`].
+///
+/// # Errors
+/// As for both; [`Error::PlanFiles`](crate::Error::PlanFiles) where the files cannot be written, if possible before
+/// anything is computed.
+pub fn plan_into(
+    out: &Path,
+    settings: &PlanSettings,
+    traces: Option<&[PathBuf]>,
+    progress: &dyn Progress,
+) -> Result<Planned> {
+    check_place(out)?;
+    if settings.per_example {
+        free_beside(out)?;
+    }
+    let planned = match traces {
+        Some(files) => plan_from_traces(settings, files, progress)?,
+        None => plan(settings, progress)?,
+    };
+    planned.plan.write_with(out, planned.example_frost_lines.as_ref())?;
+    Ok(planned)
+}
+
+/// Computes the traces of one shard, as [`trace_shard`] does, and writes them to `out`.
+///
+/// # Errors
+/// As for [`trace_shard`]; [`Error::Traces`](crate::Error::Traces) where the file cannot be written, if possible before
+/// anything is computed.
+pub fn trace_shard_into(
+    out: &Path,
+    settings: &PlanSettings,
+    shard: SampleShard,
+    progress: &dyn Progress,
+) -> Result<ShardTraces> {
+    ShardTraces::check_place(out)?;
+    let traces = trace_shard(settings, shard, progress)?;
+    traces.write(out)?;
+    Ok(traces)
 }
 
 fn read(settings: &PlanSettings, progress: &dyn Progress) -> Result<PlanningTask> {

@@ -95,6 +95,18 @@ struct Header {
 }
 
 impl ShardTraces {
+    /// Refuses a place where traces cannot be written: they may take the place of traces, not of an export or weights.
+    ///
+    /// # Errors
+    /// [`TracesError::Taken`] for a file of something else; [`TracesError::File`] for a folder, and where the folder that
+    /// `path` lies in is missing or may not be written in.
+    pub fn check_place(path: &Path) -> Result<(), TracesError> {
+        if path.is_file() && matches!(ShardTraces::read(path), Err(TracesError::NotTraces { .. })) {
+            return Err(TracesError::Taken { path: path.into() });
+        }
+        files::check_place(path).map_err(|source| TracesError::File { path: path.into(), source })
+    }
+
     /// Writes the file, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), TracesError> {
         let failed = |source| TracesError::File { path: path.into(), source };

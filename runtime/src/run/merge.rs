@@ -65,6 +65,7 @@ pub fn merge(run: &Run, model: &Path, out: &Path, types: MergeTypes) -> Result<M
     if out.exists() {
         return Err(Error::Exists(out.into()));
     }
+    files::check_folder_place(out).map_err(Error::file(out))?;
     if let MergeTypes::All(dtype) = types
         && !is_float(dtype)
     {

@@ -37,14 +37,24 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
-    /// Prepares to write a run folder.
+    /// Refuses a place where no run folder can be made.
     ///
     /// # Errors
-    /// [`Error::Exists`] where there is anything already.
-    pub fn new(folder: &Path, record: RunRecord) -> Result<RunWriter, Error> {
+    /// [`Error::Exists`] where there is anything already; [`Error::File`] where what the folder is to lie in is no folder,
+    /// or may not be written in.
+    pub fn check_place(folder: &Path) -> Result<(), Error> {
         if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
             return Err(Error::Exists(folder.into()));
         }
+        files::check_folder_place(folder).map_err(Error::file(folder))
+    }
+
+    /// Prepares to write a run folder.
+    ///
+    /// # Errors
+    /// As for [`RunWriter::check_place`].
+    pub fn new(folder: &Path, record: RunRecord) -> Result<RunWriter, Error> {
+        RunWriter::check_place(folder)?;
         Ok(RunWriter { folder: folder.into(), record, metrics: None })
     }
 }

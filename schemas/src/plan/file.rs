@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::canonical;
 use crate::digest::Digest;
 use crate::files;
-use crate::plan::{ExampleFrostLines, ExampleFrostLinesError, Plan, beside};
+use crate::plan::Plan;
 
 /// The version of the plan file that is written, and the newest that is read.
 pub const VERSION: u64 = 1;
@@ -87,64 +87,4 @@ impl Plan {
     pub fn to_text(&self) -> Result<String, serde_json::Error> {
         canonical::to_text(self)
     }
-
-    /// Writes the plan and beside it the frost lines of its examples, where it has them: both or neither.
-    ///
-    /// # Errors
-    /// [`ExampleFrostLinesError`] and [`PlanError`] where a file cannot be written, and where the place beside the plan is
-    /// taken by a file of something else.
-    pub fn write_with(&self, path: &Path, examples: Option<&ExampleFrostLines>) -> Result<(), PlanFilesError> {
-        let Some(examples) = examples else { return Ok(self.write(path)?) };
-        let beside = free_beside(path)?;
-        let before = match std::fs::read(&beside) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(ExampleFrostLinesError::File { path: beside, source }.into()),
-        };
-        // The plan last: where there is one, what it names is there.
-        examples.write(&beside)?;
-        self.write(path).inspect_err(|_| restore(&beside, before.as_deref()))?;
-        Ok(())
-    }
-}
-
-/// Puts back what was there before a write that failed later; that failure is the one reported.
-fn restore(path: &Path, before: Option<&[u8]>) {
-    let restored = match before {
-        Some(bytes) => files::write_bytes(path, bytes),
-        None => std::fs::remove_file(path),
-    };
-    if let Err(error) = restored {
-        tracing::warn!(%error, path = %path.display(), "frost lines of examples stay without their plan");
-    }
-}
-
-/// Where the frost lines of a plan's examples are written, unless a file of something else is there.
-///
-/// # Errors
-/// [`PlanFilesError::Taken`] if it is.
-pub fn free_beside(plan: &Path) -> Result<PathBuf, PlanFilesError> {
-    let path = beside(plan);
-    if path.exists() && !ExampleFrostLines::is_at(&path) {
-        return Err(PlanFilesError::Taken { path });
-    }
-    Ok(path)
-}
-
-/// A plan and the frost lines of its examples that cannot be written together.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields are")]
-pub enum PlanFilesError {
-    /// The plan cannot be written.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The frost lines of its examples cannot be written.
-    #[error(transparent)]
-    Examples(#[from] ExampleFrostLinesError),
-    /// What stands where they belong is no such file.
-    #[error("{}: is there already and holds no frost lines of examples; name another plan file or move it", path.display())]
-    Taken {
-        /// The file.
-        path: PathBuf,
-    },
 }

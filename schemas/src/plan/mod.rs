@@ -30,12 +30,14 @@ mod check;
 mod file;
 mod method;
 mod per_example;
+mod place;
 mod seal;
 mod types;
 
-pub use self::file::{PlanError, PlanFilesError, REVISION, VERSION, free_beside};
+pub use self::file::{PlanError, REVISION, VERSION};
 pub use self::method::{Aggregate, Gain, PlanMethod, UnknownName};
 pub use self::per_example::{ExampleFrostLines, ExampleFrostLinesError, beside};
+pub use self::place::{PlanFilesError, check_place, free_beside, places_in};
 pub use self::types::{
     DataIdentity, DecidedBy, Decision, EngineUsed, ExportPrecision, OnnxIdentity, PerExample, Plan, SpaceMeasured,
     json_schema,
