@@ -2,7 +2,7 @@
 
 use frostline_schemas::digest::Digest;
 use frostline_schemas::plan::{
-    DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, REVISION, VERSION,
+    DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, REVISION, SpaceMeasured, VERSION,
 };
 use frostline_schemas::select::{CostTable, Strategy, scope};
 
@@ -36,14 +36,7 @@ pub(crate) fn from_traces(
     let mut decision = measured.decide(settings.aggregate, settings.budget, &cost)?;
     let example_frost_lines =
         settings.per_example.then(|| per_example(settings, &task, &measured, &cost, &mut decision));
-    let unset = Digest::of(b"");
-    let mut plan = Plan {
-        version: VERSION,
-        revision: REVISION,
-        id: unset,
-        model: task.model,
-        onnx: Some(origin.onnx),
-        data: task.data,
+    let parts = Parts {
         method: PlanMethod {
             strategy: Strategy::Salf,
             gain: Some(settings.gain),
@@ -52,16 +45,13 @@ pub(crate) fn from_traces(
             budget: settings.budget,
             latent_spaces: settings.latent_spaces.clone(),
         },
-        engine: Some(origin.engine),
+        origin: Some(origin),
+        spaces: measured.spaces(),
         tensors: scope::tensors(&task.folder.config, decision.frost_line),
         decision,
-        spaces: measured.spaces(),
-        ridge: Some(origin.ridge),
         cost,
-        checksum: unset,
     };
-    plan.seal();
-    Ok(Planned { plan, example_frost_lines })
+    Ok(Planned { plan: parts.sealed(task), example_frost_lines })
 }
 
 /// Gives each example its own frost line, and the decision the lowest of all.
@@ -89,14 +79,7 @@ pub(crate) fn without_examples(
     let strategy = &settings.strategy;
     let choice = rule::choose(strategy, &task.folder, settings.seed, task.step(), progress)?;
     choice.check_budget(settings.budget, strategy)?;
-    let unset = Digest::of(b"");
-    let mut plan = Plan {
-        version: VERSION,
-        revision: REVISION,
-        id: unset,
-        model: task.model,
-        onnx: None,
-        data: task.data,
+    let parts = Parts {
         method: PlanMethod {
             strategy: strategy.clone(),
             gain: None,
@@ -105,19 +88,54 @@ pub(crate) fn without_examples(
             budget: settings.budget,
             latent_spaces: None,
         },
-        engine: None,
+        origin: None,
+        spaces: Vec::new(),
         decision: Decision {
             frost_line: choice.frost_line,
             decided_by: DecidedBy::Strategy,
             before_budget: choice.frost_line,
             per_example: None,
         },
-        spaces: Vec::new(),
-        ridge: None,
-        cost: choice.cost,
         tensors: choice.tensors,
-        checksum: unset,
+        cost: choice.cost,
     };
-    plan.seal();
-    Ok(Planned { plan, example_frost_lines: None })
+    Ok(Planned { plan: parts.sealed(task), example_frost_lines: None })
+}
+
+/// What a plan says of a task.
+struct Parts {
+    method: PlanMethod,
+    /// Where traces come from, if the decision is made of any.
+    origin: Option<TracesOrigin>,
+    spaces: Vec<SpaceMeasured>,
+    decision: Decision,
+    tensors: Vec<String>,
+    cost: CostTable,
+}
+
+impl Parts {
+    fn sealed(self, task: PlanningTask) -> Plan {
+        let Parts { method, origin, spaces, decision, tensors, cost } = self;
+        let unset = Digest::of(b"");
+        let ridge = origin.as_ref().map(|origin| origin.ridge);
+        let (onnx, engine) = origin.map(|origin| (origin.onnx, origin.engine)).unzip();
+        let mut plan = Plan {
+            version: VERSION,
+            revision: REVISION,
+            id: unset,
+            model: task.model,
+            onnx,
+            data: task.data,
+            method,
+            engine,
+            decision,
+            spaces,
+            ridge,
+            cost,
+            tensors,
+            checksum: unset,
+        };
+        plan.seal();
+        plan
+    }
 }
