@@ -7,6 +7,7 @@ use frostline_schemas::data::ExampleError;
 use frostline_schemas::device::Device;
 use frostline_schemas::model::{Dtype, FolderError, WeightsError};
 use frostline_schemas::plan::{ExampleFrostLinesError, PlanError};
+use frostline_schemas::units::plural;
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +30,9 @@ pub enum Error {
     },
     /// Rows have frost lines of their own, and the run takes none that reaches the lowest layer to train.
     #[error(
-        "in {steps} steps no row goes below frost line {deepest}, and the plan trains from {planned} up: layers between \
-         would stay as they are; train for more steps, or give another seed"
+        "in {} no row goes below frost line {deepest}, and the plan trains from {planned} up: layers between \
+         would stay as they are; train for more steps, or give another seed",
+        plural(*steps, "step")
     )]
     Unreached {
         /// Steps of the run.
@@ -190,6 +192,14 @@ pub enum Error {
     /// A comparison needs rows that are not trained on.
     #[error("no rows to evaluate on are given")]
     NothingToEvaluate,
+    /// The loss of an evaluated model is infinite or not a number.
+    #[error("{}: the loss is {loss}: the weights hold or lead to numbers that are not finite", model.display())]
+    EvaluationLoss {
+        /// The model's folder.
+        model: PathBuf,
+        /// The mean loss.
+        loss: f64,
+    },
     /// A device that this build or this machine does not have.
     #[error("device {device}: {reason}")]
     Device {

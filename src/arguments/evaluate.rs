@@ -4,46 +4,47 @@ use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::{Args, ValueEnum};
-use frostline_runtime::run::MergeTypes;
+use frostline_runtime::run::{EvalFiles, EvalSettings, MergeTypes};
 use frostline_schemas::model::Dtype;
 
 use super::compute::ComputeArguments;
+use super::train::DEFAULTS;
 use super::values::at_least_one;
 
 /// Flags of `frostline eval`.
 #[derive(Args)]
 pub(crate) struct EvalArguments {
     #[command(flatten, next_help_heading = "Files")]
-    pub files: EvalFiles,
+    files: EvalFileArguments,
     #[command(flatten, next_help_heading = "Examples")]
-    pub rows: EvalRows,
+    rows: EvalRows,
     #[command(flatten, next_help_heading = "Running the model")]
-    pub compute: ComputeArguments,
+    compute: ComputeArguments,
 }
 
 /// What is read.
 #[derive(Args)]
-pub(crate) struct EvalFiles {
+struct EvalFileArguments {
     /// Model folder.
     #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    model: PathBuf,
     /// A run whose trained tensors take the place of the model's.
     #[arg(long, value_name = "RUN")]
-    pub run: Option<PathBuf>,
+    run: Option<PathBuf>,
     /// Examples, JSONL.
     #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    data: PathBuf,
 }
 
 /// How examples are taken.
 #[derive(Args)]
-pub(crate) struct EvalRows {
+struct EvalRows {
     /// Rows computed at a time.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
-    pub batch_size: usize,
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
+    batch_size: usize,
     /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
-    pub max_length: usize,
+    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
+    max_length: usize,
 }
 
 /// Flags of `frostline merge`.
@@ -73,6 +74,20 @@ enum TypeName {
     F32,
     Bf16,
     F16,
+}
+
+impl EvalArguments {
+    /// The files to evaluate with.
+    pub(crate) fn files(&self) -> EvalFiles {
+        let EvalFileArguments { model, run, data } = &self.files;
+        EvalFiles { model: model.clone(), run: run.clone(), data: data.clone(), max_length: self.rows.max_length }
+    }
+
+    /// The runtime's settings.
+    pub(crate) fn settings(&self) -> EvalSettings {
+        let ComputeArguments { device, threads } = self.compute;
+        EvalSettings { batch_size: self.rows.batch_size, device, threads }
+    }
 }
 
 impl MergeArguments {

@@ -1,6 +1,7 @@
 //! Evaluation: mean loss at targets, and ranking where the examples have few distinct completions.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use frostline_schemas::data::Example;
 
@@ -26,6 +27,15 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// Refuses a loss that is not finite; `model` is the folder of the model that was evaluated.
+    ///
+    /// # Errors
+    /// [`Error::EvaluationLoss`] for one.
+    pub(crate) fn finite(self, model: &Path) -> Result<Evaluation, Error> {
+        let loss = self.loss;
+        if loss.is_finite() { Ok(self) } else { Err(Error::EvaluationLoss { model: model.into(), loss }) }
+    }
+
     /// e to the mean loss.
     pub fn perplexity(&self) -> f64 {
         self.loss.exp()

@@ -120,7 +120,8 @@ impl Job {
     /// Trains by a plan and evaluates, and writes nothing.
     ///
     /// # Errors
-    /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`].
+    /// [`Error::Plan`] where the plan is for another model, and those of [`train`] and [`evaluate`];
+    /// [`Error::EvaluationLoss`] where the loss on the rows to evaluate on is not finite.
     pub fn run(self, plan: &Plan, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
         self.check_frost_lines(plan, settings)?;
         let scope = self.scope(plan, &settings.training.method)?;
@@ -163,12 +164,13 @@ impl Job {
     fn finish(self, scope: Scope, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {
         let config = &self.model.config;
         let (frost_line, trained_parameters) = (scope.frost_line(config), scope.parameters(config));
+        let folder = self.model.path.clone();
         let trained = train(self.model, &self.identity, scope, &self.data.examples, settings, hook)?;
         let seconds = trained.seconds;
         let evaluation = self.held_out.map(|examples| {
             let mut progress = |done, all| hook.evaluating(done, all);
             let rows = settings.training.batch_size;
-            on_threads(settings.threads, || evaluate(&trained.model, &examples, rows, &mut progress))?
+            on_threads(settings.threads, || evaluate(&trained.model, &examples, rows, &mut progress))??.finite(&folder)
         });
         Ok(Finished { evaluation: evaluation.transpose()?, trained, frost_line, trained_parameters, seconds })
     }
