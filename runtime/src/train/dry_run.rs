@@ -9,6 +9,7 @@ use frostline_schemas::model::ModelFolder;
 use crate::error::Error;
 use crate::model::Scope;
 use crate::system::{on_threads, peak_bytes};
+use crate::train::algorithm::Algorithm;
 use crate::train::hook::{Hook, Hooks, Start, Step};
 use crate::train::settings::TrainSettings;
 use crate::train::step::{MicroBatch, Trainer, TypicalSteps, prepare};
@@ -62,7 +63,7 @@ pub fn dry_run(
 ) -> Result<DryRun, Error> {
     let model = prepare(folder, scope, examples, settings)?;
     on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(model, settings, examples);
+        let mut trainer = Trainer::new(model, Algorithm::of(&settings.training), settings, examples);
         trainer.check_reach()?;
         let start = trainer.start()?;
         let mut times = StepTimes::default();

@@ -1,5 +1,6 @@
 //! Training: examples → batches → prefix → suffix, loss and gradients → optimiser, until the steps are done.
 
+mod algorithm;
 mod dry_run;
 mod hook;
 mod optimizer;
@@ -19,6 +20,7 @@ pub use self::optimizer::{AdamW, Optimizer, TensorState, Update};
 pub use self::settings::{FrostLines, TrainSettings};
 pub use self::summary::Summary;
 
+use self::algorithm::Algorithm;
 use self::step::{Trainer, prepare};
 use crate::error::Error;
 use crate::model::Scope;
@@ -41,7 +43,7 @@ pub fn train(
     let begun = Instant::now();
     let model = prepare(folder, scope, examples, settings)?;
     on_threads(settings.threads, || {
-        let mut trainer = Trainer::new(model, settings, examples);
+        let mut trainer = Trainer::new(model, Algorithm::of(&settings.training), settings, examples);
         trainer.check_reach()?;
         let start = trainer.start()?;
         let source = trainer.state_source(settings.cache.as_ref(), identity, hook)?;

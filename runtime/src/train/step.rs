@@ -12,12 +12,12 @@ use crate::cache::{self, CacheSettings, CachedStates, Filling, StateSource};
 use crate::data::{Batch, Sampler};
 use crate::error::Error;
 use crate::model::{
-    CrossEntropy, GradientObserver, Gradients, Loss, Model, Objective, Parameters, Scope, Squares, check_coverage,
-    gradient_norm,
+    GradientObserver, Gradients, Loss, Model, Objective, Parameters, Scope, Squares, check_coverage, gradient_norm,
 };
 use crate::system::ReuseBuffers;
+use crate::train::algorithm::Algorithm;
 use crate::train::hook::{Caching, Hook, Start, Step};
-use crate::train::optimizer::{AdamW, Optimizer, Update, clip_factor};
+use crate::train::optimizer::{Optimizer, Update, clip_factor};
 use crate::train::schedule;
 use crate::train::settings::{TrainSettings, check, warn};
 
@@ -56,11 +56,16 @@ pub(crate) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    pub(super) fn new(model: Model, settings: &TrainSettings, examples: &'a [Example]) -> Trainer<'a> {
+    pub(super) fn new(
+        model: Model,
+        algorithm: Algorithm,
+        settings: &TrainSettings,
+        examples: &'a [Example],
+    ) -> Trainer<'a> {
         let of_rows = settings.frost_lines.as_ref().map(|lines| examples.iter().map(|row| lines.of(row)).collect());
         Trainer {
-            optimizer: Box::new(AdamW::new(settings.training.weight_decay)),
-            loss: Box::new(CrossEntropy),
+            optimizer: algorithm.optimizer,
+            loss: algorithm.loss,
             gradients: Gradients::default(),
             model,
             examples,
