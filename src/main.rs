@@ -8,12 +8,13 @@ mod output;
 mod progress;
 mod render;
 
+use std::env::args_os;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use arguments::{Arguments, Command};
-use output::Output;
+use output::{Output, printable};
 
 #[cfg(feature = "train")]
 #[global_allocator]
@@ -25,8 +26,8 @@ const REFUSED: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut program = Arguments::command();
-    let matches = program.get_matches_mut();
+    let mut program = arguments::program();
+    let matches = program.try_get_matches_from_mut(args_os()).unwrap_or_else(|error| refuse(&mut program, &error));
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut program).exit());
     let output = Output::new(arguments.global.json, arguments.global.quiet);
     match output.start_log().and_then(|()| run(arguments.command, &output)) {
@@ -35,13 +36,21 @@ fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Every error's own message says what caused it.
-            eprintln!("error: {error}");
+            eprintln!("error: {}", printable(&error.to_string()));
             if let Some(cure) = cure::cure(&error, &program, &matches) {
-                eprintln!("  {cure}");
+                eprintln!("  {}", printable(&cure));
             }
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help that they ask for, and exits.
+fn refuse(program: &mut clap::Command, error: &clap::Error) -> ! {
+    // The message shows arguments, and names of files that a shell has filled in may hold what a terminal would obey:
+    // it is that of the same arguments without.
+    let arguments = args_os().map(|argument| printable(&argument.to_string_lossy()));
+    program.try_get_matches_from_mut(arguments).err().as_ref().unwrap_or(error).exit()
 }
 
 /// Runs a command; false where it was a check and the answer is no.

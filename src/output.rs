@@ -5,9 +5,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::{anyhow, bail};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How a command answers.
 pub(crate) struct Output {
@@ -31,8 +33,10 @@ impl Output {
     pub(crate) fn start_log(&self) -> anyhow::Result<()> {
         let default =
             if self.quiet { "warn" } else { "warn,frostline=info,frostline_planner=info,frostline_runtime=info" };
-        let wanted = std::env::var("FROSTLINE_LOG").unwrap_or_else(|_| default.into());
-        let filter = EnvFilter::try_new(&wanted).map_err(|error| anyhow::anyhow!("FROSTLINE_LOG={wanted}: {error}"))?;
+        let filter = match std::env::var_os("FROSTLINE_LOG") {
+            Some(wanted) => filter(&wanted.to_string_lossy())?,
+            None => EnvFilter::new(default),
+        };
         let bars = self.bars.clone();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -52,7 +56,7 @@ impl Output {
 
     /// Writes a result: `value` for machines, `text` for people.
     pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { text() };
+        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { printable(&text()) };
         self.bars.suspend(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text.as_bytes())?;
@@ -60,6 +64,24 @@ impl Output {
         })?;
         Ok(())
     }
+}
+
+/// What is logged, as `FROSTLINE_LOG` says it.
+fn filter(wanted: &str) -> anyhow::Result<EnvFilter> {
+    // A word alone would be taken for the name of a crate, and a level that is misspelt would silence all others.
+    let is_plain = |word: &&str| !word.contains('=') && word.parse::<LevelFilter>().is_err();
+    if let Some(word) = wanted.split(',').filter(|word| !word.is_empty()).find(is_plain) {
+        bail!(
+            "FROSTLINE_LOG={wanted}: `{word}` is no level; there are off, error, warn, info, debug and trace, for all or \
+             for one part, as in frostline_planner=debug"
+        );
+    }
+    EnvFilter::try_new(wanted).map_err(|error| anyhow!("FROSTLINE_LOG={wanted}: {error}"))
+}
+
+/// A text without what a terminal would obey: names come from files.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// Whether logs may be coloured: on a terminal that can, where nobody has said no (<https://no-color.org>).
@@ -85,4 +107,25 @@ impl Write for LogLine {
 /// Whether the reader of stdout has gone, as `head` does: nobody is left to tell.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_is_a_level_for_all_or_for_a_part() {
+        for good in ["", "debug", "OFF", "warn,frostline=info", "info,frostline_planner=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["bogus", "warn,frostline_planner", "frostline=loud"] {
+            let said = filter(bad).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("FROSTLINE_LOG={bad}: ")), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_replaced() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\u{9b}\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\n");
+    }
 }

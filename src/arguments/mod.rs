@@ -17,7 +17,7 @@ mod plan;
 mod train;
 mod values;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "train")]
 pub(crate) use cache::{CacheCommand, CacheFolder};
@@ -60,6 +60,19 @@ pub(crate) struct GlobalArguments {
     help: Option<bool>,
 }
 
+/// The program as clap knows it.
+pub(crate) fn program() -> clap::Command {
+    // No flag looks like a number: one below 0 is a value, and it is refused as a value where it makes no sense.
+    let takes_values = |flag: Arg| match flag.get_action().takes_values() && !flag.is_positional() {
+        true => flag.allow_negative_numbers(true),
+        false => flag,
+    };
+    let mut program = Arguments::command();
+    // Before that, commands have no flags.
+    program.build();
+    program.mut_subcommands(|command| command.mut_args(takes_values))
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run a model over examples of a task and write which layers are worth training.
@@ -96,17 +109,16 @@ pub(crate) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn flags_are_consistent() {
-        Arguments::command().debug_assert();
+        program().debug_assert();
     }
 
     /// Flags without a heading would come first, away from their subject.
     #[test]
     fn every_flag_stands_under_a_heading() {
-        for command in Arguments::command().get_subcommands() {
+        for command in program().get_subcommands() {
             for flag in command.get_arguments().filter(|argument| !argument.is_positional()) {
                 assert!(flag.get_help_heading().is_some(), "{} {flag}", command.get_name());
             }
