@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::bail;
-use frostline_runtime::cache::ListedStates;
+use frostline_runtime::cache::{CacheKey, ListedStates};
 use frostline_schemas::cache::{self, Content, EntryId};
 use serde_json::{Value as Json, json};
 
@@ -53,9 +53,7 @@ fn list(root: PathBuf, output: &Output) -> anyhow::Result<()> {
         if listed.is_empty() {
             return format!("{matrices}{}: {} in all\n", root.display(), bytes(total));
         }
-        let title = "key           family   frost line  precision    examples        size  last used\n";
-        let rows: String = listed.iter().map(to_text).collect();
-        format!("{title}{rows}{matrices}{}: {} in all\n", root.display(), bytes(total))
+        format!("{}{matrices}{}: {} in all\n", table(&listed), root.display(), bytes(total))
     })
 }
 
@@ -76,19 +74,30 @@ fn to_json(listed: &ListedStates) -> Json {
     })
 }
 
-fn to_text(listed: &ListedStates) -> String {
-    let (family, frost_line, precision) = listed
-        .key
-        .as_ref()
-        .map_or(("?", "?".into(), "?"), |key| (key.family.name(), key.frost_line.to_string(), key.precision.as_str()));
-    format!(
-        "{}  {family:<8} {frost_line:>10}  {precision:<10} {:>10}  {:>10}  {}\n",
+/// One line a key, below a title, each column as wide as what is in it.
+fn table(listed: &[ListedStates]) -> String {
+    let titles = ["key", "family", "frost line", "precision", "examples", "size", "last used"].map(str::to_owned);
+    let lines: Vec<[String; 7]> = std::iter::once(titles).chain(listed.iter().map(line)).collect();
+    let wide = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let [a, b, c, d, e, f] = [0, 1, 2, 3, 4, 5].map(wide);
+    let text = |[key, family, frost_line, precision, examples, size, used]: &[String; 7]| {
+        format!("{key:<a$}  {family:<b$}  {frost_line:>c$}  {precision:<d$}  {examples:>e$}  {size:>f$}  {used}\n")
+    };
+    lines.iter().map(text).collect()
+}
+
+fn line(listed: &ListedStates) -> [String; 7] {
+    let of_key = |what: fn(&CacheKey) -> String| listed.key.as_ref().map_or_else(|| "?".into(), what);
+    [
         listed.digest.short(),
-        listed.examples,
+        of_key(|key| key.family.name().into()),
+        of_key(|key| key.frost_line.to_string()),
+        of_key(|key| key.precision.clone()),
+        listed.examples.to_string(),
         bytes(listed.bytes),
         // A time to come is that of a clock that was put back.
-        listed.last_used.map_or_else(|| "never".into(), |time| ago(time.elapsed().unwrap_or_default()))
-    )
+        listed.last_used.map_or_else(|| "never".into(), |time| ago(time.elapsed().unwrap_or_default())),
+    ]
 }
 
 fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> {
@@ -114,4 +123,37 @@ fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> 
         let keys = plural(keys.len(), "key");
         format!("{}: {keys}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(cleared.bytes))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use frostline_runtime::cache::StateDtype;
+    use frostline_schemas::digest::Digest;
+    use frostline_schemas::model::ModelIdentity;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let digest = Digest::of(b"");
+        let model = ModelIdentity {
+            family: "llama".parse().unwrap(),
+            layers: 4,
+            hidden_size: 32,
+            vocabulary: 61,
+            config: digest,
+            weights: digest,
+            tokenizer: None,
+        };
+        let listed = |precision: &str, examples| ListedStates {
+            digest,
+            key: Some(CacheKey::new(&model, 2, StateDtype::F32, precision)),
+            examples,
+            bytes: 1 << 20,
+            last_used: None,
+        };
+        let table = table(&[listed("f32 on x86-64 with avx512", 7), listed("bf16", 12_345_678_901)]);
+        let ends: Vec<Option<usize>> =
+            table.lines().map(|line| line.find("  never").or(line.find("  last used"))).collect();
+        assert!(ends.iter().all(|end| end.is_some() && *end == ends[0]), "{table}");
+    }
 }
