@@ -4,11 +4,10 @@
 //! use, dropped when that shape is done. Weights are read from the memory maps for each: tract repacks them for its matrix
 //! products, and a copy kept for the next shape would lie beside the packed one all the while.
 
-use std::cell::Cell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
+use frostline_schemas::guard::guarded;
 use rayon::prelude::*;
 use tract_onnx::pb::{self, tensor_proto::DataType};
 use tract_onnx::prelude::*;
@@ -108,21 +107,14 @@ impl Tract {
 
     /// Runs tract's code, whose panics on graphs that it does not know become errors.
     fn guard<T>(&self, doing: &'static str, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-        silence_guarded_panics();
-        let outside = GUARDED.replace(true);
-        let done = catch_unwind(AssertUnwindSafe(work));
-        GUARDED.set(outside);
         let failed = |error: String| {
             let (path, reason) = (self.model.path().into(), format!("{doing}: {error}"));
             Error::Graph { path, engine: NAME, reason, other: "ort" }
         };
-        match done {
+        match guarded(work) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(failed(format!("{error:#}"))),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                Err(failed(text.unwrap_or("it panicked").to_owned()))
-            }
+            Err(panic) => Err(failed(panic)),
         }
     }
 }
@@ -154,24 +146,6 @@ impl Engine for Tract {
         }
         Ok(())
     }
-}
-
-thread_local! {
-    /// Whether a panic on this thread becomes an error, and so need not be printed.
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Keeps panics that become errors off stderr; all others go on to the hook that was there.
-fn silence_guarded_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                print(panic);
-            }
-        }));
-    });
 }
 
 fn weight(model: &OnnxModel, proto: &pb::TensorProto) -> TractResult<Tensor> {
