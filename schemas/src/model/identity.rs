@@ -27,7 +27,8 @@ pub struct ModelIdentity {
     /// Digest of `config.json` without white space, the order of its keys, and what says where and with what it was saved.
     pub config: Digest,
     /// Digest of `tokenizer.json` and the chat template, as both decide on tokens: the framed SHA-256 of the file, then the
-    /// framed text of the template. The file's SHA-256 alone where there is no template; none without the file.
+    /// framed text of the template; of several, the framed names and texts in the order of the names. The file's SHA-256
+    /// alone where there is no template; none without the file.
     pub tokenizer: Option<Digest>,
 }
 
@@ -67,10 +68,13 @@ impl ModelFolder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(FolderError::Read { path, source }),
         };
-        let Some(template) = chat_template::text(&self.path)? else { return Ok(Some(tokenizer)) };
+        let templates = chat_template::texts(&self.path)?;
+        if templates.is_empty() {
+            return Ok(Some(tokenizer));
+        }
         let mut hasher = Hasher::default();
         hasher.update_framed(tokenizer.as_bytes());
-        hasher.update_framed(template.as_bytes());
+        templates.iter().for_each(|template| hasher.update_framed(template.as_bytes()));
         Ok(Some(hasher.finish()))
     }
 }
