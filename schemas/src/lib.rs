@@ -2,8 +2,9 @@
 //!
 //! From the ground up; a room imports only from those before it:
 //!
-//! - [`digest`], [`canonical`], [`files`], [`device`], [`units`], [`cache`]: content digests, the JSON that is hashed and the
-//!   JSON that people diff, files written whole or not at all, devices by name, sizes for people, what is kept between runs;
+//! - [`digest`], [`canonical`], [`files`], [`guard`], [`device`], [`units`], [`cache`]: content digests, the JSON that is
+//!   hashed and the JSON that people diff, files written whole or not at all, other crates' panics as errors, devices by
+//!   name, sizes for people, what is kept between runs;
 //! - [`model`]: a model folder: what `config.json` describes, its memory-mapped weights, its identity;
 //! - [`data`]: rows of a data set to tokens and targets, by the model's own tokenizer and chat template;
 //! - [`select`]: which tensors are trained, by which strategy, and what a step then costs;
@@ -18,6 +19,7 @@ pub mod data;
 pub mod device;
 pub mod digest;
 pub mod files;
+pub mod guard;
 pub mod model;
 pub mod plan;
 pub mod run;

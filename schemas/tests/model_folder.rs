@@ -4,7 +4,7 @@ mod corrupt;
 
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::data::{self, Encoder};
+use frostline_schemas::data::{self, Encoder, RowSettings};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::model::{self, ConfigError};
@@ -626,7 +626,9 @@ fn examples_are_never_longer_than_the_models_positions() {
     let ids = vec![1; positions + 5];
     std::fs::write(rows.path(), json!({"input_ids": ids, "labels": ids}).to_string()).unwrap();
     let encoder = Encoder::new(&model.path);
-    let read = |max_length| data::read_examples(&model, &encoder, rows.path(), max_length).unwrap();
+    let read = |max_length| {
+        data::read_examples(&model.config, &encoder, rows.path(), &RowSettings::up_to(max_length)).unwrap()
+    };
     let all = read(usize::MAX);
     assert_eq!((all.max_length, all.truncated, all.examples[0].tokens.len()), (positions, vec![1], positions));
     assert_eq!(read(3).max_length, 3);

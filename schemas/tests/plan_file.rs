@@ -5,7 +5,7 @@ mod corrupt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use frostline_schemas::data::Example;
+use frostline_schemas::data::{self, Encoder, Example, RowSettings, RowsAsRead};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
@@ -52,6 +52,7 @@ fn plan() -> Plan {
             sample: Digest::of(b"sample"),
             tokens: 80,
             targets: 8,
+            rows_as: RowsAsRead::default(),
         },
         method: PlanMethod {
             strategy: Strategy::Salf,
@@ -161,20 +162,23 @@ fn a_plan_that_is_too_large_is_not_read() {
 
 #[test]
 fn a_newer_revision_is_told_apart_from_a_broken_file() {
-    let error = parse(&edited("\"revision\": 0", "\"revision\": 3, \"new_field\": []")).unwrap_err();
+    let error = parse(&edited("\"revision\": 1", "\"revision\": 3, \"new_field\": []")).unwrap_err();
     assert!(matches!(error, PlanError::Newer { version: 1, revision: 3, .. }), "{error}");
-    assert!(error.to_string().contains("version 1.3 of the plan file is newer than 1.0"), "{error}");
+    assert!(error.to_string().contains("version 1.3 of the plan file is newer than 1.1"), "{error}");
 }
 
 #[test]
 fn a_field_that_the_own_revision_does_not_know_is_refused() {
-    let error = parse(&edited("\"revision\": 0", "\"revision\": 0, \"new_field\": []")).unwrap_err();
+    let error = parse(&edited("\"revision\": 1", "\"revision\": 1, \"new_field\": []")).unwrap_err();
     assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("new_field"), "{error}");
 }
 
 #[test]
 fn a_revision_that_is_left_out_is_0() {
-    assert_eq!(parse(&edited("\"revision\": 0,", "")).unwrap(), plan());
+    let mut first = Plan { revision: 0, ..plan() };
+    first.seal();
+    let text = first.to_text().unwrap().replacen("\"revision\": 0,", "", 1);
+    assert_eq!(parse(&text).unwrap(), first);
 }
 
 /// `tests/plans/1.0.json` is kept as the first build that wrote version 1.0 left it; `canonical.py` computes the seals.
@@ -223,7 +227,7 @@ fn what_is_no_file_of_frost_lines_is_not_written_over() {
 #[test]
 fn a_newer_version_is_told_apart_from_a_broken_file() {
     let error = parse(&edited("\"version\": 1", "\"version\": 2, \"new_field\": []")).unwrap_err();
-    assert!(matches!(error, PlanError::Newer { version: 2, revision: 0, .. }), "{error}");
+    assert!(matches!(error, PlanError::Newer { version: 2, revision: 1, .. }), "{error}");
     assert!(error.to_string().contains("update Frostline"));
 }
 
@@ -420,4 +424,24 @@ proptest! {
             prop_assert_eq!(aggregate.to_string().parse::<Aggregate>().unwrap(), aggregate);
         }
     }
+}
+
+#[test]
+fn rows_that_were_planned_with_must_have_the_tokens_that_they_had() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"input_ids\": [1, 2, 3], \"labels\": [-100, 2, 3]}\n").unwrap();
+    let config = model::read_config(&case("llama")).unwrap();
+    let read = |max_length| {
+        let settings = RowSettings::up_to(max_length);
+        data::read_examples(&config, &Encoder::new(&case("llama")), file.path(), &settings).unwrap()
+    };
+    let rows = read(3);
+    let mut plan = plan();
+    assert!(plan.check_rows(&rows).is_ok(), "rows of another file");
+    (plan.data.file, plan.data.max_length, plan.data.sample) = (rows.digest, 3, data::digest(&rows.examples));
+    assert!(plan.check_rows(&rows).is_ok());
+    assert!(plan.check_rows(&read(2)).is_ok(), "another length cuts otherwise");
+    plan.data.sample = Digest::of(b"other");
+    let message = plan.check_rows(&rows).unwrap_err().to_string();
+    assert!(message.contains("read as other tokens") && message.contains("plan again"), "{message}");
 }

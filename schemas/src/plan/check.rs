@@ -1,8 +1,9 @@
 //! Whether a plan agrees with itself and with a model.
 
+use crate::data::{self, Examples};
 use crate::model::{DecoderConfig, ModelIdentity};
 use crate::plan::{Plan, PlanError, VERSION};
-use crate::select::{Strategy, scope};
+use crate::select::{self, Strategy, scope};
 
 /// How far rounding may carry a deviation out of [0, 2].
 const SLACK: f64 = 1e-6;
@@ -79,6 +80,21 @@ impl Plan {
             misfits.extend(self.tensor_misfit(config));
         }
         if misfits.is_empty() { Ok(()) } else { Err(PlanError::Misfit(misfits)) }
+    }
+
+    /// Checks that rows of the file that the plan was made with, up to the same length, have the tokens and targets that they
+    /// had then: the model's identity does not cover all that decides on them. Rows of other files pass.
+    pub fn check_rows(&self, rows: &Examples) -> Result<(), PlanError> {
+        let planned = &self.data;
+        if (rows.digest, rows.max_length) != (planned.file, planned.max_length) {
+            return Ok(());
+        }
+        let chosen = select::sample(rows.examples.len(), planned.examples, planned.seed);
+        let found = data::digest(chosen.into_iter().filter_map(|index| rows.examples.get(index)));
+        if found == planned.sample {
+            return Ok(());
+        }
+        Err(PlanError::OtherTokens { planned: planned.sample.short(), found: found.short() })
     }
 
     fn tensor_misfit(&self, config: &DecoderConfig) -> Option<String> {

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 /// The version of the plan file that is written, and the newest that is read.
 pub const VERSION: u64 = 1;
 /// The revision of that version: raised with each addition that older files do without.
-pub const REVISION: u64 = 0;
+pub const REVISION: u64 = 1;
 /// The largest plan read, in bytes: some hundred times that of the largest model.
 const MAX_PLAN: u64 = 1 << 26;
 
@@ -41,6 +41,11 @@ pub enum PlanError {
     /// The plan was made for another model.
     #[error("the plan does not fit the model: {}; plan again for this model, or give the model that the plan was made for", .0.join("; "))]
     Misfit(Vec<String>),
+    /// The rows are those that were planned with, and their tokens are others.
+    #[error(
+        "the plan's rows were read as other tokens ({planned}, and now {found}): files of the tokenizer or Frostline changed since; plan again"
+    )]
+    OtherTokens { planned: String, found: String },
 }
 
 /// What says by which format a file is to be read.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::RowsAsRead;
 use crate::digest::Digest;
 use crate::model::ModelIdentity;
 use crate::plan::PlanMethod;
@@ -118,6 +119,9 @@ pub struct DataIdentity {
     pub tokens: u64,
     /// Targets in the sample.
     pub targets: u64,
+    /// How rows were read; left out where all of it was left to the rows and the model's folder.
+    #[serde(default, skip_serializing_if = "RowsAsRead::is_default")]
+    pub rows_as: RowsAsRead,
 }
 
 /// What ran the model.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::RowsAsRead;
 use crate::digest::Digest;
 use crate::model::ModelIdentity;
 
@@ -44,6 +45,9 @@ pub struct RunRecord {
     pub data: Digest,
     /// Examples in the training file.
     pub examples: usize,
+    /// How rows were read; left out where all of it was left to the rows and the model's folder.
+    #[serde(default, skip_serializing_if = "RowsAsRead::is_default")]
+    pub rows_as: RowsAsRead,
     /// How it was trained.
     pub training: TrainingSettings,
 }

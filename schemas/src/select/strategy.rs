@@ -23,6 +23,8 @@ pub enum Strategy {
     Last(usize),
     /// The N layers nearest to the input.
     First(usize),
+    /// The N layers in the middle; where there is no exact middle, the lower ones.
+    Middle(usize),
     /// Every N-th layer: numbers N, 2N, 3N …, counted from 1 at the input.
     Every(usize),
     /// N layers, drawn with the sample's seed.
@@ -37,8 +39,8 @@ pub enum Strategy {
 }
 
 /// How strategies are spelled, as messages show it.
-pub const SPELLINGS: &str = "salf, last:N, first:N, every:N, random:N, all, spectrum:FRACTION (above 0, at most 1), \
-                             manual:PATTERN+PATTERN+… (layers such as 3 or 5-7, names such as *.mlp.down_proj.weight)";
+pub const SPELLINGS: &str = "salf, last:N, first:N, middle:N, every:N, random:N, all, spectrum:FRACTION (above 0, at \
+                             most 1), manual:PATTERN+PATTERN+… (layers such as 3 or 5-7, names such as *.mlp.down_proj.weight)";
 
 /// A text that names no strategy, or a strategy that does not fit a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,11 +78,14 @@ impl Strategy {
         let layers: BTreeSet<usize> = match *self {
             Strategy::Salf | Strategy::Spectrum(_) => return None,
             Strategy::Manual(ref patterns) => return Some(self.by_hand(config, patterns)),
-            Strategy::Last(count) | Strategy::First(count) | Strategy::Random(count) if count > all => {
+            Strategy::Last(count) | Strategy::First(count) | Strategy::Middle(count) | Strategy::Random(count)
+                if count > all =>
+            {
                 return Some(Err(StrategyError::TooMany { strategy: self.to_string(), layers: all }));
             }
             Strategy::Last(count) => (all - count..all).collect(),
             Strategy::First(count) => (0..count).collect(),
+            Strategy::Middle(count) => ((all - count) / 2..(all - count) / 2 + count).collect(),
             Strategy::Every(step) => (1..=all).filter(|number| number % step == 0).map(|number| number - 1).collect(),
             Strategy::Random(count) => sample(all, count, seed).into_iter().collect(),
             Strategy::All => (0..all).collect(),
@@ -150,6 +155,7 @@ impl fmt::Display for Strategy {
             Strategy::Salf => f.write_str("salf"),
             Strategy::Last(count) => write!(f, "last:{count}"),
             Strategy::First(count) => write!(f, "first:{count}"),
+            Strategy::Middle(count) => write!(f, "middle:{count}"),
             Strategy::Every(step) => write!(f, "every:{step}"),
             Strategy::Random(count) => write!(f, "random:{count}"),
             Strategy::All => f.write_str("all"),
@@ -171,6 +177,7 @@ impl FromStr for Strategy {
             ("all", None) => Ok(Strategy::All),
             ("last", _) => Ok(Strategy::Last(count()?)),
             ("first", _) => Ok(Strategy::First(count()?)),
+            ("middle", _) => Ok(Strategy::Middle(count()?)),
             ("every", _) => Ok(Strategy::Every(count()?)),
             ("random", _) => Ok(Strategy::Random(count()?)),
             ("spectrum", Some(share)) => {
@@ -207,7 +214,7 @@ impl schemars::JsonSchema for Strategy {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(salf|all|(last|first|every|random):[0-9]+|spectrum:[0-9.e-]+|manual:.+)$",
+            "pattern": "^(salf|all|(last|first|middle|every|random):[0-9]+|spectrum:[0-9.e-]+|manual:.+)$",
             "description": "The rule that chooses what is trained."
         })
     }
@@ -244,6 +251,9 @@ mod tests {
         let layers = |strategy: &str| chosen(strategy).unwrap();
         assert_eq!(layers("last:1"), (vec![4], vec![]));
         assert_eq!(layers("first:3"), (vec![1, 2, 3], vec![]));
+        assert_eq!(layers("middle:2"), (vec![2, 3], vec![]));
+        assert_eq!(layers("middle:1"), (vec![2], vec![]));
+        assert_eq!(layers("middle:4"), layers("all"));
         assert_eq!(layers("every:2"), (vec![2, 4], vec![]));
         assert_eq!(layers("all"), (vec![1, 2, 3, 4], vec![]));
         assert_eq!(layers("random:2").0.len(), 2);
@@ -271,18 +281,39 @@ mod tests {
         let text = said("manual:3+*.q_porj.*+x");
         assert!(text.contains("nothing matches `*.q_porj.*`, `x`;") && text.contains("down_proj.weight"), "{text}");
         assert!(said("last:5").contains("strategy last:5: the model has 4 layers"));
+        assert!(said("middle:5").contains("strategy middle:5: the model has 4 layers"));
         assert!(said("every:5").contains("trains no tensor of any layer"));
         assert!(said("manual:lm_head.weight").contains("trains no tensor of any layer"));
     }
 
     #[test]
     fn spellings_round_trip_and_others_are_errors() {
-        for text in ["salf", "last:7", "first:1", "every:3", "random:2", "all", "spectrum:0.4", "manual:1+5-7+a.*.b"] {
+        for text in [
+            "salf",
+            "last:7",
+            "first:1",
+            "middle:3",
+            "every:3",
+            "random:2",
+            "all",
+            "spectrum:0.4",
+            "manual:1+5-7+a.*.b",
+        ] {
             assert_eq!(text.parse::<Strategy>().unwrap().to_string(), text);
         }
-        for text in
-            ["", "last", "last:0", "last:-1", "all:2", "spectrum:0", "spectrum:1.5", "manual:", "manual:1++2", "lisa"]
-        {
+        for text in [
+            "",
+            "last",
+            "last:0",
+            "last:-1",
+            "middle:0",
+            "all:2",
+            "spectrum:0",
+            "spectrum:1.5",
+            "manual:",
+            "manual:1++2",
+            "lisa",
+        ] {
             assert!(
                 text.parse::<Strategy>().unwrap_err().to_string().contains("is no strategy; there are salf"),
                 "{text}"
