@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use frostline_planner::{PlanSettings, Planned, Progress, Stage, plan};
+use frostline_planner::{PlanSettings, Planned, Progress, RowSettings, Stage, plan};
 
 /// Prints each stage of planning as it begins.
 struct Stages;
@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
     let settings = PlanSettings {
         examples: 128,
-        max_length: 64,
+        rows: RowSettings::up_to(64),
         ..PlanSettings::new(quickstart.clone(), quickstart.join("train.jsonl"))
     };
     let Planned { plan, .. } = plan(&settings, &Stages)?;

@@ -12,8 +12,8 @@ use frostline_runtime::Error;
 use frostline_runtime::evaluate::evaluate;
 use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::{Hook, Step, TrainSettings};
-use frostline_schemas::data::{self, Encoder, Example};
-use frostline_schemas::model::ModelFolder;
+use frostline_schemas::data::{self, Encoder, Example, RowSettings};
+use frostline_schemas::model::read_config;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 
@@ -42,10 +42,10 @@ fn main() -> anyhow::Result<()> {
     let [model, plan] = &arguments[..] else { anyhow::bail!("usage: train MODEL PLAN") };
     let folder = Path::new(model);
     let held_out = folder.join("test.jsonl");
-    let held_out =
-        data::read_examples(&ModelFolder::open(folder)?, &Encoder::new(folder), &held_out, MAX_LENGTH)?.examples;
+    let rows = RowSettings::up_to(MAX_LENGTH);
+    let held_out = data::read_examples(&read_config(folder)?, &Encoder::new(folder), &held_out, &rows)?.examples;
     let data: PathBuf = folder.join("train.jsonl");
-    let job = Job::open(&JobFiles { model: folder.into(), data, eval: None, max_length: MAX_LENGTH })?;
+    let job = Job::open(&JobFiles { model: folder.into(), data, eval: None, rows })?;
 
     let training = TrainingSettings { batch_size: BATCH_SIZE, learning_rate: 1e-3, ..TrainingSettings::of_steps(100) };
     let mut hook = EvaluateEvery { steps: 25, held_out };

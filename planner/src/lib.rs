@@ -8,11 +8,11 @@
 //! ```
 //! use std::path::Path;
 //!
-//! use frostline_planner::{PlanSettings, Silent, plan};
+//! use frostline_planner::{PlanSettings, RowSettings, Silent, plan};
 //!
 //! let quickstart = Path::new("../examples/quickstart");
 //! let (model, data) = (quickstart.into(), quickstart.join("train.jsonl"));
-//! let settings = PlanSettings { examples: 32, max_length: 64, ..PlanSettings::new(model, data) };
+//! let settings = PlanSettings { examples: 32, rows: RowSettings::up_to(64), ..PlanSettings::new(model, data) };
 //! let plan = plan(&settings, &Silent)?.plan;
 //!
 //! println!("frost line {} of {} layers", plan.decision.frost_line, plan.model.layers);
@@ -66,5 +66,6 @@ pub use crate::plan::settings::{EngineChoice, PlanSettings};
 pub use crate::plan::{plan, plan_from_traces, plan_into, trace_shard, trace_shard_into};
 pub use crate::progress::{Progress, Silent, Stage};
 pub use crate::traces::file::{ShardTraces, TraceFormats, TracesOrigin};
+pub use frostline_schemas::data::RowSettings;
 pub use frostline_schemas::plan::{Aggregate, Gain};
 pub use frostline_schemas::select::Strategy;

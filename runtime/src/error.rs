@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use frostline_schemas::cache::CacheError;
-use frostline_schemas::data::ExampleError;
+use frostline_schemas::data::{ExampleError, OtherRows};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::{Dtype, FolderError, WeightsError};
 use frostline_schemas::plan::{ExampleFrostLinesError, PlanError};
@@ -54,6 +54,9 @@ pub enum Error {
     /// Rows that cannot be used.
     #[error(transparent)]
     Examples(#[from] ExampleError),
+    /// Rows that are to be read otherwise than before.
+    #[error(transparent)]
+    OtherRows(#[from] OtherRows),
     /// The plan cannot be used, or is not for this model.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -278,6 +281,7 @@ impl Error {
         match self {
             Error::Cache(error) => error.setting(),
             Error::Examples(error) => error.setting(),
+            Error::OtherRows(error) => Some(error.setting),
             Error::FrostLines(error) => error.setting(),
             Error::Setting { field, .. } => Some(field),
             Error::TooLong { .. } | Error::RankingTooLong { .. } => Some("max_length"),

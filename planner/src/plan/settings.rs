@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use frostline_schemas::cache::Store;
+use frostline_schemas::data::RowSettings;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{Aggregate, Gain};
 use frostline_schemas::select::Strategy;
@@ -18,8 +19,10 @@ pub struct PlanSettings {
     pub model: PathBuf,
     /// The export; where `None`, `model.onnx` or `onnx/model.onnx` in the model folder.
     pub onnx: Option<PathBuf>,
-    /// JSONL of examples.
+    /// The file of examples.
     pub data: PathBuf,
+    /// How its rows become examples.
+    pub rows: RowSettings,
     /// Which rule chooses what is trained. All but [`Strategy::Salf`] run no export: they ignore `onnx`, `engine` and
     /// `cache`, and refuse whatever else only SALF uses.
     pub strategy: Strategy,
@@ -31,8 +34,6 @@ pub struct PlanSettings {
     pub examples: usize,
     /// Seed of the sample.
     pub seed: u64,
-    /// Tokens of an example; what goes beyond is cut off.
-    pub max_length: usize,
     /// How gains are computed from deviations.
     pub gain: Gain,
     /// How the examples' end-of-freezing layers become one frost line.
@@ -71,12 +72,12 @@ impl PlanSettings {
             model,
             onnx: None,
             data,
+            rows: RowSettings::new(),
             strategy: Strategy::Salf,
             engine: EngineChoice::Tract,
             threads: None,
             examples: 256,
             seed: 0,
-            max_length: 512,
             gain: Gain::PowerLaw,
             aggregate: Aggregate::Median,
             min_trainable_layers: 1,
@@ -102,8 +103,9 @@ impl PlanSettings {
         if let Some(name) = duplicate(self.latent_spaces.iter().flatten().map(String::as_str)) {
             return refused("latent_spaces", format!("latent spaces: `{name}` is named twice"));
         }
-        if self.max_length < 2 {
-            return refused("max_length", format!("max length {}: a target needs a token before it", self.max_length));
+        if self.rows.max_length() < 2 {
+            let reason = format!("max length {}: a target needs a token before it", self.rows.max_length());
+            return refused("max_length", reason);
         }
         Ok(())
     }

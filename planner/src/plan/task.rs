@@ -1,7 +1,6 @@
 //! What a plan is made of: a model, the sample of examples, and the batches that they are run in.
 
 use frostline_schemas::data::{self, Encoder, Example, Examples};
-use frostline_schemas::digest::Digest;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::DataIdentity;
 use frostline_schemas::select::{self, ROWS_PER_STEP, StepShape};
@@ -30,11 +29,11 @@ pub(crate) struct PlanningTask {
 impl PlanningTask {
     /// Reads the examples, draws the sample and sorts it into batches.
     pub(crate) fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanningTask> {
-        let Examples { examples: all, rows, digest, max_length, .. } =
-            data::read_examples(&folder, &Encoder::new(&folder.path), &settings.data, settings.max_length)?;
-        let chosen = select::sample(all.len(), settings.examples, settings.seed);
-        let examples: Vec<Example> = chosen.into_iter().filter_map(|index| all.get(index).cloned()).collect();
-        let data = identity(settings, max_length, &examples, rows, digest);
+        let encoder = Encoder::new(&folder.path);
+        let read = data::read_examples(&folder.config, &encoder, &settings.data, &settings.rows)?;
+        let chosen = select::sample(read.examples.len(), settings.examples, settings.seed);
+        let examples: Vec<Example> = chosen.into_iter().filter_map(|index| read.examples.get(index).cloned()).collect();
+        let data = identity(settings, &read, &examples);
         let limits = BatchLimits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
         let groups = batch::groups(&examples, limits);
         Ok(PlanningTask { model: folder.identity()?, folder, examples, data, groups })
@@ -63,15 +62,16 @@ impl PlanningTask {
     }
 }
 
-fn identity(settings: &PlanSettings, max_length: usize, examples: &[Example], rows: u64, file: Digest) -> DataIdentity {
+fn identity(settings: &PlanSettings, read: &Examples, examples: &[Example]) -> DataIdentity {
     DataIdentity {
-        file,
-        rows,
+        file: read.digest,
+        rows: read.rows,
         examples: examples.len(),
         seed: settings.seed,
-        max_length,
+        max_length: read.max_length,
         sample: data::digest(examples),
         tokens: examples.iter().map(|example| example.tokens.len() as u64).sum(),
         targets: examples.iter().map(|example| example.targets.len() as u64).sum(),
+        rows_as: read.read.clone(),
     }
 }

@@ -10,6 +10,7 @@ use crate::rewrite::export::Export;
 use crate::rewrite::{latent::LatentSpaces, trace_outputs};
 use crate::salf::basis::Basis;
 use crate::{Error, PlanSettings, Silent, plan, verify};
+use frostline_schemas::data::RowSettings;
 use frostline_schemas::model::ModelFolder;
 use proptest::prelude::*;
 use prost::Message;
@@ -336,7 +337,7 @@ fn settings_outside_their_range() {
         (PlanSettings { budget: Some(f64::NAN), ..good.clone() }, "budget NaN"),
         (PlanSettings { examples: 0, ..good.clone() }, "examples 0"),
         (PlanSettings { min_trainable_layers: 0, ..good.clone() }, "min trainable layers 0"),
-        (PlanSettings { max_length: 1, ..good.clone() }, "max length 1"),
+        (PlanSettings { rows: RowSettings::up_to(1), ..good.clone() }, "max length 1"),
         (PlanSettings { min_trainable_layers: 5, ..good.clone() }, "min trainable layers 5"),
         (PlanSettings { onnx: None, ..good }, "holds no model.onnx"),
     ] {
@@ -350,7 +351,7 @@ fn settings(data: &Path) -> PlanSettings {
         onnx: Some(export("llama")),
         threads: Some(2),
         examples: 8,
-        max_length: 64,
+        rows: RowSettings::up_to(64),
         ..PlanSettings::new(case("llama"), data.into())
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::common::{self, Expected, case};
 use crate::{EngineChoice, Error, PlanSettings, Silent, plan};
+use frostline_schemas::data::RowSettings;
 use frostline_schemas::device::Device;
 use frostline_schemas::plan::{DecidedBy, Plan};
 
@@ -24,7 +25,7 @@ fn data(family: &str) -> tempfile::NamedTempFile {
 fn settings(family: &str, export: &str, data: &Path) -> PlanSettings {
     PlanSettings {
         onnx: Some(case(family).join(export)),
-        max_length: 64,
+        rows: RowSettings::up_to(64),
         ..PlanSettings::new(case(family), data.into())
     }
 }

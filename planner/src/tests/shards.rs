@@ -11,6 +11,7 @@ use crate::{
     Aggregate, EngineChoice, Error, Gain, PlanSettings, SampleShard, ShardTraces, Silent, plan, plan_from_traces,
     trace_shard,
 };
+use frostline_schemas::data::RowSettings;
 use frostline_schemas::device::Device;
 use frostline_schemas::digest::Digest;
 use proptest::prelude::*;
@@ -37,7 +38,7 @@ impl Desk {
             onnx: Some(case(family).join("model.dynamo.onnx")),
             threads: Some(2),
             examples: 140,
-            max_length: 64,
+            rows: RowSettings::up_to(64),
             ..PlanSettings::new(case(family), data)
         };
         Desk { folder, settings }
@@ -227,7 +228,7 @@ fn another_seed() {
 #[test]
 fn another_max_length() {
     let desk = Desk::new("llama");
-    let said = desk.said_of_other(PlanSettings { max_length: 20, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { rows: RowSettings::up_to(20), ..desk.settings.clone() });
     assert!(said.contains("max length 20, "), "{said}");
 }
 

@@ -84,7 +84,9 @@ fn check_origin(path: &Path, part: &ShardTraces, expected: &ExpectedTraces) -> R
             }),
         ),
     ];
+    let read = |data: &DataIdentity| serde_json::to_string(&data.rows_as).unwrap_or_default();
     let sample = [
+        compared("rows read as", read(data), read(expected_data), |read| read),
         compared("a sample of digest", data.sample, expected_data.sample, |digest| digest.short()),
         compared("rows in the data", data.rows, expected_data.rows, |count| count.to_string()),
         compared("tokens in the sample", data.tokens, expected_data.tokens, |count| count.to_string()),

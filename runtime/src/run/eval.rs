@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use frostline_schemas::data::{self, Encoder, Example};
+use frostline_schemas::data::{self, Encoder, Example, RowSettings};
 use frostline_schemas::model::ModelFolder;
 
 use crate::error::Error;
@@ -18,10 +18,10 @@ pub struct EvalFiles {
     pub model: PathBuf,
     /// A run whose trained tensors take the place of the model's.
     pub run: Option<PathBuf>,
-    /// JSONL of examples.
+    /// The file of examples.
     pub data: PathBuf,
-    /// Tokens of an example; what goes beyond is cut off.
-    pub max_length: usize,
+    /// How its rows become examples; with a run, what they leave open is as the run's own rows were read.
+    pub rows: RowSettings,
 }
 
 /// How and where to evaluate.
@@ -50,9 +50,13 @@ impl EvalJob {
     /// [`Run::open`].
     pub fn open(files: &EvalFiles) -> Result<EvalJob, Error> {
         let model = ModelFolder::open(&files.model)?;
-        let encoder = Encoder::new(&model.path);
-        let examples = data::read_examples(&model, &encoder, &files.data, files.max_length)?.examples;
         let run = files.run.as_deref().map(Run::open).transpose()?;
+        let mut rows = files.rows.clone();
+        if let Some(Run { record, folder, .. }) = &run {
+            rows = rows.bound_by(&record.rows_as, record.training.max_length, folder)?;
+        }
+        let encoder = Encoder::new(&model.path);
+        let examples = data::read_examples(&model.config, &encoder, &files.data, &rows)?.examples;
         Ok(EvalJob { model, run, examples })
     }
 

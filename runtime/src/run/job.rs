@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use frostline_schemas::data::{self, Encoder, Example, Examples};
+use frostline_schemas::data::{self, Encoder, Example, Examples, RowSettings};
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::Plan;
@@ -20,12 +20,12 @@ use crate::train::{DryRun, Hook, Hooks, TrainSettings, Trained, dry_run, train};
 pub struct JobFiles {
     /// Folder of config.json, safetensors and tokenizer.json.
     pub model: PathBuf,
-    /// JSONL of examples to train on.
+    /// The file of examples to train on.
     pub data: PathBuf,
-    /// JSONL of examples to evaluate the trained model on.
+    /// The file of examples to evaluate the trained model on.
     pub eval: Option<PathBuf>,
-    /// Tokens of an example; what goes beyond is cut off.
-    pub max_length: usize,
+    /// How their rows become examples.
+    pub rows: RowSettings,
 }
 
 impl JobFiles {
@@ -38,13 +38,19 @@ impl JobFiles {
     }
 
     /// The model, and the rows to train on and to evaluate on.
-    fn read(&self) -> Result<(ModelFolder, Examples, Option<Vec<Example>>), Error> {
+    pub(crate) fn read(&self) -> Result<(ModelFolder, Examples, Option<Vec<Example>>), Error> {
         let model = ModelFolder::open(&self.model)?;
         let encoder = Encoder::new(&model.path);
-        let read = |path: &Path| data::read_examples(&model, &encoder, path, self.max_length);
-        let trained_on = read(&self.data)?;
-        let held_out = self.eval.as_deref().map(read).transpose()?;
-        Ok((model, trained_on, held_out.map(|read| read.examples)))
+        let trained_on = data::read_examples(&model.config, &encoder, &self.data, &self.rows)?;
+        let held_out = match &self.eval {
+            // As those were read that the model is trained on.
+            Some(path) => {
+                let rows = self.rows.clone().bound_by(&trained_on.read, trained_on.max_length, &self.data)?;
+                Some(data::read_examples(&model.config, &encoder, path, &rows)?.examples)
+            }
+            None => None,
+        };
+        Ok((model, trained_on, held_out))
     }
 }
 
@@ -83,6 +89,11 @@ impl Job {
     /// The model's description.
     pub fn config(&self) -> &DecoderConfig {
         &self.model.config
+    }
+
+    /// Tokens of an example at most.
+    pub fn max_length(&self) -> usize {
+        self.data.max_length
     }
 
     /// Examples to train on.
@@ -151,6 +162,7 @@ impl Job {
             model_folder: std::path::absolute(&self.model.path).map_err(Error::file(&self.model.path))?,
             data: self.data.digest,
             examples: self.data.examples.len(),
+            rows_as: self.data.read.clone(),
             training: settings.training.clone(),
         };
         let mut hooks = Hooks::default().with(RunWriter::new(folder, record)?).with(hook);
@@ -158,7 +170,9 @@ impl Job {
     }
 
     fn scope(&self, plan: &Plan, method: &TrainingMethod) -> Result<Scope, Error> {
-        Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)
+        let scope = Scope::of_plan(plan, &self.identity, &self.model.config)?.by(&self.model.config, method)?;
+        plan.check_rows(&self.data)?;
+        Ok(scope)
     }
 
     fn finish(self, scope: Scope, settings: &TrainSettings, hook: &mut dyn Hook) -> Result<Finished, Error> {

@@ -14,7 +14,7 @@ use frostline_runtime::model::Scope;
 use frostline_runtime::model::{ComputePrecision, Parameters};
 use frostline_runtime::model::{Model, Objective};
 use frostline_runtime::train::{Hook, Step, TrainSettings};
-use frostline_schemas::data::{Example, Target};
+use frostline_schemas::data::{Example, RowsAsRead, Target};
 use frostline_schemas::digest::Digest;
 use frostline_schemas::model;
 use frostline_schemas::model::DecoderConfig;
@@ -173,6 +173,7 @@ pub(crate) fn record(settings: &TrainSettings, model: &Path, frost_line: usize) 
         model_folder: model.into(),
         data: Digest::of(b"data"),
         examples: 3,
+        rows_as: RowsAsRead::default(),
         training: settings.training.clone(),
     }
 }
