@@ -9,14 +9,15 @@
 //!
 //! use frostline_runtime::model::Scope;
 //! use frostline_runtime::train::{Summary, TrainSettings, train};
-//! use frostline_schemas::data::{self, Encoder};
+//! use frostline_schemas::data::{self, Encoder, RowSettings};
 //! use frostline_schemas::model::ModelFolder;
 //! use frostline_schemas::run::TrainingSettings;
 //!
 //! let quickstart = Path::new("../examples/quickstart");
 //! let model = ModelFolder::open(quickstart)?;
 //! let encoder = Encoder::new(quickstart);
-//! let rows = data::read_examples(&model, &encoder, &quickstart.join("train.jsonl"), 64)?.examples;
+//! let (data, settings) = (quickstart.join("train.jsonl"), RowSettings::up_to(64));
+//! let rows = data::read_examples(&model.config, &encoder, &data, &settings)?.examples;
 //! let identity = model.identity()?;
 //! // What a plan with its frost line at the last layer names; `Scope::of_plan` reads it from a plan.
 //! let scope = Scope::above(&model.config, model.config.layers.len() - 1)?;
@@ -38,7 +39,7 @@
 //! - [`cache`]: states at the frost line, kept between runs;
 //! - [`train`], [`evaluate`]: settings, steps, optimiser, hooks; loss and ranking;
 //! - [`run`]: run folders, and whole trainings from files to folder;
-//! - [`compare`]: several plans side by side.
+//! - [`compare`]: several plans side by side, each at its own best rate.
 
 #![deny(missing_docs)]
 

@@ -68,8 +68,7 @@ pub fn evaluate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, Error> {
     if examples.is_empty() || batch_size == 0 {
-        let field = if examples.is_empty() { "examples" } else { "batch_size" };
-        return Err(Error::Setting { field, value: "0".into(), reason: "at least one is needed" });
+        return Err(nothing(examples));
     }
     model.check(examples)?;
     let _reuse = ReuseBuffers::new();
@@ -87,12 +86,37 @@ pub fn evaluate(
     Ok(Evaluation { examples: examples.len(), targets, loss: -sum / targets as f64, ranking })
 }
 
+/// The mean of −ln p over all targets, in nats, as [`evaluate`] gives it; nothing is ranked.
+///
+/// # Errors
+/// As for [`evaluate`].
+pub fn mean_loss(model: &Model, examples: &[Example], batch_size: usize) -> Result<f64, Error> {
+    if examples.is_empty() || batch_size == 0 {
+        return Err(nothing(examples));
+    }
+    model.check(examples)?;
+    check_size(batch_size.min(examples.len()), examples)?;
+    let _reuse = ReuseBuffers::new();
+    let targets: usize = examples.iter().map(|example| example.targets.len()).sum();
+    Ok(-log_likelihood(model, examples, batch_size, &mut |_, _| ())? / targets as f64)
+}
+
+fn nothing(examples: &[Example]) -> Error {
+    let field = if examples.is_empty() { "examples" } else { "batch_size" };
+    Error::Setting { field, value: "0".into(), reason: "at least one is needed" }
+}
+
+/// A completion with what ends it, and how many of its tokens are words: these are ranked by.
+type Candidate<'a> = (&'a [u32], usize);
+
 /// The distinct completions, sorted, where every example is a prompt and a completion and there are 2 to
 /// [`MAX_CANDIDATES`].
-fn candidates(examples: &[Example]) -> Option<Vec<&[u32]>> {
+fn candidates(examples: &[Example]) -> Option<Vec<Candidate<'_>>> {
     let mut distinct = BTreeSet::new();
     for example in examples {
-        distinct.insert(example.completion()?.1);
+        // One without words would come first of all: nothing is said against it.
+        let completion = example.completion().filter(|completion| completion.words > 0)?;
+        distinct.insert((completion.tokens, completion.words));
         if distinct.len() > MAX_CANDIDATES {
             return None;
         }
@@ -120,7 +144,7 @@ fn log_likelihood(
 fn rank(
     model: &Model,
     examples: &[Example],
-    candidates: &[&[u32]],
+    candidates: &[Candidate],
     batch_size: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(f64, Ranking), Error> {
@@ -130,9 +154,10 @@ fn rank(
     for (k, chunk) in examples.chunks(batch_size).enumerate() {
         let scores = scores(model, chunk, candidates)?;
         for (example, scores) in chunk.iter().zip(scores.chunks(candidates.len())) {
-            let own = example.completion().and_then(|(_, own)| candidates.iter().position(|c| *c == own));
+            let own = example.completion().map(|own| (own.tokens, own.words));
+            let own = candidates.iter().position(|candidate| Some(*candidate) == own);
             let own = own.ok_or(Error::Internal("a completion that is no candidate"))?;
-            sum += scores[own];
+            sum += scores[own].words + scores[own].end;
             counts.add(own, first_largest(scores));
         }
         progress(k * batch_size + chunk.len(), examples.len());
@@ -141,11 +166,11 @@ fn rank(
 }
 
 /// Checks that every prompt leaves enough of the learned positions for every candidate.
-fn check_lengths(model: &Model, examples: &[Example], candidates: &[&[u32]]) -> Result<(), Error> {
+fn check_lengths(model: &Model, examples: &[Example], candidates: &[Candidate]) -> Result<(), Error> {
     let Some(positions) = model.learned_positions() else { return Ok(()) };
-    let longest = candidates.iter().map(|candidate| candidate.len()).max().unwrap_or(0);
+    let longest = candidates.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
     for example in examples {
-        let tokens = example.completion().map_or(0, |(prompt, _)| prompt.len()) + longest;
+        let tokens = example.completion().map_or(0, |own| own.prompt.len()) + longest;
         if tokens > positions {
             return Err(Error::RankingTooLong { line: example.line, tokens, positions });
         }
@@ -153,21 +178,37 @@ fn check_lengths(model: &Model, examples: &[Example], candidates: &[&[u32]]) -> 
     Ok(())
 }
 
-/// Σ ln p of each candidate after each example's prompt, candidates of an example side by side.
-fn scores(model: &Model, examples: &[Example], candidates: &[&[u32]]) -> Result<Vec<f64>, Error> {
-    let prompts = examples.iter().filter_map(|example| Some((example.line, example.completion()?.0)));
-    let batch = Batch::ranking(prompts, candidates);
-    let mut scores = vec![0.0; examples.len() * candidates.len()];
+/// Σ ln p of a candidate's tokens.
+#[derive(Clone, Copy, Default)]
+struct Score {
+    /// Of its words, by which it is ranked.
+    words: f64,
+    /// Of what ends it: which of all candidates comes first must not hang on how each likes to end.
+    end: f64,
+}
+
+/// The score of each candidate after each example's prompt, candidates of an example side by side.
+fn scores(model: &Model, examples: &[Example], candidates: &[Candidate]) -> Result<Vec<Score>, Error> {
+    let prompts = examples.iter().filter_map(|example| Some((example.line, example.completion()?.prompt)));
+    let completions: Vec<&[u32]> = candidates.iter().map(|(tokens, _)| *tokens).collect();
+    let batch = Batch::ranking(prompts, &completions);
+    let mut scores = vec![Score::default(); examples.len() * candidates.len()];
+    // A row's targets come in their order.
+    let mut seen = vec![0; scores.len()];
     for (&row, score) in batch.target_rows.iter().zip(model.log_probabilities(&batch)?) {
-        scores[row as usize] += f64::from(score);
+        let row = row as usize;
+        let (_, words) = candidates[row % candidates.len()];
+        let sum = if seen[row] < words { &mut scores[row].words } else { &mut scores[row].end };
+        *sum += f64::from(score);
+        seen[row] += 1;
     }
     Ok(scores)
 }
 
-fn first_largest(scores: &[f64]) -> usize {
+fn first_largest(scores: &[Score]) -> usize {
     let mut best = 0;
     for (k, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
+        if score.words > scores[best].words {
             best = k;
         }
     }
@@ -228,13 +269,14 @@ mod tests {
 
     #[test]
     fn of_equals_the_first_wins() {
-        assert_eq!(first_largest(&[-2.0, -1.0, -1.0]), 1);
+        let score = |words| Score { words, end: 0.0 };
+        assert_eq!(first_largest(&[-2.0, -1.0, -1.0].map(score)), 1);
     }
 
     #[test]
     fn one_completion_is_no_ranking() {
         let example = sequence(1, &[1, 2], &[3]);
         assert_eq!(candidates(&[example.clone(), example.clone()]), None);
-        assert_eq!(candidates(&[example, sequence(2, &[1, 6], &[4, 5])]), Some(vec![&[3u32][..], &[4, 5]]));
+        assert_eq!(candidates(&[example, sequence(2, &[1, 6], &[4, 5])]), Some(vec![(&[3u32][..], 1), (&[4, 5], 2)]));
     }
 }

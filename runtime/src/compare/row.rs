@@ -1,4 +1,4 @@
-//! Trainings by several plans from the same start, on the same batches, side by side.
+//! Trainings by several plans for the same steps at the same rate.
 
 use frostline_schemas::plan::Plan;
 
