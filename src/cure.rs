@@ -3,7 +3,7 @@
 use clap::builder::PossibleValue;
 use clap::{ArgMatches, Command};
 use frostline_schemas::cache::CacheError;
-use frostline_schemas::data::ExampleError;
+use frostline_schemas::data::{ExampleError, OtherRows};
 use frostline_schemas::plan::ExampleFrostLinesError;
 
 /// A short line on the flag that sets what caused the error: of the command that was run or, where it has none, of the
@@ -13,6 +13,9 @@ pub(crate) fn cure(error: &anyhow::Error, program: &Command, matches: &ArgMatche
     // A key is no flag, but there is a command that shows them.
     if setting == "cache_key" {
         return Some("(`frostline cache list` shows the keys)".into());
+    }
+    if setting == "on_bad_row" {
+        return Some("(`--on-bad-row skip` leaves such rows out)".into());
     }
     if let Some(flag) = command_that_ran(program, matches).and_then(|command| flag(command, setting)) {
         let without = if setting.starts_with("cache") { ", or do without: --cache off" } else { "" };
@@ -38,6 +41,9 @@ fn setting(error: &anyhow::Error) -> Option<&'static str> {
     }
     if let Some(error) = error.downcast_ref::<ExampleFrostLinesError>() {
         return error.setting();
+    }
+    if let Some(error) = error.downcast_ref::<OtherRows>() {
+        return Some(error.setting);
     }
     error.downcast_ref::<ExampleError>()?.setting()
 }

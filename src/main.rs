@@ -56,6 +56,8 @@ fn refuse(program: &mut clap::Command, error: &clap::Error) -> ! {
 /// Runs a command; false where it was a check and the answer is no.
 fn run(command: Command, output: &Output) -> anyhow::Result<bool> {
     match command {
+        #[cfg(any(feature = "plan", feature = "train"))]
+        Command::Rows(arguments) => commands::rows::run(&arguments, output)?,
         #[cfg(feature = "plan")]
         Command::Plan(arguments) => commands::plan::run(&arguments, output)?,
         #[cfg(feature = "plan")]

@@ -11,6 +11,9 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+/// Begin and end of what stands out in a text. Unicode promises never to give them another meaning.
+pub(crate) const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
+
 /// How a command answers.
 pub(crate) struct Output {
     json: bool,
@@ -31,8 +34,11 @@ impl Output {
     /// # Errors
     /// Where `FROSTLINE_LOG` says nothing that can be understood.
     pub(crate) fn start_log(&self) -> anyhow::Result<()> {
-        let default =
-            if self.quiet { "warn" } else { "warn,frostline=info,frostline_planner=info,frostline_runtime=info" };
+        let default = if self.quiet {
+            "warn"
+        } else {
+            "warn,frostline=info,frostline_schemas=info,frostline_planner=info,frostline_runtime=info"
+        };
         let filter = match std::env::var_os("FROSTLINE_LOG") {
             Some(wanted) => filter(&wanted.to_string_lossy())?,
             None => EnvFilter::new(default),
@@ -41,7 +47,7 @@ impl Output {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(move || LogLine(bars.clone()))
-            .with_ansi(has_colours())
+            .with_ansi(has_colours(io::stderr().is_terminal()))
             .without_time()
             .with_target(false)
             .init();
@@ -56,7 +62,7 @@ impl Output {
 
     /// Writes a result: `value` for machines, `text` for people.
     pub(crate) fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { printable(&text()) };
+        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { marked(&printable(&text())) };
         self.bars.suspend(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text.as_bytes())?;
@@ -64,6 +70,12 @@ impl Output {
         })?;
         Ok(())
     }
+}
+
+/// Text with what stands between [`MARKS`] in bold green or, where there is no colour, in brackets.
+fn marked(text: &str) -> String {
+    let shown = if has_colours(io::stdout().is_terminal()) { ["\x1b[1;32m", "\x1b[0m"] } else { ["[", "]"] };
+    text.replace(MARKS[0], shown[0]).replace(MARKS[1], shown[1])
 }
 
 /// What is logged, as `FROSTLINE_LOG` says it.
@@ -84,10 +96,10 @@ pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-/// Whether logs may be coloured: on a terminal that can, where nobody has said no (<https://no-color.org>).
-fn has_colours() -> bool {
+/// Whether what is written may be coloured: on a terminal that can, where nobody has said no (<https://no-color.org>).
+fn has_colours(is_terminal: bool) -> bool {
     let says = |name: &str| std::env::var_os(name).unwrap_or_default();
-    io::stderr().is_terminal() && says("NO_COLOR").is_empty() && says("TERM") != "dumb"
+    is_terminal && says("NO_COLOR").is_empty() && says("TERM") != "dumb"
 }
 
 /// Writes a line of the log past the bars.

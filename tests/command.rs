@@ -755,50 +755,135 @@ fn strategies_that_do_not_fit_are_refused() {
     assert!(!desk.path("no.json").exists());
 }
 
-#[test]
-fn strategies_are_compared_on_equal_terms() {
+/// A desk with the quickstart's model and rows, and the flags of a comparison of them.
+fn comparing() -> (Desk, Vec<&'static str>) {
     let desk = Desk::new();
-    desk.done(&["quickstart", "--out", "quickstart"]);
-    let files = [
-        "--model",
-        "quickstart/model",
-        "--data",
-        "quickstart/train.jsonl",
-        "--eval",
-        "quickstart/test.jsonl",
-        "--steps",
-        "30",
-    ];
-    let fixed = [&["compare"], &files[..], &["--learning-rate", "3e-3"]].concat();
-    fn compare<'a>(fixed: &[&'a str], flags: &[&'a str]) -> Vec<&'a str> {
-        [fixed, flags].concat()
+    desk.done(&["quickstart", "--out", "qs"]);
+    let compare = ["compare", "--model", "qs/model", "--data", "qs/train.jsonl", "--max-length", "64"];
+    (desk, compare.to_vec())
+}
+
+/// The first training of an arm at a rate.
+fn training(arm: &Json, rate: f64) -> &Json {
+    let trainings = arm["trainings"].as_array().unwrap();
+    trainings.iter().find(|training| training["learning_rate"] == rate).unwrap()
+}
+
+fn names<'a>(found: &'a Json, list: &str, name: &str) -> Vec<&'a str> {
+    found[list].as_array().unwrap().iter().filter_map(|one| one[name].as_str()).collect()
+}
+
+#[test]
+fn arms_are_compared_at_their_best_rates() {
+    let (desk, compare) = comparing();
+    let rates = ["--steps", "30", "--learning-rates", "3e-3,1e-5", "--cache", "off"];
+    let how =
+        ["--strategies", "salf,last:4", "--eval", "qs/test.jsonl", "--plans", "plans", "--picture", "picture.svg"];
+    let found = desk.json(&[&compare[..], &rates, &how].concat());
+    let arms = found["arms"].as_array().unwrap();
+    assert_eq!(names(&found, "arms", "trained"), ["salf", "last:4", "all", "all lora"]);
+    assert_eq!((&found["rows"], &found["held_out_rows"]), (&json!(540), &json!(60)));
+    for arm in arms {
+        // By the loss on rows held back the larger rate is the better one, and it alone is evaluated.
+        let [large, small] = [3e-3, 1e-5].map(|rate| training(arm, rate));
+        assert!(large["held_out_loss"].as_f64() < small["held_out_loss"].as_f64(), "{arm}");
+        assert_eq!((&arm["best_rate"], &arm["best_rate_at_edge"]), (&json!(3e-3), &json!("largest")));
+        assert_eq!(arm["test_loss"]["mean"], large["evaluation"]["loss"]);
+        assert_eq!((&large["steps"], &large["planned_steps"]), (&json!(30), &json!(30)));
+        let curve = large["curve"].as_array().unwrap();
+        assert_eq!(
+            curve.iter().map(|point| point["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+            [5, 10, 15, 20, 25, 30]
+        );
+        assert_eq!(curve[5]["held_out_loss"], large["held_out_loss"]);
     }
-    let found = desk.json(&compare(&fixed, &["--strategies", "salf,last:4,first:1,all", "--plans", "plans"]));
-    let rows = found["rows"].as_array().unwrap();
-    let names: Vec<&str> = rows.iter().filter_map(|row| row["trained"].as_str()).collect();
-    assert_eq!(names, ["salf", "last:4", "first:1", "all"]);
     // The model's own plan trains its last four layers: the same tensors, batches and start give the same losses.
-    assert_eq!(rows[0]["evaluation"], rows[1]["evaluation"]);
-    assert_eq!(rows[3]["predicted_share"], 1.0);
-    // Measured over the row that trains all layers, and half the layers are cheaper than all of them.
-    let number = |row: &Json, name: &str| row[name].as_f64().unwrap();
-    for row in rows {
-        let share = number(row, "step_seconds") / number(&rows[3], "step_seconds");
-        assert!((number(row, "measured_share") - share).abs() < 1e-12, "{found}");
+    let evaluation = |arm: &Json| training(arm, 3e-3)["evaluation"].clone();
+    assert_eq!(evaluation(&arms[0]), evaluation(&arms[1]));
+    assert!(evaluation(&arms[2])["ranking"]["accuracy"].as_f64() > Some(0.5), "{found}");
+    assert_eq!(arms[0]["predicted_share"], arms[1]["predicted_share"]);
+    assert!(arms[3]["trained_parameters"].as_u64() < arms[2]["trained_parameters"].as_u64());
+    assert_eq!(found["verdict"]["measure"], "accuracy");
+    for name in ["1-salf", "2-last-4", "3-all"] {
+        desk.done(&["check", &format!("plans/{name}.json"), "--model", "qs/model"]);
     }
-    assert!(number(&rows[0], "measured_share") < 0.9, "{found}");
-    let share = |row: &Json| row["predicted_share"].as_f64().unwrap();
-    assert!(share(&rows[0]) < share(&rows[2]) && share(&rows[2]) < 1.0, "{found}");
-    for name in ["1-salf", "2-last-4", "3-first-1", "4-all"] {
-        desk.done(&["check", &format!("plans/{name}.json"), "--model", "quickstart/model"]);
+    assert_eq!(std::fs::read_to_string(desk.path("picture.svg")).unwrap().matches("<polyline").count(), 4);
+}
+
+#[test]
+fn seeds_give_a_spread_and_only_leaves_out_the_rest() {
+    let (desk, compare) = comparing();
+    let how = ["--strategies", "last:1", "--methods", "full,lora", "--only", "--rank", "4", "--seeds", "3"];
+    let found = desk.json(&[&compare[..], &how, &["--steps", "6", "--lr", "3e-3"]].concat());
+    assert_eq!(names(&found, "arms", "trained"), ["last:1", "last:1 lora"]);
+    for arm in found["arms"].as_array().unwrap() {
+        let trainings = arm["trainings"].as_array().unwrap();
+        let seeds: Vec<u64> = trainings.iter().filter_map(|training| training["seed"].as_u64()).collect();
+        assert_eq!(seeds, [0, 1, 2]);
+        let losses: Vec<f64> = trainings.iter().filter_map(|training| training["held_out_loss"].as_f64()).collect();
+        let mean = losses.iter().sum::<f64>() / 3.0;
+        assert!((arm["held_out_loss"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12, "{arm}");
+        assert!(arm["held_out_loss"]["deviation"].as_f64() > Some(0.0), "{arm}");
+        assert_eq!((&arm["test_loss"], &arm["accuracy"]), (&Json::Null, &Json::Null));
+        assert_eq!(arm["best_rate_at_edge"], Json::Null);
     }
-    let alone = desk.json(&compare(&fixed, &["--strategies", "last:1"]));
-    assert_eq!(alone["rows"][0]["measured_share"], Json::Null);
-    assert!(desk.fails(&compare(&fixed, &["--strategies", "all,salf,all"])).contains("all is there twice"));
-    assert!(
-        desk.fails(&compare(&fixed, &["--strategies", "all,last:9"]))
-            .contains("strategy last:9: the model has 8 layers")
-    );
+    assert_eq!(found["verdict"]["measure"], "loss on rows held back");
+    assert!(found["verdict"]["noise"].as_f64() > Some(0.0), "{found}");
+}
+
+#[test]
+fn seconds_are_a_budget_of_which_filling_the_cache_is_a_part() {
+    let (desk, compare) = comparing();
+    // So few that the budget is several passes on any machine.
+    let rows = std::fs::read_to_string(desk.path("qs/train.jsonl")).unwrap();
+    let few: String = rows.split_inclusive('\n').take(48).collect();
+    std::fs::write(desk.path("few.jsonl"), few).unwrap();
+    let compare = compare.iter().map(|&flag| if flag == "qs/train.jsonl" { "few.jsonl" } else { flag });
+    let compare: Vec<&str> = compare.collect();
+    let how = ["--only", "--seconds", "1.5", "--lr", "1e-3"];
+    let found = desk.json(&[&compare[..], &how, &["--strategies", "last:2,manual:7-8"]].concat());
+    let number = |arm: usize, name: &str| found["arms"][arm]["trainings"][0][name].as_f64().unwrap();
+    for arm in [0, 1] {
+        let (seconds, steps, planned) = (number(arm, "seconds"), number(arm, "steps"), number(arm, "planned_steps"));
+        // The last step ends a little later at most.
+        assert!(seconds < 3.0 && steps <= planned && steps > 3.0, "{found}");
+        assert!(steps == planned || seconds >= 1.5, "{found}");
+        assert!(number(arm, "filling_seconds") > 0.0, "{found}");
+    }
+    // The second arm finds what the first has kept, and pays as much for it.
+    assert_eq!(number(0, "filling_seconds"), number(1, "filling_seconds"));
+    let found = desk.json(&[&compare[..], &how, &["--strategies", "last:2", "--cache", "off"]].concat());
+    assert_eq!(found["arms"][0]["trainings"][0]["filling_seconds"], 0.0);
+}
+
+#[test]
+fn a_rate_that_diverges_is_no_choice() {
+    let (desk, compare) = comparing();
+    let how = ["--strategies", "last:2", "--only", "--steps", "8", "--learning-rates", "1e30,1e-3"];
+    let found = desk.json(&[&compare[..], &how].concat());
+    let arm = &found["arms"][0];
+    assert_eq!((&training(arm, 1e30)["held_out_loss"], &arm["best_rate"]), (&Json::Null, &json!(1e-3)));
+    let how = ["--strategies", "last:2", "--only", "--steps", "8", "--learning-rates", "1e30"];
+    let said = desk.done(&[&compare[..], &how].concat());
+    assert!(said.contains("diverged") && said.contains("all trainings diverged"), "{said}");
+}
+
+#[test]
+fn a_comparison_that_makes_no_sense_is_refused() {
+    let (desk, compare) = comparing();
+    let said = |flags: &[&str]| desk.fails(&[&compare[..], flags].concat());
+    let steps = ["--steps", "2", "--strategies"];
+    assert!(said(&[&steps[..], &["all,salf,all"]].concat()).contains("all is there twice"));
+    assert!(said(&[&steps[..], &["all,last:9"]].concat()).contains("strategy last:9: the model has 8 layers"));
+    assert!(said(&["--strategies", "all"]).contains("--steps <N>|--seconds <N>"));
+    assert!(said(&["--strategies", "all", "--steps", "2", "--seconds", "3"]).contains("cannot be used with"));
+    assert!(said(&[&steps[..], &["all", "--held-out", "1"]].concat()).contains("above 0 and below 1"));
+    assert!(said(&[&steps[..], &["all", "--lr", "1e-3,1e-3"]].concat()).contains("one is there twice"));
+    assert!(said(&[&steps[..], &["all", "--picture", "qs"]].concat()).contains("qs: is a folder; name a file in it"));
+    std::fs::write(desk.path("one.jsonl"), "{\"prompt\": \"a\", \"completion\": \" b\"}\n").unwrap();
+    let one = ["compare", "--model", "qs/model", "--data", "one.jsonl", "--strategies", "all", "--steps", "2"];
+    let said = desk.fails(&one);
+    assert!(said.contains("of fewer than two different ones none can be"), "{said}");
 }
 
 #[test]

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use frostline_planner::{PlanSettings, Strategy};
+use frostline_runtime::compare::{ArmMethod, Budget, CompareSettings, Rates};
 use frostline_runtime::run::JobFiles;
 use frostline_runtime::train::TrainSettings;
-use frostline_schemas::run::TrainingSettings;
+use frostline_schemas::run::{Lora, TrainingSettings};
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
 use super::plan::{EngineArguments, SampleArguments};
 use super::train::DEFAULTS;
-use super::values::{Rate, at_least_one, rate};
+use super::values::{RatesOrAuto, at_least_one, part, positive, rates};
 
 /// Flags of `frostline compare`.
 #[derive(Args)]
@@ -22,6 +23,8 @@ pub(crate) struct CompareArguments {
     files: CompareFiles,
     #[command(flatten, next_help_heading = "What is compared")]
     compared: ComparedArguments,
+    #[command(flatten, next_help_heading = "Each training")]
+    trained: TrainedArguments,
     #[command(flatten, next_help_heading = "Examples")]
     sample: SampleArguments,
     #[command(flatten, next_help_heading = "Running the model")]
@@ -38,32 +41,75 @@ struct CompareFiles {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Examples to plan with and to train on, JSONL.
+    /// Examples to plan with, to train on and, a part of them, to choose by: JSONL, a JSON array, Parquet or Arrow.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Examples to evaluate on, JSONL.
+    /// Examples to evaluate on: they are reported, and nothing is chosen by them.
     #[arg(long, value_name = "FILE")]
-    eval: PathBuf,
+    eval: Option<PathBuf>,
     /// Folder to write the plans into.
     #[arg(long, value_name = "DIR")]
     plans: Option<PathBuf>,
+    /// Where to write a picture, SVG: the loss on rows held back over seconds.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
-/// The strategies, and how each is trained by.
+/// The arms.
 #[derive(Args)]
 struct ComparedArguments {
     /// Strategies, as `frostline plan --strategy` takes them.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', required = true)]
     strategies: Vec<Strategy>,
+    /// Each strategy is trained by each of these.
+    #[arg(long, value_enum, value_name = "METHOD,…", value_delimiter = ',', default_values_t = [MethodName::Full])]
+    methods: Vec<MethodName>,
+    /// Leave out full training and LoRA on all layers, which are compared with unless they are named.
+    #[arg(long)]
+    only: bool,
+    /// Of adapters: their rank.
+    #[arg(long, value_name = "N", default_value_t = Lora::RANK, value_parser = at_least_one)]
+    rank: usize,
+}
+
+/// What each training may take.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct StepsOrSeconds {
     /// Steps of each training.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    steps: u64,
+    steps: Option<u64>,
+    /// Seconds of each training, the filling of the cache among them; the learning rate decays within them.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    seconds: Option<f64>,
+}
+
+/// How an arm is trained.
+#[derive(Args)]
+struct TrainedArguments {
+    #[command(flatten)]
+    budget: StepsOrSeconds,
+    /// Learning rates to try for each arm; `auto`: steps of about 3 from a rate usual for the arm, on to the best.
+    #[arg(long, visible_aliases = ["learning-rate", "lr"], value_name = "RATE,…", default_value = "auto",
+        value_parser = rates)]
+    learning_rates: RatesOrAuto,
+    /// The share of the training rows that is held back to choose the rate by.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = part)]
+    held_out: f64,
+    /// Seeds that each arm's best rate is trained with.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
     /// Rows of a step.
     #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
     batch_size: usize,
-    /// The largest learning rate.
-    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value_t = Rate(DEFAULTS.learning_rate), value_parser = rate)]
-    learning_rate: Rate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    /// The planned tensors themselves.
+    Full,
+    /// Low-rank adapters beside their matrices.
+    Lora,
 }
 
 /// Flags of `frostline quickstart`.
@@ -81,8 +127,8 @@ impl CompareArguments {
         JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
-            eval: Some(self.files.eval.clone()),
-            max_length: self.sample.max_length,
+            eval: self.files.eval.clone(),
+            rows: self.sample.rows.settings(),
         }
     }
 
@@ -91,14 +137,37 @@ impl CompareArguments {
         self.files.plans.as_ref()
     }
 
-    /// The strategies, each of them once.
-    pub(crate) fn strategies(&self) -> anyhow::Result<&[Strategy]> {
-        let strategies = &self.compared.strategies;
+    /// The file to draw the picture in, if one is named.
+    pub(crate) fn picture(&self) -> Option<&PathBuf> {
+        self.files.picture.as_ref()
+    }
+
+    /// The share of rows that is held back, and the seed that says which.
+    pub(crate) fn held_out(&self) -> (f64, u64) {
+        (self.trained.held_out, self.sample.seed)
+    }
+
+    /// The strategies, each of them once, and the methods that each is trained by.
+    pub(crate) fn arms(&self) -> anyhow::Result<Vec<(Strategy, Vec<ArmMethod>)>> {
+        let ComparedArguments { strategies, methods, only, rank } = &self.compared;
         let twice = strategies.iter().enumerate().find(|(index, strategy)| strategies[..*index].contains(strategy));
-        match twice {
-            Some((_, strategy)) => bail!("--strategies: {strategy} is there twice"),
-            None => Ok(strategies),
+        if let Some((_, strategy)) = twice {
+            bail!("--strategies: {strategy} is there twice");
         }
+        let of = |names: &[MethodName]| -> Vec<ArmMethod> {
+            let method = |name: &MethodName| match name {
+                MethodName::Full => ArmMethod::Full,
+                MethodName::Lora => ArmMethod::Lora { rank: *rank },
+            };
+            [MethodName::Full, MethodName::Lora].iter().filter(|name| names.contains(name)).map(method).collect()
+        };
+        let both = [MethodName::Full, MethodName::Lora];
+        let named = strategies.iter().filter(|strategy| *only || **strategy != Strategy::All);
+        let mut arms: Vec<_> = named.map(|strategy| (strategy.clone(), of(methods))).collect();
+        if !only {
+            arms.push((Strategy::All, of(&both)));
+        }
+        Ok(arms)
     }
 
     /// The planner's settings for one of the strategies.
@@ -110,21 +179,37 @@ impl CompareArguments {
             threads: self.compute.threads,
             examples: self.sample.examples,
             seed: self.sample.seed,
-            max_length: self.sample.max_length,
+            rows: self.sample.rows.settings(),
             cache: self.cache.store(),
             ..PlanSettings::new(self.files.model.clone(), self.files.data.clone())
         })
     }
 
-    /// The defaults of `frostline train`, without a cache of states, so that the steps' times can be compared.
-    pub(crate) fn training(&self) -> TrainSettings {
+    /// The defaults of `frostline train`, within the budget.
+    pub(crate) fn settings(&self) -> CompareSettings {
+        let TrainedArguments { budget, learning_rates, seeds, batch_size, .. } = &self.trained;
         let training = TrainingSettings {
-            batch_size: self.compared.batch_size,
-            learning_rate: self.compared.learning_rate.0,
-            max_length: self.sample.max_length,
+            batch_size: *batch_size,
+            max_length: self.sample.rows.settings().max_length(),
             seed: self.sample.seed,
-            ..TrainingSettings::of_steps(self.compared.steps)
+            ..DEFAULTS
         };
-        TrainSettings { device: self.compute.device, threads: self.compute.threads, ..TrainSettings::new(training) }
+        CompareSettings {
+            budget: match *budget {
+                StepsOrSeconds { seconds: Some(seconds), .. } => Budget::Seconds(seconds),
+                StepsOrSeconds { steps, .. } => Budget::Steps(steps.unwrap_or(DEFAULTS.steps)),
+            },
+            rates: match learning_rates {
+                RatesOrAuto::Auto => Rates::Auto,
+                RatesOrAuto::These(rates) => Rates::These(rates.clone()),
+            },
+            seeds: *seeds,
+            training: TrainSettings {
+                device: self.compute.device,
+                threads: self.compute.threads,
+                cache: self.cache.settings(),
+                ..TrainSettings::new(training)
+            },
+        }
     }
 }

@@ -8,6 +8,7 @@ use frostline_runtime::run::{EvalFiles, EvalSettings, MergeTypes};
 use frostline_schemas::model::Dtype;
 
 use super::compute::ComputeArguments;
+use super::rows::RowArguments;
 use super::train::DEFAULTS;
 use super::values::at_least_one;
 
@@ -31,7 +32,7 @@ struct EvalFileArguments {
     /// A run whose trained tensors take the place of the model's.
     #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Examples, JSONL.
+    /// Examples: JSONL, a JSON array, Parquet or Arrow, also compressed by gzip or zstd.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 }
@@ -42,9 +43,8 @@ struct EvalRows {
     /// Rows computed at a time.
     #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
     batch_size: usize,
-    /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
-    max_length: usize,
+    #[command(flatten)]
+    reading: RowArguments,
 }
 
 /// Flags of `frostline merge`.
@@ -80,7 +80,7 @@ impl EvalArguments {
     /// The files to evaluate with.
     pub(crate) fn files(&self) -> EvalFiles {
         let EvalFileArguments { model, run, data } = &self.files;
-        EvalFiles { model: model.clone(), run: run.clone(), data: data.clone(), max_length: self.rows.max_length }
+        EvalFiles { model: model.clone(), run: run.clone(), data: data.clone(), rows: self.rows.reading.settings() }
     }
 
     /// The runtime's settings.

@@ -13,6 +13,8 @@ mod compute;
 mod evaluate;
 #[cfg(feature = "plan")]
 mod plan;
+#[cfg(any(feature = "plan", feature = "train"))]
+mod rows;
 #[cfg(feature = "train")]
 mod train;
 mod values;
@@ -28,6 +30,8 @@ pub(crate) use compare::{CompareArguments, QuickstartArguments};
 pub(crate) use evaluate::{EvalArguments, MergeArguments};
 #[cfg(feature = "plan")]
 pub(crate) use plan::{LayersArguments, PlanArguments, ShardArguments};
+#[cfg(any(feature = "plan", feature = "train"))]
+pub(crate) use rows::RowsArguments;
 #[cfg(feature = "train")]
 pub(crate) use train::TrainArguments;
 #[cfg(feature = "train")]
@@ -75,6 +79,9 @@ pub(crate) fn program() -> clap::Command {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Show what a model will see of a data set: its tokens, which of them are targets, what was cut, added or left out.
+    #[cfg(any(feature = "plan", feature = "train"))]
+    Rows(Box<RowsArguments>),
     /// Run a model over examples of a task and write which layers are worth training.
     #[cfg(feature = "plan")]
     Plan(Box<PlanArguments>),
@@ -98,7 +105,7 @@ pub(crate) enum Command {
     #[cfg(feature = "train")]
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Train briefly by several strategies from the same start, and set cost, loss and accuracy side by side.
+    /// Train by several strategies, each at its own best rate and for the same steps or seconds, and say which differ.
     #[cfg(all(feature = "plan", feature = "train"))]
     Compare(Box<CompareArguments>),
     /// Plan and train a small language model that comes with the project, in under a minute.

@@ -11,6 +11,7 @@ use frostline_schemas::plan::{Aggregate, Gain};
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
+use super::rows::RowArguments;
 use super::values::{at_least_one, share};
 
 /// What is done where a flag is not given.
@@ -43,7 +44,7 @@ pub(crate) struct PlanFiles {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Examples of the task, JSONL.
+    /// Examples of the task: JSONL, a JSON array, Parquet or Arrow, also compressed by gzip or zstd.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Where to write the plan.
@@ -54,7 +55,7 @@ pub(crate) struct PlanFiles {
 /// What decides where the frost line lies.
 #[derive(Args)]
 struct ChoiceArguments {
-    /// By what rule is chosen what is trained: salf, last:N, first:N, every:N, random:N, all, spectrum:FRACTION, or
+    /// By what rule is chosen what is trained: salf, last:N, first:N, middle:N, every:N, random:N, all, spectrum:FRACTION, or
     /// manual:PATTERN+PATTERN+… with layers (3, 5-7, counted from 1) and tensor names (*.mlp.down_proj.weight).
     #[arg(long, value_name = "NAME", default_value_t = DEFAULTS.strategy)]
     strategy: Strategy,
@@ -85,9 +86,8 @@ pub(super) struct SampleArguments {
     /// Seed of the sample, and of whatever else is drawn.
     #[arg(long, value_name = "N", default_value_t = DEFAULTS.seed)]
     pub seed: u64,
-    /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
-    pub max_length: usize,
+    #[command(flatten)]
+    pub rows: RowArguments,
 }
 
 /// What runs the model.
@@ -163,7 +163,7 @@ impl PlanArguments {
             threads: compute.threads,
             examples: sample.examples,
             seed: sample.seed,
-            max_length: sample.max_length,
+            rows: sample.rows.settings(),
             gain: choice.gain,
             aggregate: choice.aggregate,
             min_trainable_layers: choice.min_trainable_layers,

@@ -10,12 +10,14 @@ use frostline_runtime::model::ComputePrecision;
 use frostline_runtime::model::target_names;
 use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
+use frostline_schemas::data::OtherRows;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Lora, Order, Schedule, TrainingMethod, TrainingSettings};
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
+use super::rows::RowArguments;
 use super::values::{
     LogEvery, NormOrOff, Rate, at_least_one, epochs, log_every, norm_or_off, not_negative, positive, rate,
 };
@@ -30,6 +32,8 @@ pub(crate) struct TrainArguments {
     pub files: TrainFiles,
     #[command(flatten, next_help_heading = "Length")]
     length: LengthArguments,
+    #[command(flatten, next_help_heading = "Examples")]
+    batches: BatchArguments,
     #[command(flatten, next_help_heading = "Examples")]
     rows: RowArguments,
     #[command(flatten, next_help_heading = "Optimiser")]
@@ -55,10 +59,10 @@ pub(crate) struct TrainFiles {
     /// The plan.
     #[arg(long, value_name = "FILE")]
     pub plan: PathBuf,
-    /// Training examples, JSONL.
+    /// Training examples: JSONL, a JSON array, Parquet or Arrow, also compressed by gzip or zstd.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// Examples to evaluate on when training is done, JSONL.
+    /// Examples to evaluate on when training is done.
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
     /// The run folder to make; not needed with --dry-run.
@@ -89,16 +93,13 @@ struct StepsOrEpochs {
 
 /// How examples are taken.
 #[derive(Args)]
-struct RowArguments {
+struct BatchArguments {
     /// Rows of a micro-batch.
     #[arg(long, value_name = "N", default_value_t = DEFAULTS.batch_size, value_parser = at_least_one)]
     batch_size: usize,
     /// Micro-batches of an optimiser step.
     #[arg(long, value_name = "N", default_value_t = DEFAULTS.accumulation, value_parser = at_least_one)]
     accumulation: usize,
-    /// Tokens of an example; what goes beyond is cut off.
-    #[arg(long, value_name = "N", default_value_t = DEFAULTS.max_length, value_parser = at_least_one)]
-    max_length: usize,
     /// In which order examples are taken.
     #[arg(long, value_enum, default_value_t = OrderName(DEFAULTS.order))]
     order: OrderName,
@@ -186,14 +187,17 @@ enum PrecisionName {
 }
 
 impl TrainArguments {
-    /// The files to train with.
-    pub(crate) fn files(&self) -> JobFiles {
-        JobFiles {
+    /// The files to train with, their rows read as the plan's were.
+    ///
+    /// # Errors
+    /// [`OtherRows`] for flags that would read them otherwise.
+    pub(crate) fn files(&self, plan: &Plan) -> Result<JobFiles, OtherRows> {
+        Ok(JobFiles {
             model: self.files.model.clone(),
             data: self.files.data.clone(),
             eval: self.files.eval.clone(),
-            max_length: self.rows.max_length,
-        }
+            rows: self.rows.settings().bound_by(&plan.data.rows_as, plan.data.max_length, &self.files.plan)?,
+        })
     }
 
     /// The run folder to make; `None` for a dry run.
@@ -206,21 +210,21 @@ impl TrainArguments {
     /// # Errors
     /// For flags that contradict each other.
     pub(crate) fn settings(&self, job: &Job, plan: &Plan) -> anyhow::Result<TrainSettings> {
-        let TrainArguments { rows, optimiser, compute, .. } = self;
+        let TrainArguments { batches, optimiser, compute, .. } = self;
         Ok(TrainSettings {
             training: TrainingSettings {
                 method: self.method.method(job.config(), &plan.tensors)?,
                 steps: self.steps(job.examples()),
-                batch_size: rows.batch_size,
-                accumulation: rows.accumulation,
+                batch_size: batches.batch_size,
+                accumulation: batches.accumulation,
                 learning_rate: optimiser.learning_rate.0,
                 schedule: optimiser.schedule.0,
                 warmup_steps: optimiser.warmup_steps,
                 weight_decay: optimiser.weight_decay,
                 gradient_clip: optimiser.gradient_clip.0,
-                max_length: rows.max_length,
-                order: rows.order.0,
-                seed: rows.seed,
+                max_length: job.max_length(),
+                order: batches.order.0,
+                seed: batches.seed,
             },
             device: compute.device,
             precision: self.memory.precision.map(ComputePrecision::from),
@@ -232,7 +236,7 @@ impl TrainArguments {
     }
 
     fn steps(&self, examples: usize) -> u64 {
-        let rows_a_step = self.rows.batch_size.saturating_mul(self.rows.accumulation);
+        let rows_a_step = self.batches.batch_size.saturating_mul(self.batches.accumulation);
         let StepsOrEpochs { steps, epochs } = &self.length.length;
         steps.unwrap_or_else(|| steps_of_epochs(epochs.unwrap_or(1.0), examples, rows_a_step))
     }

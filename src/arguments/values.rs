@@ -43,6 +43,14 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Learning rates to try.
+#[cfg(all(feature = "plan", feature = "train"))]
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum RatesOrAuto {
+    Auto,
+    These(Vec<f64>),
+}
+
 /// How often training says on stderr how it goes.
 #[cfg(feature = "train")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +106,22 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     positive(text).map(Rate)
 }
 
+#[cfg(all(feature = "plan", feature = "train"))]
+pub(super) fn rates(text: &str) -> Result<RatesOrAuto, String> {
+    if text == "auto" {
+        return Ok(RatesOrAuto::Auto);
+    }
+    let rates = text.split(',').map(positive).collect::<Result<Vec<f64>, String>>()?;
+    let twice = rates.iter().enumerate().any(|(index, rate)| rates[..index].contains(rate));
+    if twice { Err("one is there twice".into()) } else { Ok(RatesOrAuto::These(rates)) }
+}
+
+/// A share that leaves something.
+#[cfg(all(feature = "plan", feature = "train"))]
+pub(super) fn part(text: &str) -> Result<f64, String> {
+    number(text, |share| share > 0.0 && share < 1.0, "above 0 and below 1")
+}
+
 #[cfg(feature = "train")]
 pub(super) fn norm_or_off(text: &str) -> Result<NormOrOff, String> {
     if text == "off" { Ok(NormOrOff(None)) } else { positive(text).map(|norm| NormOrOff(Some(norm))) }
@@ -124,6 +148,14 @@ pub(super) fn folder_or_off() -> impl TypedValueParser<Value = FolderOrOff> {
 #[cfg(all(test, feature = "train"))]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "plan")]
+    fn rates_are_a_list_or_left_to_the_comparison() {
+        assert_eq!(rates("auto"), Ok(RatesOrAuto::Auto));
+        assert_eq!(rates("2e-5,1e-3"), Ok(RatesOrAuto::These(vec![2e-5, 1e-3])));
+        assert!(["", "2e-5,", "0", "1e-3,0.001", "1e-3,auto"].into_iter().all(|text| rates(text).is_err()));
+    }
 
     #[test]
     fn no_lines_may_be_asked_for() {

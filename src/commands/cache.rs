@@ -113,14 +113,14 @@ fn clear(root: PathBuf, keys: &[String], output: &Output) -> anyhow::Result<()> 
     output.result(&summary, || {
         let kept = match cleared.in_use.len() {
             0 => String::new(),
-            number => format!("; {} in use and kept", plural(number, "key")),
+            number => format!("; {} in use and kept", plural(number as u64, "key")),
         };
         let matrices = match grams.len() {
             0 => String::new(),
             1 => " and 1 Gram matrix".into(),
             number => format!(" and {number} Gram matrices"),
         };
-        let keys = plural(keys.len(), "key");
+        let keys = plural(keys.len() as u64, "key");
         format!("{}: {keys}{matrices} cleared, {} freed{kept}\n", root.display(), bytes(cleared.bytes))
     })
 }

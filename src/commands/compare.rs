@@ -1,67 +1,64 @@
 //! `frostline compare`.
 
-use frostline_planner::Strategy;
-use frostline_runtime::compare::ComparisonRow;
-use frostline_runtime::run::{Job, JobFiles};
-use frostline_runtime::train::TrainSettings;
-use frostline_schemas::plan::{self, Plan};
-use serde_json::json;
+use std::path::PathBuf;
 
-use crate::arguments::{CompareArguments, LogEvery};
+use anyhow::anyhow;
+use frostline_planner::Strategy;
+use frostline_runtime::compare::{Arm, Comparison, Verdict};
+use frostline_schemas::{files, plan};
+
+use crate::arguments::CompareArguments;
 use crate::output::Output;
-use crate::progress::{PlanningProgress, TrainingProgress};
-use crate::render::comparison;
-use crate::render::units::plural;
+use crate::progress::{ComparisonProgress, PlanningProgress};
+use crate::render::{arms, picture};
 
 pub(crate) fn run(arguments: &CompareArguments, output: &Output) -> anyhow::Result<()> {
-    let strategies = arguments.strategies()?;
-    // What would be in a plan's way is found before anything is computed.
-    let paths = arguments.plans().map(|folder| plan::places_in(folder, strategies)).transpose()?;
-    let files = arguments.files();
+    let methods = arguments.arms()?;
+    let strategies: Vec<Strategy> = methods.iter().map(|(strategy, _)| strategy.clone()).collect();
+    // What would be in a file's way is found before anything is computed.
+    let paths = arguments.plans().map(|folder| plan::places_in(folder, &strategies)).transpose()?;
+    if let Some(path) = arguments.picture() {
+        files::check_place(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    }
     // What is wrong with the rows is said before anything is planned.
-    files.check()?;
-    let mut plans = Vec::new();
-    for strategy in strategies {
-        let plan = frostline_planner::plan(&arguments.planning(strategy)?, &PlanningProgress::new(output))?.plan;
-        plans.push((strategy.to_string(), plan));
+    let (share, seed) = arguments.held_out();
+    let mut comparison = Comparison::open(&arguments.files(), share, seed)?;
+    let arms = planned(arguments, methods, paths, output)?;
+
+    let settings = arguments.settings();
+    let mut progress = ComparisonProgress::new(output, arms.len());
+    let mut results = Vec::new();
+    for arm in &arms {
+        results.push(comparison.train(arm, &settings, &mut progress)?);
+        progress.arm_done();
     }
-    for (path, (_, plan)) in paths.iter().flatten().zip(&plans) {
-        plan.write(path)?;
+    if let Some(path) = arguments.picture() {
+        files::write_bytes(path, picture::draw(&results).as_bytes())
+            .map_err(|error| anyhow!("{}: {error}", path.display()))?;
     }
-    let settings = arguments.training();
-    let rows = train_each(&plans, &files, &settings, output)?;
-    let ids = |(name, plan): &(String, Plan)| json!({"strategy": name, "id": plan.id});
-    let summary = json!({
-        "steps": settings.training.steps,
-        "plans": plans.iter().map(ids).collect::<Vec<_>>(),
-        "rows": comparison::to_json(&rows),
-    });
-    let table = comparison::render(&rows)?;
-    output.result(&summary, || {
-        let heading = format!(
-            "{} of {} each; predicted and measured: a step over one that trains all layers{}\n\n",
-            plural(settings.training.steps, "step"),
-            plural(settings.training.batch_size, "row"),
-            if strategies.contains(&Strategy::All) { "" } else { " (add `all` to measure it)" }
-        );
-        heading + &table
+    let verdict = Verdict::of(&results);
+    output.result(&arms::to_json(&results, comparison.rows(), &settings, verdict.as_ref()), || {
+        arms::render(&results, comparison.rows(), &settings, verdict.as_ref())
     })
 }
 
-/// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
-pub(crate) fn train_each(
-    plans: &[(String, Plan)],
-    files: &JobFiles,
-    settings: &TrainSettings,
+/// The arms with their plans, each strategy planned once.
+fn planned(
+    arguments: &CompareArguments,
+    methods: Vec<(Strategy, Vec<frostline_runtime::compare::ArmMethod>)>,
+    paths: Option<Vec<PathBuf>>,
     output: &Output,
-) -> anyhow::Result<Vec<ComparisonRow>> {
-    let train = |(name, plan): &(String, Plan)| {
-        let mut progress = TrainingProgress::new(output, LogEvery::Auto);
-        let job = Job::open(files)?;
-        progress.load();
-        let row = ComparisonRow::train(name, plan, job, settings, &mut progress)?;
-        progress.finish();
-        Ok(row)
+) -> anyhow::Result<Vec<Arm>> {
+    let mut planned = Vec::new();
+    for (strategy, methods) in methods {
+        let plan = frostline_planner::plan(&arguments.planning(&strategy)?, &PlanningProgress::new(output))?.plan;
+        planned.push((plan, methods));
+    }
+    for (path, (plan, _)) in paths.iter().flatten().zip(&planned) {
+        plan.write(path)?;
+    }
+    let arms = |(plan, methods): (plan::Plan, Vec<_>)| {
+        methods.into_iter().map(move |method| Arm::new(plan.clone(), method)).collect::<Vec<Arm>>()
     };
-    plans.iter().map(train).collect()
+    Ok(planned.into_iter().flat_map(arms).collect())
 }

@@ -15,6 +15,8 @@ pub(crate) mod merge;
 pub(crate) mod plan;
 #[cfg(all(feature = "plan", feature = "train"))]
 pub(crate) mod quickstart;
+#[cfg(any(feature = "plan", feature = "train"))]
+pub(crate) mod rows;
 pub(crate) mod show;
 #[cfg(feature = "train")]
 pub(crate) mod train;

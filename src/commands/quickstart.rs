@@ -7,16 +7,16 @@ use std::time::Instant;
 use anyhow::anyhow;
 use frostline_planner::{Silent, Strategy};
 use frostline_runtime::compare::ComparisonRow;
-use frostline_runtime::run::JobFiles;
+use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
+use frostline_schemas::data::RowSettings;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
-use super::compare::train_each;
-use crate::arguments::QuickstartArguments;
+use crate::arguments::{LogEvery, QuickstartArguments};
 use crate::output::Output;
-use crate::progress::PlanningProgress;
+use crate::progress::{PlanningProgress, TrainingProgress};
 use crate::render::command_line::{command_line, path};
 use crate::render::comparison;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::R
         model: folder.join("model"),
         data: folder.join("train.jsonl"),
         eval: Some(folder.join("test.jsonl")),
-        max_length: MAX_LENGTH,
+        rows: RowSettings::up_to(MAX_LENGTH),
     };
     let rows = train_each(&plans.map(|(name, plan)| (name.to_owned(), plan)), &files, &training(), output)?;
     let summary = json!({
@@ -63,6 +63,24 @@ pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::R
     });
     let text = render(&plan, planning, &rows, arguments.out.as_deref())?;
     output.result(&summary, || text)
+}
+
+/// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
+fn train_each(
+    plans: &[(String, Plan)],
+    files: &JobFiles,
+    settings: &TrainSettings,
+    output: &Output,
+) -> anyhow::Result<Vec<ComparisonRow>> {
+    let train = |(name, plan): &(String, Plan)| {
+        let mut progress = TrainingProgress::new(output, LogEvery::Auto);
+        let job = Job::open(files)?;
+        progress.load();
+        let row = ComparisonRow::train(name, plan, job, settings, &mut progress)?;
+        progress.finish();
+        Ok(row)
+    };
+    plans.iter().map(train).collect()
 }
 
 fn unpack(folder: &Path) -> std::io::Result<()> {
@@ -78,7 +96,7 @@ fn plan_settings(folder: &Path, strategy: Strategy) -> frostline_planner::PlanSe
     frostline_planner::PlanSettings {
         strategy,
         examples: 128,
-        max_length: MAX_LENGTH,
+        rows: RowSettings::up_to(MAX_LENGTH),
         ..frostline_planner::PlanSettings::new(folder.join("model"), folder.join("train.jsonl"))
     }
 }

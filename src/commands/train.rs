@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result
     }
     let plan = Plan::read(&arguments.files.plan)?;
     let mut progress = TrainingProgress::new(output, arguments.shown.log_every);
-    let job = Job::open(&arguments.files())?;
+    let job = Job::open(&arguments.files(&plan)?)?;
     let frost_lines = FrostLines::of_plan(&plan, &arguments.files.plan)?;
     let settings = TrainSettings { frost_lines, ..arguments.settings(&job, &plan)? };
     let Some(folder) = arguments.run_folder() else {

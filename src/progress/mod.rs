@@ -1,5 +1,7 @@
 //! How far a command has come: bars on a terminal, a line now and then anywhere else.
 
+#[cfg(all(feature = "plan", feature = "train"))]
+mod comparison;
 #[cfg(feature = "plan")]
 mod planning;
 #[cfg(feature = "train")]
@@ -14,6 +16,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use crate::output::Output;
 use crate::render::units::duration;
 
+#[cfg(all(feature = "plan", feature = "train"))]
+pub(crate) use comparison::ComparisonProgress;
 #[cfg(feature = "plan")]
 pub(crate) use planning::PlanningProgress;
 #[cfg(feature = "train")]
