@@ -203,6 +203,6 @@ fn compare() {
     let desk = Desk::new();
     check("quickstart", &without_measures(&session(&desk, &["quickstart", "--quiet", "--out", "qs"])));
     let files = ["--model", "qs/model", "--data", "qs/train.jsonl", "--eval", "qs/test.jsonl"];
-    let how = ["--strategies", "last:4,all", "--steps", "4", "--lr", "3e-3", "--quiet"];
+    let how = ["--strategies", "last:1,all", "--only", "--steps", "30", "--lr", "3e-3", "--quiet"];
     check("compare", &without_measures(&session(&desk, &[&["compare"], &files[..], &how].concat())));
 }

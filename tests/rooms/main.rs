@@ -25,7 +25,20 @@ const HOUSES: [House; 4] = [
     House {
         folder: "schemas",
         never: &["frostline_planner", "frostline_runtime", "ort", "tract", "candle"],
-        rooms: &["digest", "canonical", "files", "device", "units", "cache", "model", "data", "select", "plan", "run"],
+        rooms: &[
+            "digest",
+            "canonical",
+            "files",
+            "guard",
+            "device",
+            "units",
+            "cache",
+            "model",
+            "data",
+            "select",
+            "plan",
+            "run",
+        ],
     },
     House {
         folder: "planner",
