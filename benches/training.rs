@@ -14,7 +14,7 @@ use frostline_runtime::model::Scope;
 use frostline_runtime::system::peak_bytes;
 use frostline_runtime::train::{Hook, Step, TrainSettings, train};
 use frostline_schemas::cache::{DEFAULT_LIMIT, Store};
-use frostline_schemas::data::{self, Encoder};
+use frostline_schemas::data::{self, Encoder, RowSettings};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::ModelFolder;
 use frostline_schemas::run::{Order, StepMetrics, TrainingSettings};
@@ -65,7 +65,8 @@ impl Hook for Steps {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let model = ModelFolder::open(&arguments.model)?;
-    let examples = data::read_examples(&model, &Encoder::new(&model.path), &arguments.data, 4096)?.examples;
+    let (encoder, rows) = (Encoder::new(&model.path), RowSettings::up_to(4096));
+    let examples = data::read_examples(&model.config, &encoder, &arguments.data, &rows)?.examples;
     let scope = Scope::above(&model.config, arguments.frost_line)?;
     let identity = model.identity()?;
     let settings = TrainSettings {
