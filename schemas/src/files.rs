@@ -170,6 +170,17 @@ pub fn read_at_most(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > cap { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
+/// What a file of JSON holds that may not be there; [`io::ErrorKind::InvalidData`] for one that is no JSON.
+pub fn json_if_there(path: &Path, cap: u64) -> io::Result<Option<serde_json::Value>> {
+    match read_at_most(path, cap) {
+        Ok(text) => {
+            Ok(Some(serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Memory-maps a file to be read. A folder, a pipe or a device is `InvalidInput`, before it is opened: a pipe would wait.
 pub fn map(path: &Path) -> io::Result<memmap2::Mmap> {
     let found = std::fs::metadata(path)?;

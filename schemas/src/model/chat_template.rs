@@ -104,7 +104,9 @@ fn in_config(folder: &Path) -> Result<BTreeMap<String, Found>, ChatTemplateError
     let wrong = |reason: &str| ChatTemplateError { path: path.clone(), reason: format!("`chat_template` {reason}") };
     let template = |text: &str| Found { path: path.clone(), text: text.to_owned() };
     let mut found = BTreeMap::new();
-    match config(&path)?.get("chat_template") {
+    let failed = |error: io::Error| ChatTemplateError { path: path.clone(), reason: error.to_string() };
+    let config = files::json_if_there(&path, MAX_CONFIG).map_err(failed)?;
+    match config.as_ref().and_then(|config| config.get("chat_template")) {
         None | Some(Json::Null) => {}
         Some(Json::String(text)) => {
             found.insert(DEFAULT.to_owned(), template(text));
@@ -126,19 +128,4 @@ fn in_config(folder: &Path) -> Result<BTreeMap<String, Found>, ChatTemplateError
         Some(_) => return Err(wrong("must be a text, or a list of objects with `name` and `template`")),
     }
     Ok(found)
-}
-
-/// What `tokenizer_config.json` says; null where there is none.
-fn config(path: &Path) -> Result<Json, ChatTemplateError> {
-    match files::read_at_most(path, MAX_CONFIG) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|error| ChatTemplateError { path: path.into(), reason: error.to_string() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Json::Null),
-        Err(error) => Err(ChatTemplateError { path: path.into(), reason: error.to_string() }),
-    }
-}
-
-/// What `tokenizer_config.json` of the model in `folder` says; null where there is none.
-pub(crate) fn tokenizer_config(folder: &Path) -> Result<Json, ChatTemplateError> {
-    config(&folder.join(CONFIG_FILE))
 }

@@ -31,11 +31,5 @@ impl TokenError {
 /// What a file of settings in `folder` says; `None` where there is none.
 pub(super) fn json_file(folder: &Path, name: &str) -> Result<Option<Json>, TokenError> {
     let path = folder.join(name);
-    match files::read_at_most(&path, MAX_SETTINGS) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| TokenError::Tokenizer { path, reason: error.to_string() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(TokenError::Tokenizer { path, reason: error.to_string() }),
-    }
+    files::json_if_there(&path, MAX_SETTINGS).map_err(|error| TokenError::Tokenizer { path, reason: error.to_string() })
 }

@@ -8,7 +8,6 @@ use serde_json::{Map, Value as Json};
 use tokenizers::AddedToken;
 
 use super::error::{TokenError, json_file};
-use crate::model::chat_template;
 
 /// The special tokens that every tokenizer may have, in the order in which they are added.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -135,10 +134,8 @@ pub(super) struct Settings {
 impl Settings {
     /// Reads what stands beside `tokenizer.json` in `folder`.
     pub(super) fn read(folder: &Path) -> Result<Settings, TokenError> {
-        let read = chat_template::tokenizer_config(folder)
-            .map_err(|error| TokenError::Tokenizer { path: error.path, reason: error.reason })?;
-        let config = match read {
-            Json::Object(config) => config,
+        let config = match json_file(folder, "tokenizer_config.json")? {
+            Some(Json::Object(config)) => config,
             _ => Map::new(),
         };
         let legacy = !config.contains_key("added_tokens_decoder");
