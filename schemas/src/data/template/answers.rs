@@ -124,12 +124,13 @@ impl<'a> Search<'a> {
     /// where they stand elsewhere.
     fn results_within(&self, i: usize, range: Range<usize>) -> Option<Range<usize>> {
         let messages = &self.prepared.messages;
-        let results =
-            messages.iter().skip(i + 1).take_while(|message| role_of(message).as_deref() == Some("tool")).count();
+        let results = messages.iter().skip(i + 1).take_while(|message| has_role(message, "tool")).count();
+        if results == 0 {
+            return None;
+        }
         let kept = |&(j, _): &(usize, &Value)| j <= i || j > i + results;
         let others: Vec<Value> = messages.iter().enumerate().filter(kept).map(|(_, message)| message.clone()).collect();
-        let without = self.render(others, false).filter(|_| results > 0)?;
-        let gap = changed(self.text, &without);
+        let gap = changed(self.text, &self.render(others, false)?);
         (range.start <= gap.start && gap.end <= range.end).then_some(gap)
     }
 
@@ -252,14 +253,13 @@ fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
 }
 
-fn role_of(message: &Value) -> Option<String> {
-    message.get_attr("role").ok()?.as_str().map(str::to_owned)
+fn has_role(message: &Value, role: &str) -> bool {
+    message.get_attr("role").is_ok_and(|found| found.as_str() == Some(role))
 }
 
 /// Which messages are the assistant's.
 pub(super) fn assistants(messages: &[Value]) -> Vec<usize> {
-    let is_assistant = |message: &Value| role_of(message).is_some_and(|role| role == "assistant");
-    messages.iter().enumerate().filter(|(_, message)| is_assistant(message)).map(|(i, _)| i).collect()
+    messages.iter().enumerate().filter(|(_, message)| has_role(message, "assistant")).map(|(i, _)| i).collect()
 }
 
 /// A message with other text, other reasoning, other tool calls, each where it has them.
