@@ -102,12 +102,9 @@ impl Reader {
         if let Some(end) = row.text {
             self.ends.add(out.examples.len(), end);
         }
-        // Whether it has a target is known when it is known whether its text ends.
-        let kept = row.no_target.is_none() || row.text.is_some();
-        if kept {
-            out.examples.push(row.example);
-        } else {
-            out.without_targets.push((row.example.line, row.no_target.unwrap_or(NoTarget::Cut)));
+        match row.no_target {
+            None => out.examples.push(row.example),
+            Some(why) => out.without_targets.push((row.example.line, why)),
         }
     }
 

@@ -29,7 +29,8 @@ pub(super) struct Tokeniser<'a> {
 pub(super) struct TokenisedRow {
     /// The tokens, with targets or without.
     pub example: Example,
-    /// Why it has no target, where it would have none however long it might be.
+    /// Why it has no target, where it would have none however long it might be. Of a text that is known only when it is
+    /// known whether it ends.
     pub no_target: Option<NoTarget>,
     /// What of it the end of the text may follow; none where it is no text.
     pub text: Option<TextEnd>,
@@ -122,10 +123,9 @@ impl<'a> Tokeniser<'a> {
         let encoded = self.encoder.encode(&text, &[begin..text.len()], SpecialTokensAround::Add, self.max_length)?;
         let mut hasher = DefaultHasher::new();
         completion.hash(&mut hasher);
-        let empty = completion.is_empty();
-        let end = TextEnd { completion: hasher.finish(), empty, ended: encoded.ended };
+        let end = TextEnd { completion: hasher.finish(), empty: completion.is_empty(), ended: encoded.ended };
         Ok(TokenisedRow {
-            no_target: empty.then_some(NoTarget::Empty),
+            no_target: None,
             text: Some(end),
             straddles: encoded.straddles,
             last_answer_only: false,
