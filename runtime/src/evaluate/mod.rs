@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use frostline_schemas::data::Example;
+use frostline_schemas::data::{Example, MAX_LABELS};
 
 use crate::data::{Batch, check_size};
 use crate::error::Error;
@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::system::ReuseBuffers;
 
 /// The most distinct completions that are ranked.
-pub const MAX_CANDIDATES: usize = 64;
+pub const MAX_CANDIDATES: usize = MAX_LABELS;
 
 /// How well a model does on examples.
 #[derive(Clone, Debug, PartialEq)]

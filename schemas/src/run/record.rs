@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::RowsAsRead;
+use crate::data::{RowSettings, RowsAsRead};
 use crate::digest::Digest;
 use crate::model::ModelIdentity;
 
@@ -96,7 +96,7 @@ impl TrainingSettings {
             warmup_steps: 10,
             weight_decay: 0.0,
             gradient_clip: Some(1.0),
-            max_length: 512,
+            max_length: RowSettings::DEFAULT_MAX_LENGTH,
             order: Order::Shuffle,
             seed: 0,
         }
