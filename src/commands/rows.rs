@@ -8,7 +8,7 @@ use frostline_schemas::model;
 use crate::arguments::RowsArguments;
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::render::rows::{SeenRows, to_json, to_text};
+use crate::render::rows::{SeenRows, to_text};
 
 pub(crate) fn run(arguments: &RowsArguments, output: &Output) -> anyhow::Result<()> {
     let files = &arguments.files;
@@ -22,5 +22,5 @@ pub(crate) fn run(arguments: &RowsArguments, output: &Output) -> anyhow::Result<
     drop(bar);
     let seen =
         SeenRows { path: &files.data, examples: &examples, encoder: &encoder, shown: arguments.shown.show.0, seconds };
-    output.result(&to_json(&seen), || to_text(&seen))
+    output.result(&seen, || to_text(&seen))
 }

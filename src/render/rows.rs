@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use frostline_schemas::data::{Encoder, Example, Examples, IGNORED, Lengths};
+use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::units::plural;
@@ -33,7 +34,14 @@ impl SeenRows<'_> {
     }
 }
 
-pub(crate) fn to_json(seen: &SeenRows) -> Json {
+/// Made only where it is asked for: it may hold all rows.
+impl Serialize for SeenRows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        to_json(self).serialize(serializer)
+    }
+}
+
+fn to_json(seen: &SeenRows) -> Json {
     let read = seen.examples;
     let lengths = Lengths::of(&read.examples);
     let left_out = read.causes().into_iter();
