@@ -17,6 +17,11 @@ pub fn plural<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) ->
     if number == N::from(1) { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// To six significant digits, so that a file in which it stands is readable.
+pub fn significant(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
 /// Text that is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a size above 0, such as 500MB or 20GiB")]

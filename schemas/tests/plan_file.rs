@@ -10,8 +10,9 @@ use frostline_schemas::digest::Digest;
 use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::model::{ModelFolder, ModelIdentity};
 use frostline_schemas::plan::{
-    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, ExampleFrostLines, ExportPrecision, Gain, OnnxIdentity,
-    Plan, PlanError, PlanMethod, REVISION, SpaceMeasured, VERSION, beside,
+    Aggregate, DataIdentity, DecidedBy, Decision, EngineUsed, ExampleFrostLines, Expected, ExportPrecision, Gain,
+    GradientCard, LayerGradients, LearningRate, OnnxIdentity, Plan, PlanError, PlanMethod, ProbeMethod, ProbeRule,
+    ProbeTraining, ProbeVerdict, ProbedArm, Probes, REVISION, RateOrigin, SpaceMeasured, Stability, VERSION, beside,
 };
 use frostline_schemas::select::Strategy;
 use frostline_schemas::select::{CostTable, StepShape};
@@ -31,6 +32,8 @@ fn plan() -> Plan {
         spread: 0.01,
         gain: (space > 0).then_some(0.2),
         ends_here: usize::from(space == 2) * 8,
+        variability: Some(1.5),
+        cka_distance: (space > 0).then_some(0.25),
     };
     let mut plan = Plan {
         version: VERSION,
@@ -60,11 +63,21 @@ fn plan() -> Plan {
             aggregate: Some(Aggregate::Median),
             min_trainable_layers: Some(1),
             budget: None,
+            probe: None,
             latent_spaces: None,
         },
         engine: Some(EngineUsed { name: "tract".into(), version: "0.23".into(), provider: "cpu".into() }),
-        decision: Decision { frost_line: 2, decided_by: DecidedBy::Examples, before_budget: 2, per_example: None },
+        decision: Decision {
+            frost_line: 2,
+            decided_by: DecidedBy::Examples,
+            before_budget: 2,
+            per_example: None,
+            stability: Some(Stability { agree: 0.97, low: 1, high: 2 }),
+        },
+        learning_rate: Some(LearningRate::by_rule(&config, &scope::tensors(&config, 2))),
         spaces: (0..=layers).map(space).collect(),
+        gradients: None,
+        probes: None,
         ridge: Some(0.0),
         cost: CostTable::new(&config, StepShape { rows: 16, tokens_per_row: 10.0, targets_per_row: 1.0 }),
         tensors: scope::tensors(&config, 2),
@@ -162,14 +175,14 @@ fn a_plan_that_is_too_large_is_not_read() {
 
 #[test]
 fn a_newer_revision_is_told_apart_from_a_broken_file() {
-    let error = parse(&edited("\"revision\": 1", "\"revision\": 3, \"new_field\": []")).unwrap_err();
+    let error = parse(&edited("\"revision\": 2", "\"revision\": 3, \"new_field\": []")).unwrap_err();
     assert!(matches!(error, PlanError::Newer { version: 1, revision: 3, .. }), "{error}");
-    assert!(error.to_string().contains("version 1.3 of the plan file is newer than 1.1"), "{error}");
+    assert!(error.to_string().contains("version 1.3 of the plan file is newer than 1.2"), "{error}");
 }
 
 #[test]
 fn a_field_that_the_own_revision_does_not_know_is_refused() {
-    let error = parse(&edited("\"revision\": 1", "\"revision\": 1, \"new_field\": []")).unwrap_err();
+    let error = parse(&edited("\"revision\": 2", "\"revision\": 2, \"new_field\": []")).unwrap_err();
     assert!(matches!(error, PlanError::Field { .. }) && error.to_string().contains("new_field"), "{error}");
 }
 
@@ -227,7 +240,7 @@ fn what_is_no_file_of_frost_lines_is_not_written_over() {
 #[test]
 fn a_newer_version_is_told_apart_from_a_broken_file() {
     let error = parse(&edited("\"version\": 1", "\"version\": 2, \"new_field\": []")).unwrap_err();
-    assert!(matches!(error, PlanError::Newer { version: 2, revision: 1, .. }), "{error}");
+    assert!(matches!(error, PlanError::Newer { version: 2, revision: 2, .. }), "{error}");
     assert!(error.to_string().contains("update Frostline"));
 }
 
@@ -297,8 +310,13 @@ fn by_rule(strategy: &str) -> Plan {
     plan.tensors = strategy.tensors(&MODEL.1, plan.data.seed).unwrap().unwrap();
     plan.cost = CostTable::of_tensors(&MODEL.1, plan.cost.step, &plan.tensors);
     let frost_line = scope::frost_line(&MODEL.1, &plan.tensors);
-    plan.decision =
-        Decision { frost_line, decided_by: DecidedBy::Strategy, before_budget: frost_line, per_example: None };
+    plan.decision = Decision {
+        frost_line,
+        decided_by: DecidedBy::Strategy,
+        before_budget: frost_line,
+        per_example: None,
+        stability: None,
+    };
     (plan.onnx, plan.engine, plan.ridge, plan.spaces) = (None, None, None, Vec::new());
     plan.method = PlanMethod { strategy, gain: None, aggregate: None, min_trainable_layers: None, ..plan.method };
     plan.seal();
@@ -355,6 +373,7 @@ fn a_strategy_that_runs_nothing_has_measured_nothing() {
     contradictory(&|by_rule| by_rule.engine = plan().engine);
     contradictory(&|by_rule| by_rule.ridge = plan().ridge);
     contradictory(&|by_rule| by_rule.spaces = plan().spaces);
+    contradictory(&|by_rule| by_rule.decision.stability = plan().decision.stability);
     contradictory(&|by_rule| by_rule.method.gain = plan().method.gain);
     contradictory(&|by_rule| by_rule.method.aggregate = plan().method.aggregate);
     contradictory(&|by_rule| by_rule.method.strategy = Strategy::Salf);
@@ -380,7 +399,115 @@ fn numbers_that_no_plan_can_have_are_refused() {
     impossible("a deviation", &|plan| plan.spaces[1].deviation = 1e308);
     impossible("a deviation", &|plan| plan.spaces[1].deviation = -0.1);
     impossible("a spread", &|plan| plan.spaces[1].spread = -0.1);
+    let stability = |agree, low, high| Some(Stability { agree, low, high });
+    impossible("`stability`", &|plan| plan.decision.stability = stability(1.5, 1, 2));
+    impossible("`stability`", &|plan| plan.decision.stability = stability(0.5, 2, 1));
+    impossible("`stability`", &|plan| plan.decision.stability = stability(0.5, 1, plan.model.layers));
+    impossible("`variability`", &|plan| plan.spaces[2].variability = Some(-0.5));
+    impossible("`cka_distance`", &|plan| plan.spaces[2].cka_distance = Some(1.5));
+    let rate = |full, lora| Some(LearningRate { full, lora, origin: RateOrigin::Rule });
+    impossible("`learning_rate`", &|plan| plan.learning_rate = rate(-1e-5, 1e-4));
+    impossible("`learning_rate`", &|plan| plan.learning_rate = rate(1e-5, 0.0));
+    impossible("`gradients`", &|plan| plan.gradients = Some(card(plan.model.layers + 1)));
+    impossible("`gradients`", &|plan| plan.gradients = Some(GradientCard { batches: 1, ..card(plan.model.layers) }));
     impossible("each example", &|plan| plan.spaces[1].ends_here = usize::MAX);
+}
+
+/// Gradients of so many layers.
+fn card(layers: usize) -> GradientCard {
+    let layer = |layer| LayerGradients {
+        layer,
+        weight_norm: 1.0,
+        gradient_norm: 1.0,
+        gradient_l1: 1.0,
+        signal: -0.5,
+        fall: 1.0,
+        held_out_fall: 0.5,
+    };
+    GradientCard { batches: 2, rows: 4, loss: 1.0, layers: (1..=layers).map(layer).collect() }
+}
+
+#[test]
+fn gradients_beside_what_decided_change_the_checksum_alone() {
+    let with = plan().with_gradients(card(MODEL.0.layers));
+    assert_eq!(parse(&with.to_text().unwrap()).unwrap(), with);
+    assert_eq!(with.id, SEALED.id);
+    assert_ne!(with.checksum, SEALED.checksum);
+}
+
+#[test]
+fn a_plan_without_a_rate_gets_that_of_the_rule_and_its_own_id() {
+    let mut without = Plan { learning_rate: None, ..plan() };
+    without.seal();
+    assert_eq!(without.learning_rates(&MODEL.1), plan().learning_rates(&MODEL.1));
+    assert_ne!(without.id, SEALED.id);
+}
+
+/// The llama with its upper two layers planned by probes.
+fn probed(change: impl FnOnce(&mut Probes)) -> Result<Plan, PlanError> {
+    let expected = Expected { steps: 100, learning_rate: 1e-4, loss: 0.5, accuracy: None, share: 0.5, seconds: 9.0 };
+    let arm = |name: &str, frost_line, step_share| ProbedArm {
+        name: name.into(),
+        frost_line,
+        step_share,
+        trainings: vec![ProbeTraining { learning_rate: 1e-4, steps: 8, loss: Some(0.9), accuracy: None }],
+        expected,
+    };
+    let mut probes = Probes {
+        rows: 128,
+        held_out: 32,
+        share: 0.3,
+        seconds: 5.0,
+        noise: 0.1,
+        arms: vec![arm("all", 0, 1.0), arm("last:2", 2, 0.66)],
+        chosen: "last:2".into(),
+        verdict: ProbeVerdict::Tolerable,
+    };
+    change(&mut probes);
+    let rule = ProbeRule::Cheapest { tolerance: 0.05 };
+    let method = ProbeMethod { steps: 100, batch_size: 16, share: 0.3, rule };
+    let mut plan = Plan {
+        method: PlanMethod { probe: Some(method), ..PlanMethod::of(Strategy::Probe) },
+        onnx: None,
+        engine: None,
+        ridge: None,
+        spaces: Vec::new(),
+        probes: Some(probes),
+        ..plan()
+    };
+    plan.decision.decided_by = DecidedBy::Strategy;
+    plan.decision.stability = None;
+    plan.learning_rate = Some(LearningRate::measured(1e-4, RateOrigin::Probe));
+    plan.seal();
+    parse(&plan.to_text().unwrap())
+}
+
+#[test]
+fn probes_are_read_and_fit_the_model() {
+    let plan = probed(|_| ()).unwrap();
+    plan.check_model(&MODEL.0, &MODEL.1).unwrap();
+    let probes = plan.probes.as_ref().unwrap();
+    assert_eq!((probes.chosen().unwrap().frost_line, probes.full().unwrap().frost_line), (2, 0));
+}
+
+#[test]
+fn probes_that_cannot_be_are_refused() {
+    let said = |change: fn(&mut Probes)| probed(change).unwrap_err().to_string();
+    for text in [
+        said(|probes| probes.chosen = "last:3".into()),
+        said(|probes| probes.share = -0.1),
+        said(|probes| probes.arms[0].frost_line = 99),
+        said(|probes| probes.arms[1].expected.accuracy = Some(1.5)),
+        said(|probes| probes.arms[1].expected.learning_rate = 0.0),
+        said(|probes| probes.arms[1].step_share = -0.5),
+        said(|probes| probes.arms[1].trainings[0].loss = Some(-1.0)),
+    ] {
+        assert!(text.contains("contradicts itself: `probes` are of arms that can be"), "{text}");
+    }
+    let mut without = plan();
+    without.method.strategy = Strategy::Probe;
+    without.seal();
+    assert!(parse(&without.to_text().unwrap()).unwrap_err().to_string().contains("strategy probe"));
 }
 
 proptest! {

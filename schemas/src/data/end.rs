@@ -8,6 +8,11 @@ use crate::data::{EndOfText, ExampleError, Examples, SpecialTokens};
 /// The most distinct completions that are taken for labels.
 pub const MAX_LABELS: usize = 64;
 
+/// Whether so many distinct completions of so many rows are labels.
+pub(super) fn are_labels(distinct: usize, rows: usize) -> bool {
+    distinct > 1 && distinct <= MAX_LABELS && distinct.saturating_mul(2) <= rows
+}
+
 /// What decided whether the end-of-sequence token follows a file's completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndBy {
@@ -78,7 +83,7 @@ impl EndOfTexts {
     /// [`RowsAsRead::eos`](crate::data::RowsAsRead::eos).
     fn decide(&self, special: &SpecialTokens) -> (bool, EndBy) {
         let (distinct, rows) = (self.distinct.len(), self.texts.iter().filter(|(_, text)| !text.empty).count());
-        if distinct > 1 && distinct <= MAX_LABELS && distinct * 2 <= rows {
+        if are_labels(distinct, rows) {
             return (false, EndBy::Labels);
         }
         match special.eos() {

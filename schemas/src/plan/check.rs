@@ -2,11 +2,16 @@
 
 use crate::data::{self, Examples};
 use crate::model::{DecoderConfig, ModelIdentity};
-use crate::plan::{Plan, PlanError, VERSION};
+use crate::plan::{Plan, PlanError, Probes, RateOrigin, Stability, VERSION};
 use crate::select::{self, Strategy, scope};
 
 /// How far rounding may carry a deviation out of [0, 2].
 const SLACK: f64 = 1e-6;
+
+/// Whether a frost line's stability can be one in a model with so many layers.
+fn is_possible(layers: usize) -> impl Fn(Stability) -> bool {
+    move |Stability { agree, low, high }| (0.0..=1.0).contains(&agree) && low <= high && high < layers
+}
 
 impl Plan {
     pub(super) fn check_consistency(&self) -> Result<(), String> {
@@ -33,8 +38,21 @@ impl Plan {
         if [self.method.gain.is_some(), self.method.aggregate.is_some()].contains(&!measured) {
             return Err(format!("strategy {} and how gains are measured", self.method.strategy));
         }
+        if [self.method.probe.is_some(), self.probes.is_some()].contains(&(self.method.strategy != Strategy::Probe)) {
+            return Err(format!("strategy {} and what probes gave", self.method.strategy));
+        }
+        if let Some(chosen) = self.probes.as_ref().and_then(Probes::chosen).filter(|arm| arm.frost_line != frost_line) {
+            return Err(format!("frost line {frost_line}, and probes chose one with {}", chosen.frost_line));
+        }
+        let by_probes = self.learning_rate.is_some_and(|rate| rate.origin == RateOrigin::Probe);
+        if by_probes != self.probes.is_some() {
+            return Err("a learning rate by probes without them, or probes without a rate".into());
+        }
         if !measured && self.decision.per_example.is_some() {
             return Err(format!("strategy {} and examples with frost lines of their own", self.method.strategy));
+        }
+        if !measured && self.decision.stability.is_some() {
+            return Err(format!("strategy {} and how stable the examples' frost line is", self.method.strategy));
         }
         let spaces = if measured { layers + 1 } else { 0 };
         if !in_order(&mut self.spaces.iter().map(|space| space.space), spaces) {
@@ -53,6 +71,8 @@ impl Plan {
         let (layers, method, data) = (self.model.layers, &self.method, &self.data);
         let deviates = |value: f64| (-SLACK..=2.0 + SLACK).contains(&value);
         let ends: usize = self.spaces.iter().fold(0, |sum, space| sum.saturating_add(space.ends_here));
+        let mut variabilities = self.spaces.iter().filter_map(|space| space.variability);
+        let mut distances = self.spaces.iter().filter_map(|space| space.cka_distance);
         let possible = [
             ("`budget` is above 0 and at most 1", method.budget.is_none_or(|budget| budget > 0.0 && budget <= 1.0)),
             (
@@ -62,9 +82,19 @@ impl Plan {
             ("`max_length` is at least 2", data.max_length >= 2),
             ("`examples` is at least 1", data.examples >= 1),
             ("`before_budget` is a frost line", self.decision.before_budget < layers),
+            ("`learning_rate` is above 0", self.learning_rate.is_none_or(|rate| rate.is_possible())),
+            ("`gradients` lists every layer", self.gradients.as_ref().is_none_or(|card| card.is_possible(layers))),
+            ("`method.probe` plans for something", method.probe.is_none_or(|probe| probe.is_possible())),
+            ("`probes` are of arms that can be", self.probes.as_ref().is_none_or(|probes| probes.is_possible(layers))),
             ("`ridge` is at least 0", self.ridge.is_none_or(|ridge| ridge >= 0.0)),
             ("a deviation is from 0 to 2", self.spaces.iter().all(|space| deviates(space.deviation))),
             ("a spread is from 0 to 2", self.spaces.iter().all(|space| deviates(space.spread))),
+            (
+                "`stability` is a share and a range of frost lines",
+                self.decision.stability.is_none_or(is_possible(layers)),
+            ),
+            ("`variability` is at least 0", variabilities.all(|value| value >= 0.0 && value.is_finite())),
+            ("`cka_distance` is from 0 to 1", distances.all(|value| (0.0..=1.0).contains(&value))),
             ("each example ends in one space", self.spaces.is_empty() || ends == data.examples),
         ];
         match possible.iter().find(|(_, held)| !held) {

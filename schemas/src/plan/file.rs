@@ -12,7 +12,7 @@ use crate::plan::Plan;
 /// The version of the plan file that is written, and the newest that is read.
 pub const VERSION: u64 = 1;
 /// The revision of that version: raised with each addition that older files do without.
-pub const REVISION: u64 = 1;
+pub const REVISION: u64 = 2;
 /// The largest plan read, in bytes: some hundred times that of the largest model.
 const MAX_PLAN: u64 = 1 << 26;
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::ProbeMethod;
 use crate::select::Strategy;
 
 /// How a frost line is decided, with every setting.
@@ -24,9 +25,27 @@ pub struct PlanMethod {
     pub min_trainable_layers: Option<usize>,
     /// The share of a full fine-tuning step's FLOPs that a step may cost, in (0, 1].
     pub budget: Option<f64>,
+    /// Where probes decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeMethod>,
     /// Tensors of the ONNX graph that were named by hand as its latent spaces; none where they were found by structure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_spaces: Option<Vec<String>>,
+}
+
+impl PlanMethod {
+    /// A strategy with nothing else set.
+    pub fn of(strategy: Strategy) -> PlanMethod {
+        PlanMethod {
+            strategy,
+            gain: None,
+            aggregate: None,
+            min_trainable_layers: None,
+            budget: None,
+            probe: None,
+            latent_spaces: None,
+        }
+    }
 }
 
 /// How well a layer reduces the deviation.

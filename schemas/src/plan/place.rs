@@ -57,6 +57,32 @@ pub fn free_beside(plan: &Path) -> Result<PathBuf, PlanFilesError> {
     Ok(path)
 }
 
+/// Where a plan is going to be written: found free before anything is computed.
+#[derive(Clone, Debug)]
+pub struct PlanPlace(PathBuf);
+
+impl PlanPlace {
+    /// Checks the place, and the one beside it where examples get frost lines of their own.
+    ///
+    /// # Errors
+    /// As for [`check_place`]; [`PlanFilesError::Taken`] where a file of something else lies beside it.
+    pub fn free(path: &Path, per_example: bool) -> Result<PlanPlace, PlanFilesError> {
+        check_place(path)?;
+        if per_example {
+            free_beside(path)?;
+        }
+        Ok(PlanPlace(path.into()))
+    }
+
+    /// Writes a plan there and beside it the frost lines of its examples, where it has them.
+    ///
+    /// # Errors
+    /// As for [`Plan::write_with`].
+    pub fn write(&self, plan: &Plan, examples: Option<&ExampleFrostLines>) -> Result<(), PlanFilesError> {
+        plan.write_with(&self.0, examples)
+    }
+}
+
 impl Plan {
     /// Writes the plan and beside it the frost lines of its examples, where it has them: both or neither.
     ///

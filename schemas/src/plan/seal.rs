@@ -25,8 +25,13 @@ impl Plan {
             "frost_line": self.decision.frost_line,
             "tensors": self.tensors,
         });
-        if let (Some(fields), Some(per_example)) = (bound.as_object_mut(), &self.decision.per_example) {
-            fields.insert("per_example".into(), json!(per_example));
+        let optional = [
+            ("per_example", self.decision.per_example.map(|per_example| json!(per_example))),
+            ("learning_rate", self.learning_rate.map(|rate| json!(rate))),
+        ];
+        if let Some(fields) = bound.as_object_mut() {
+            let given = optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            fields.extend(given);
         }
         canonical::digest(&bound)
     }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::RowsAsRead;
 use crate::digest::Digest;
-use crate::model::ModelIdentity;
-use crate::plan::PlanMethod;
+use crate::model::{DecoderConfig, ModelIdentity};
+use crate::plan::{GradientCard, LearningRate, PlanMethod, Probes};
 use crate::select::{Cost, CostTable};
 
 /// A freeze plan.
@@ -35,9 +35,18 @@ pub struct Plan {
     pub engine: Option<EngineUsed>,
     /// What was decided.
     pub decision: Decision,
+    /// The rate to train with; none in plans of revisions before 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<LearningRate>,
     /// The latent spaces as measured, from the embedding output up; none where the strategy measures none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spaces: Vec<SpaceMeasured>,
+    /// What gradients say of the layers; none where they were not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<GradientCard>,
+    /// What short trainings gave; none where no probes were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
     /// What was added to the Gram matrix's diagonal to invert it; 0 where nothing had to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ridge: Option<f64>,
@@ -137,7 +146,7 @@ pub struct EngineUsed {
 }
 
 /// The frost line and what decided it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// How many layers, counted from the input, train nothing. A strategy may freeze layers above them,
@@ -150,6 +159,23 @@ pub struct Decision {
     /// Where each example has a frost line of its own, at or above this one; none where all have this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_example: Option<PerExample>,
+    /// How much the frost line that the examples call for depends on which they are; none where it does not come from
+    /// examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability: Option<Stability>,
+}
+
+/// What the frost line is on resamples of the examples: as many of them, drawn with repetition (the bootstrap). It is the
+/// one within the budget, that of rows without one of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stability {
+    /// The share of resamples that give the same.
+    pub agree: f64,
+    /// The 2.5 % quantile of theirs.
+    pub low: usize,
+    /// The 97.5 % quantile of theirs.
+    pub high: usize,
 }
 
 /// Frost lines of examples, which lie beside the plan.
@@ -188,6 +214,17 @@ pub struct SpaceMeasured {
     pub gain: Option<f64>,
     /// Examples whose end-of-freezing layer this is.
     pub ends_here: usize,
+    /// ν, how much states vary within classes against between them (Xie et al. 2022, arXiv 2210.10041): trace(Σ_w Σ_b†) over
+    /// the number of classes, each class counted alike. A class is a completion that at least two examples have. A state is
+    /// the one after the final norm at an example's first target. None where completions are no labels, and where the
+    /// classes' means are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variability: Option<f64>,
+    /// 1 − linear CKA (Kornblith et al. 2019, arXiv 1905.00414) of this space's states and those of the space below: how
+    /// much of what tells examples apart the layer between them changes, in [0, 1]. None for space 0, and where states are
+    /// the same for all examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cka_distance: Option<f64>,
 }
 
 impl Plan {
@@ -195,6 +232,18 @@ impl Plan {
     pub fn trained_parameters(&self) -> u64 {
         // Reading has checked that the table holds the frost line; 0 is for a plan put together by hand.
         self.planned_cost().map_or(0, |cost| cost.trained_parameters)
+    }
+
+    /// The same plan with what gradients say beside what decided it.
+    pub fn with_gradients(self, card: GradientCard) -> Plan {
+        let mut plan = Plan { gradients: Some(card), ..self };
+        plan.seal();
+        plan
+    }
+
+    /// The learning rates to train with: the plan's own or, of a plan that has none, those of the rule.
+    pub fn learning_rates(&self, config: &DecoderConfig) -> LearningRate {
+        self.learning_rate.unwrap_or_else(|| LearningRate::by_rule(config, &self.tensors))
     }
 
     /// What a step of the plan costs.

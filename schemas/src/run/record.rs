@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{RowSettings, RowsAsRead};
 use crate::digest::Digest;
 use crate::model::ModelIdentity;
+use crate::plan::LearningRate;
 
 /// Version of the run folder's files.
 pub const VERSION: u64 = 1;
@@ -134,6 +135,14 @@ impl Lora {
 }
 
 impl TrainingMethod {
+    /// Which of a plan's rates it takes.
+    pub fn learning_rate(&self, rates: LearningRate) -> f64 {
+        match self {
+            TrainingMethod::Full => rates.full,
+            TrainingMethod::Lora(_) => rates.lora,
+        }
+    }
+
     /// The file that holds what was trained.
     pub fn file(&self) -> &'static str {
         match self {

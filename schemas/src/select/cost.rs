@@ -6,6 +6,7 @@
 //! The head costs only at targets: forward and gradient of inputs, and of weights where it is trained.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +125,7 @@ fn cost(config: &DecoderConfig, step: StepShape, frost_line: usize, tensors: &[S
     } else {
         elements(&config.position_embedding) + if config.tied() { 0 } else { config.embedding.elements() }
     };
-    let full = step_flops(config, step, 0, false, &|_| true) - head_weight_flops(config, step);
+    let full = StepCosts::new(config, step).full();
     let flops = step_flops(config, step, frost_line, false, &is_trained);
     let cached_flops = step_flops(config, step, frost_line, true, &is_trained);
     let saved: f64 = suffix.iter().map(|layer| saved_floats(config, layer, step.tokens_per_row)).sum();
@@ -152,19 +153,62 @@ fn step_flops(
     is_trained: &dyn Fn(&TensorSpec) -> bool,
 ) -> f64 {
     let tokens = step.rows as f64 * step.tokens_per_row;
-    let targets = step.rows as f64 * step.targets_per_row;
-    let (prefix, suffix) = config.layers.split_at(frost_line);
-    let forward = |layer: &LayerSpec| matrix_flops(layer, &|_| true) + attention_flops(layer, step.tokens_per_row);
-    let below: f64 = if cached { 0.0 } else { prefix.iter().map(forward).sum() };
-    // Forward and gradient of inputs, and gradient of weights where they are trained; attention's 1 + 2.
-    let above = |layer: &LayerSpec| {
-        2.0 * matrix_flops(layer, &|_| true)
-            + matrix_flops(layer, is_trained)
-            + 3.0 * attention_flops(layer, step.tokens_per_row)
-    };
-    let head = 2.0 * config.head.elements() as f64;
+    let costs = StepCosts::new(config, step);
+    let from_cache = if cached { costs.forward_of(0..frost_line) } else { 0.0 };
+    let weights: f64 =
+        config.layers.iter().skip(frost_line).map(|layer| tokens * matrix_flops(layer, is_trained)).sum();
     let head_weight = if is_trained(&config.head) { head_weight_flops(config, step) } else { 0.0 };
-    tokens * (below + suffix.iter().map(above).sum::<f64>()) + targets * 2.0 * head + head_weight
+    costs.reaching(frost_line) - from_cache + weights + head_weight
+}
+
+/// FLOPs of a layer in one step.
+pub(super) struct LayerCost {
+    forward: f64,
+    input_gradient: f64,
+    /// Where all of its matrices are trained.
+    pub weight_gradient: f64,
+}
+
+/// FLOPs of one step, by what they are for.
+pub(super) struct StepCosts {
+    /// Of the head, with the gradient of its inputs.
+    head: f64,
+    /// From the input up.
+    pub layers: Vec<LayerCost>,
+}
+
+impl StepCosts {
+    pub(super) fn new(config: &DecoderConfig, step: StepShape) -> StepCosts {
+        let tokens = step.rows as f64 * step.tokens_per_row;
+        let targets = step.rows as f64 * step.targets_per_row;
+        let layer = |layer: &LayerSpec| {
+            let (matrices, attention) = (matrix_flops(layer, &|_| true), attention_flops(layer, step.tokens_per_row));
+            LayerCost {
+                forward: tokens * (matrices + attention),
+                input_gradient: tokens * (matrices + 2.0 * attention),
+                weight_gradient: tokens * matrices,
+            }
+        };
+        StepCosts {
+            head: targets * 4.0 * config.head.elements() as f64,
+            layers: config.layers.iter().map(layer).collect(),
+        }
+    }
+
+    /// Of a step that trains all layers.
+    pub(super) fn full(&self) -> f64 {
+        self.reaching(0) + self.layers.iter().map(|layer| layer.weight_gradient).sum::<f64>()
+    }
+
+    /// Of a step that goes back to the layer with this index, without the gradients of weights.
+    pub(super) fn reaching(&self, lowest: usize) -> f64 {
+        let inputs: f64 = self.layers.iter().skip(lowest).map(|layer| layer.input_gradient).sum();
+        self.head + self.forward_of(0..self.layers.len()) + inputs
+    }
+
+    fn forward_of(&self, layers: Range<usize>) -> f64 {
+        self.layers.get(layers).unwrap_or_default().iter().map(|layer| layer.forward).sum()
+    }
 }
 
 /// FLOPs of the gradient of the head's weight in one step.

@@ -23,6 +23,13 @@ pub fn ordered(config: &DecoderConfig, chosen: impl Fn(&str) -> bool) -> Vec<Str
     config.tensors().into_iter().map(|spec| &spec.name).filter(|name| chosen(name)).cloned().collect()
 }
 
+/// The layers, counted from 0, of which some tensor is among these.
+pub fn layers(config: &DecoderConfig, tensors: &[String]) -> BTreeSet<usize> {
+    let chosen: BTreeSet<&str> = tensors.iter().map(String::as_str).collect();
+    let holds = |layer: &LayerSpec| layer.tensors().into_iter().any(|spec| chosen.contains(spec.name.as_str()));
+    config.layers.iter().enumerate().filter(|(_, layer)| holds(layer)).map(|(index, _)| index).collect()
+}
+
 /// How many of the lowest layers lie below all tensors that are trained: 0 where an embedding is, L where no layer is.
 pub fn frost_line(config: &DecoderConfig, tensors: &[String]) -> usize {
     let trained: BTreeSet<&str> = tensors.iter().map(String::as_str).collect();
@@ -30,6 +37,5 @@ pub fn frost_line(config: &DecoderConfig, tensors: &[String]) -> usize {
     if embeddings.into_iter().any(|spec| trained.contains(spec.name.as_str())) {
         return 0;
     }
-    let holds = |layer: &LayerSpec| layer.tensors().into_iter().any(|spec| trained.contains(spec.name.as_str()));
-    config.layers.iter().position(holds).unwrap_or(config.layers.len())
+    layers(config, tensors).first().copied().unwrap_or(config.layers.len())
 }

@@ -1,6 +1,7 @@
 //! The rule by which a plan chooses what is trained.
 //!
-//! [`Strategy::Salf`] needs a run of the model and [`Strategy::Spectrum`] its weights; all others follow from the
+//! [`Strategy::Salf`], [`Strategy::Gradient`] and [`Strategy::Probe`] need runs of the model and
+//! [`Strategy::Spectrum`] its weights; all others follow from the
 //! model's config alone, and are checked against it whenever a plan is used.
 
 use std::collections::BTreeSet;
@@ -34,12 +35,18 @@ pub enum Strategy {
     /// Of the weight matrices of each kind (all `mlp.down_proj`, say) the share whose singular values stand out most
     /// against noise, at least one of each.
     Spectrum(f64),
+    /// The layers whose gradients promise the largest fall of the loss of all sets whose step costs at most this share of a
+    /// full one.
+    Gradient(f64),
+    /// What short trainings of several arms show to be best, or as good for less.
+    Probe,
     /// Layers by number, counted from 1 at the input (`3`, `5-7`), and tensors by name, where `*` stands for anything.
     Manual(Vec<String>),
 }
 
 /// How strategies are spelled, as messages show it.
-pub const SPELLINGS: &str = "salf, last:N, first:N, middle:N, every:N, random:N, all, spectrum:FRACTION (above 0, at \
+pub const SPELLINGS: &str = "salf, probe, gradient, gradient:SHARE (above 0, at most 1), last:N, first:N, middle:N, \
+                             every:N, random:N, all, spectrum:FRACTION (above 0, at \
                              most 1), manual:PATTERN+PATTERN+… (layers such as 3 or 5-7, names such as *.mlp.down_proj.weight)";
 
 /// A text that names no strategy, or a strategy that does not fit a model.
@@ -68,15 +75,18 @@ impl StrategyError {
 }
 
 impl Strategy {
+    /// The share of a full step that [`Strategy::Gradient`] may cost where none is named.
+    pub const GRADIENT_SHARE: f64 = 0.6;
+
     /// Names of the tensors to train, from the input up, where config and seed decide on them; `None` for
-    /// [`Strategy::Salf`] and [`Strategy::Spectrum`].
+    /// [`Strategy::Salf`], [`Strategy::Probe`], [`Strategy::Gradient`] and [`Strategy::Spectrum`].
     ///
     /// # Errors
     /// Where the strategy does not fit the model.
     pub fn tensors(&self, config: &DecoderConfig, seed: u64) -> Option<Result<Vec<String>, StrategyError>> {
         let all = config.layers.len();
         let layers: BTreeSet<usize> = match *self {
-            Strategy::Salf | Strategy::Spectrum(_) => return None,
+            Strategy::Salf | Strategy::Probe | Strategy::Gradient(_) | Strategy::Spectrum(_) => return None,
             Strategy::Manual(ref patterns) => return Some(self.by_hand(config, patterns)),
             Strategy::Last(count) | Strategy::First(count) | Strategy::Middle(count) | Strategy::Random(count)
                 if count > all =>
@@ -120,11 +130,9 @@ impl Strategy {
     }
 
     fn some_layer(&self, config: &DecoderConfig, tensors: Vec<String>) -> Result<Vec<String>, StrategyError> {
-        let holds = |name: &str| tensors.iter().any(|tensor| tensor == name);
-        let trained = |layer: &LayerSpec| layer.tensors().into_iter().any(|spec| holds(&spec.name));
-        match config.layers.iter().any(trained) {
-            true => Ok(tensors),
-            false => Err(StrategyError::NoLayer { strategy: self.to_string() }),
+        match scope::layers(config, &tensors).is_empty() {
+            false => Ok(tensors),
+            true => Err(StrategyError::NoLayer { strategy: self.to_string() }),
         }
     }
 }
@@ -153,6 +161,7 @@ impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Strategy::Salf => f.write_str("salf"),
+            Strategy::Probe => f.write_str("probe"),
             Strategy::Last(count) => write!(f, "last:{count}"),
             Strategy::First(count) => write!(f, "first:{count}"),
             Strategy::Middle(count) => write!(f, "middle:{count}"),
@@ -160,6 +169,7 @@ impl fmt::Display for Strategy {
             Strategy::Random(count) => write!(f, "random:{count}"),
             Strategy::All => f.write_str("all"),
             Strategy::Spectrum(share) => write!(f, "spectrum:{share}"),
+            Strategy::Gradient(share) => write!(f, "gradient:{share}"),
             Strategy::Manual(patterns) => write!(f, "manual:{}", patterns.join("+")),
         }
     }
@@ -172,18 +182,22 @@ impl FromStr for Strategy {
         let unknown = || StrategyError::Unknown(text.into());
         let (name, value) = text.split_once(':').map_or((text, None), |(name, value)| (name, Some(value)));
         let count = || value.and_then(|value| value.parse().ok()).filter(|&count| count > 0).ok_or_else(unknown);
+        let share = || {
+            let share = value.and_then(|value| value.parse().ok()).filter(|&share| share > 0.0 && share <= 1.0);
+            share.ok_or_else(unknown)
+        };
         match (name, value) {
             ("salf", None) => Ok(Strategy::Salf),
+            ("probe", None) => Ok(Strategy::Probe),
             ("all", None) => Ok(Strategy::All),
             ("last", _) => Ok(Strategy::Last(count()?)),
             ("first", _) => Ok(Strategy::First(count()?)),
             ("middle", _) => Ok(Strategy::Middle(count()?)),
             ("every", _) => Ok(Strategy::Every(count()?)),
             ("random", _) => Ok(Strategy::Random(count()?)),
-            ("spectrum", Some(share)) => {
-                let share = share.parse().ok().filter(|&share| share > 0.0 && share <= 1.0);
-                Ok(Strategy::Spectrum(share.ok_or_else(unknown)?))
-            }
+            ("gradient", None) => Ok(Strategy::Gradient(Strategy::GRADIENT_SHARE)),
+            ("gradient", _) => Ok(Strategy::Gradient(share()?)),
+            ("spectrum", _) => Ok(Strategy::Spectrum(share()?)),
             ("manual", Some(patterns)) if patterns.split('+').all(|pattern| !pattern.is_empty()) => {
                 Ok(Strategy::Manual(patterns.split('+').map(str::to_owned).collect()))
             }
@@ -214,7 +228,7 @@ impl schemars::JsonSchema for Strategy {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(salf|all|(last|first|middle|every|random):[0-9]+|spectrum:[0-9.e-]+|manual:.+)$",
+            "pattern": "^(salf|probe|all|(last|first|middle|every|random):[0-9]+|(spectrum|gradient):[0-9.e-]+|manual:.+)$",
             "description": "The rule that chooses what is trained."
         })
     }
@@ -297,6 +311,8 @@ mod tests {
             "random:2",
             "all",
             "spectrum:0.4",
+            "gradient:0.25",
+            "probe",
             "manual:1+5-7+a.*.b",
         ] {
             assert_eq!(text.parse::<Strategy>().unwrap().to_string(), text);
@@ -310,6 +326,9 @@ mod tests {
             "all:2",
             "spectrum:0",
             "spectrum:1.5",
+            "spectrum",
+            "gradient:0",
+            "gradient:x",
             "manual:",
             "manual:1++2",
             "lisa",
