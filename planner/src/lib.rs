@@ -12,7 +12,7 @@
 //!
 //! let quickstart = Path::new("../examples/quickstart");
 //! let (model, data) = (quickstart.into(), quickstart.join("train.jsonl"));
-//! let settings = PlanSettings { examples: 32, rows: RowSettings::up_to(64), ..PlanSettings::new(model, data) };
+//! let settings = PlanSettings { examples: Some(32), rows: RowSettings::up_to(64), ..PlanSettings::new(model, data) };
 //! let plan = plan(&settings, &Silent)?.plan;
 //!
 //! println!("frost line {} of {} layers", plan.decision.frost_line, plan.model.layers);
@@ -37,7 +37,8 @@
 //!   the traces its only output;
 //! - `verify`: whether the export is the model in the folder;
 //! - `engine`: runs the graph, with tract or ONNX Runtime;
-//! - `salf`: semantic basis, deviations, gains, frost line; `heuristics`: strategies that run no model;
+//! - `salf`: semantic basis, deviations, gains, frost line and its stability, other signals from hidden states;
+//!   `heuristics`: strategies that run no model;
 //! - `traces`: the files of shards;
 //! - `plan`: from settings to a plan; `inspect`: what [`layers`] finds.
 
@@ -58,13 +59,14 @@ mod tests;
 mod traces;
 mod verify;
 
-pub use crate::batch::shard::{NotAShard, SampleShard};
+pub use crate::batch::shard::SampleShard;
 pub use crate::error::{Error, Result, TracesError};
 pub use crate::inspect::{ExternalFile, GraphValue, LatentSpace, Layers, WeightMatrix, layers};
 pub use crate::plan::decide::Planned;
 pub use crate::plan::settings::{EngineChoice, PlanSettings};
-pub use crate::plan::{plan, plan_from_traces, plan_into, trace_shard, trace_shard_into};
+pub use crate::plan::{plan, plan_from_traces, trace_shard, trace_shard_into};
 pub use crate::progress::{Progress, Silent, Stage};
+pub use crate::salf::example_traces::ExampleTrace;
 pub use crate::traces::file::{ShardTraces, TraceFormats, TracesOrigin};
 pub use frostline_schemas::data::RowSettings;
 pub use frostline_schemas::plan::{Aggregate, Gain};

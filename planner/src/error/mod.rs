@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use frostline_schemas::data::ExampleError;
 use frostline_schemas::model::FolderError;
 use frostline_schemas::model::WeightsError;
-use frostline_schemas::plan::PlanFilesError;
+use frostline_schemas::plan::{PlanFilesError, TaskError};
 use frostline_schemas::select::StrategyError;
 
 pub use self::traces::TracesError;
@@ -116,6 +116,15 @@ pub enum Error {
     /// The plan cannot be written where it should be.
     #[error(transparent)]
     PlanFiles(#[from] PlanFilesError),
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Error {
+        match error {
+            TaskError::Folder(error) => error.into(),
+            TaskError::Examples(error) => error.into(),
+        }
+    }
 }
 
 impl Error {

@@ -23,6 +23,9 @@ pub enum TracesError {
     /// The file was written by a newer Frostline.
     #[error("{}: version {found} of the traces file is newer than {newest}, the newest that this Frostline reads; update Frostline", path.display())]
     Newer { path: PathBuf, found: u64, newest: u64 },
+    /// The file was written by an older Frostline, and lacks what plans say now.
+    #[error("{}: version {found} of the traces file, of an older Frostline, which this one cannot plan with (it reads {oldest}); compute the shard again", path.display())]
+    Older { path: PathBuf, found: u64, oldest: u64 },
     /// The file says what it is, but does not hold that.
     #[error("{}: {reason}; compute shard {shard} again", path.display())]
     Content { path: PathBuf, shard: SampleShard, reason: String },
@@ -60,9 +63,10 @@ impl TracesError {
     /// The setting that caused the error or would cure it, in snake case.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
-            TracesError::Content { .. } | TracesError::OtherModel { .. } | TracesError::OtherFormat { .. } => {
-                Some("shard")
-            }
+            TracesError::Content { .. }
+            | TracesError::Older { .. }
+            | TracesError::OtherModel { .. }
+            | TracesError::OtherFormat { .. } => Some("shard"),
             TracesError::OtherSetting { setting, .. } => *setting,
             TracesError::Missing { .. } => Some("shard"),
             TracesError::NoFiles => Some("from_traces"),

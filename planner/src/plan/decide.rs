@@ -1,18 +1,19 @@
 //! From traces, or from a rule, to a plan.
 
-use frostline_schemas::digest::Digest;
+use frostline_schemas::data::labels;
 use frostline_schemas::plan::{
-    DecidedBy, Decision, ExampleFrostLines, PerExample, Plan, PlanMethod, REVISION, SpaceMeasured, VERSION,
+    Decision, Draft, ExampleFrostLines, LearningRate, Measurement, PerExample, Plan, PlanMethod, PlanTask,
 };
 use frostline_schemas::select::{CostTable, Strategy, scope};
 
 use super::settings::PlanSettings;
-use super::task::PlanningTask;
 use crate::error::Result;
 use crate::heuristics::rule;
 use crate::progress::Progress;
+use crate::salf::example_traces::ExampleTrace;
 use crate::salf::frost_line;
 use crate::salf::measured::Measured;
+use crate::salf::stability::is_stable;
 use crate::traces::file::TracesOrigin;
 
 /// What planning makes.
@@ -24,40 +25,54 @@ pub struct Planned {
     pub example_frost_lines: Option<ExampleFrostLines>,
 }
 
+/// Whether the frost line that these of a task's examples give, the first ones, is stable.
+pub(crate) fn is_enough(settings: &PlanSettings, task: &PlanTask, traces: &[ExampleTrace]) -> Result<bool> {
+    let cost = CostTable::new(&task.folder.config, task.step_of(traces.len()));
+    let measured = Measured::new(traces, settings.gain, settings.min_trainable_layers);
+    let decision = measured.decide(settings.aggregate, settings.budget, &cost, settings.seed)?;
+    tracing::debug!(examples = traces.len(), frost_line = decision.frost_line, stability = ?decision.stability);
+    Ok(decision.stability.is_some_and(is_stable))
+}
+
 /// Makes the plan of all examples' traces, which lie in the order of the sample.
 pub(crate) fn from_traces(
     settings: &PlanSettings,
-    task: PlanningTask,
+    task: PlanTask,
     origin: TracesOrigin,
-    traces: &[Vec<f64>],
+    traces: &[ExampleTrace],
 ) -> Result<Planned> {
-    let cost = CostTable::new(&task.folder.config, task.step());
+    let config = &task.folder.config;
+    let cost = CostTable::new(config, task.step());
     let measured = Measured::new(traces, settings.gain, settings.min_trainable_layers);
-    let mut decision = measured.decide(settings.aggregate, settings.budget, &cost)?;
+    let mut decision = measured.decide(settings.aggregate, settings.budget, &cost, settings.seed)?;
     let example_frost_lines =
         settings.per_example.then(|| per_example(settings, &task, &measured, &cost, &mut decision));
-    let parts = Parts {
+    let tensors = scope::tensors(config, decision.frost_line);
+    let TracesOrigin { onnx, engine, ridge, .. } = origin;
+    let draft = Draft {
         method: PlanMethod {
-            strategy: Strategy::Salf,
             gain: Some(settings.gain),
             aggregate: Some(settings.aggregate),
             min_trainable_layers: Some(settings.min_trainable_layers),
             budget: settings.budget,
             latent_spaces: settings.latent_spaces.clone(),
+            ..PlanMethod::of(Strategy::Salf)
         },
-        origin: Some(origin),
-        spaces: measured.spaces(),
-        tensors: scope::tensors(&task.folder.config, decision.frost_line),
+        measured: Some(Measurement { onnx, engine, ridge, spaces: measured.spaces(labels(&task.examples).as_deref()) }),
+        learning_rate: LearningRate::by_rule(config, &tensors),
+        tensors,
         decision,
         cost,
+        gradients: None,
+        probes: None,
     };
-    Ok(Planned { plan: parts.sealed(task), example_frost_lines })
+    Ok(Planned { plan: draft.sealed(task), example_frost_lines })
 }
 
 /// Gives each example its own frost line, and the decision the lowest of all.
 fn per_example(
     settings: &PlanSettings,
-    task: &PlanningTask,
+    task: &PlanTask,
     measured: &Measured,
     cost: &CostTable,
     decision: &mut Decision,
@@ -71,71 +86,11 @@ fn per_example(
 }
 
 /// Makes the plan of a strategy that looks at no examples.
-pub(crate) fn without_examples(
-    settings: &PlanSettings,
-    task: PlanningTask,
-    progress: &dyn Progress,
-) -> Result<Planned> {
+pub(crate) fn without_examples(settings: &PlanSettings, task: PlanTask, progress: &dyn Progress) -> Result<Planned> {
     let strategy = &settings.strategy;
-    let choice = rule::choose(strategy, &task.folder, settings.seed, task.step(), progress)?;
-    choice.check_budget(settings.budget, strategy)?;
-    let parts = Parts {
-        method: PlanMethod {
-            strategy: strategy.clone(),
-            gain: None,
-            aggregate: None,
-            min_trainable_layers: None,
-            budget: settings.budget,
-            latent_spaces: None,
-        },
-        origin: None,
-        spaces: Vec::new(),
-        decision: Decision {
-            frost_line: choice.frost_line,
-            decided_by: DecidedBy::Strategy,
-            before_budget: choice.frost_line,
-            per_example: None,
-        },
-        tensors: choice.tensors,
-        cost: choice.cost,
-    };
-    Ok(Planned { plan: parts.sealed(task), example_frost_lines: None })
-}
-
-/// What a plan says of a task.
-struct Parts {
-    method: PlanMethod,
-    /// Where traces come from, if the decision is made of any.
-    origin: Option<TracesOrigin>,
-    spaces: Vec<SpaceMeasured>,
-    decision: Decision,
-    tensors: Vec<String>,
-    cost: CostTable,
-}
-
-impl Parts {
-    fn sealed(self, task: PlanningTask) -> Plan {
-        let Parts { method, origin, spaces, decision, tensors, cost } = self;
-        let unset = Digest::of(b"");
-        let ridge = origin.as_ref().map(|origin| origin.ridge);
-        let (onnx, engine) = origin.map(|origin| (origin.onnx, origin.engine)).unzip();
-        let mut plan = Plan {
-            version: VERSION,
-            revision: REVISION,
-            id: unset,
-            model: task.model,
-            onnx,
-            data: task.data,
-            method,
-            engine,
-            decision,
-            spaces,
-            ridge,
-            cost,
-            tensors,
-            checksum: unset,
-        };
-        plan.seal();
-        plan
-    }
+    let tensors = rule::choose(strategy, &task.folder, settings.seed, progress)?;
+    let mut draft = Draft::of_choice(strategy.clone(), tensors, &task.folder.config, task.step());
+    rule::check_budget(&draft, settings.budget)?;
+    draft.method.budget = settings.budget;
+    Ok(Planned { plan: draft.sealed(task), example_frost_lines: None })
 }

@@ -13,18 +13,19 @@ mod task;
 use std::path::{Path, PathBuf};
 
 use frostline_schemas::model::ModelFolder;
-use frostline_schemas::plan::{check_place, free_beside};
+use frostline_schemas::plan::PlanTask;
 use frostline_schemas::select::Strategy;
 
 use self::decide::Planned;
+use self::run::Run;
 use self::settings::PlanSettings;
-use self::task::PlanningTask;
-use crate::batch::shard::SampleShard;
+use crate::batch::rounds;
+use crate::batch::shard::{self, SampleShard};
 use crate::error::Result;
 use crate::progress::{Progress, Stage, on_threads};
-use crate::salf::example_traces::in_order;
+use crate::salf::example_traces::{ExampleTrace, in_order};
 use crate::traces::file::ShardTraces;
-use crate::traces::merge;
+use crate::traces::merge::{self, ExpectedTraces};
 
 /// Makes a plan.
 ///
@@ -35,20 +36,28 @@ use crate::traces::merge;
 pub fn plan(settings: &PlanSettings, progress: &dyn Progress) -> Result<Planned> {
     settings.check()?;
     if settings.strategy != Strategy::Salf {
-        settings.check_rule()?;
         return on_threads(settings.threads, progress, |progress| {
             decide::without_examples(settings, read(settings, progress)?, progress)
         });
     }
     run::load_engine(settings)?;
     on_threads(settings.threads, progress, |progress| {
-        let (task, found) = run::trace(settings, SampleShard::WHOLE, progress)?;
-        let traces = in_order(task.examples.len(), found.traces);
-        decide::from_traces(settings, task, found.origin, &traces)
+        let mut run = Run::open(settings, progress)?;
+        let mut traces: Vec<ExampleTrace> = Vec::with_capacity(run.task.examples.len());
+        progress.begin(Stage::Running, run.task.examples.len() as u64);
+        for round in task::rounds(&run.task) {
+            traces.extend(in_order(run.traces(round, progress)?));
+            if settings.examples.is_none() && decide::is_enough(settings, &run.task, &traces)? {
+                break;
+            }
+        }
+        let origin = run.origin();
+        decide::from_traces(settings, run.task.first(traces.len()), origin, &traces)
     })
 }
 
-/// Computes the traces of one shard of the sample: what one machine of several does for a plan.
+/// Computes the traces of one shard of the sample: what one machine of several does for a plan. Where the number of examples
+/// is left open the sample is the largest that [`plan()`] may read, since a shard alone cannot tell how many are needed.
 ///
 /// # Errors
 /// As for [`plan()`], and [`Error::Setting`](crate::Error::Setting) for a strategy that has no traces.
@@ -56,11 +65,19 @@ pub fn trace_shard(settings: &PlanSettings, shard: SampleShard, progress: &dyn P
     settings.check()?;
     settings.check_runs()?;
     run::load_engine(settings)?;
-    on_threads(settings.threads, progress, |progress| Ok(run::trace(settings, shard, progress)?.1))
+    on_threads(settings.threads, progress, |progress| {
+        let mut run = Run::open(settings, progress)?;
+        let own = shard::take(shard, &task::rounds(&run.task).concat());
+        let total: usize = own.iter().flat_map(|group| &group.examples).map(Vec::len).sum();
+        progress.begin(Stage::Running, total as u64);
+        let traces = run.traces(own, progress)?;
+        Ok(ShardTraces { origin: run.origin(), shard, traces })
+    })
 }
 
-/// Makes the plan of all shards' traces, the very one that [`plan()`] makes on one machine. No model is run: the settings
-/// `onnx` and `engine` do not matter.
+/// Makes the plan of all shards' traces, the very one that [`plan()`] makes on one machine: where the number of examples is
+/// left open, too, it is of as many of them as that machine would have read. No model is run: the settings `onnx` and
+/// `engine` do not matter.
 ///
 /// # Errors
 /// [`Error::Traces`](crate::Error::Traces) for files that are damaged, of something else, or not all shards; and as for
@@ -71,33 +88,12 @@ pub fn plan_from_traces(settings: &PlanSettings, files: &[PathBuf], progress: &d
     on_threads(settings.threads, progress, |progress| {
         let task = read(settings, progress)?;
         settings.check_layers(task.folder.config.layers.len())?;
-        let (origin, traces) = merge::merge(files, &task.expected_traces(settings))?;
-        decide::from_traces(settings, task, origin, &traces)
+        let (origin, mut traces) = merge::merge(files, &expected_traces(settings, &task))?;
+        if settings.examples.is_none() {
+            traces.truncate(needed(settings, &task, &traces)?);
+        }
+        decide::from_traces(settings, task.first(traces.len()), origin, &traces)
     })
-}
-
-/// Makes a plan and writes it to `out`, with the frost lines of its examples beside it where the settings ask for them:
-/// by [`plan_from_traces`] where all shards' `traces` are given, else by [`plan()`].
-///
-/// # Errors
-/// As for both; [`Error::PlanFiles`](crate::Error::PlanFiles) where the files cannot be written, if possible before
-/// anything is computed.
-pub fn plan_into(
-    out: &Path,
-    settings: &PlanSettings,
-    traces: Option<&[PathBuf]>,
-    progress: &dyn Progress,
-) -> Result<Planned> {
-    check_place(out)?;
-    if settings.per_example {
-        free_beside(out)?;
-    }
-    let planned = match traces {
-        Some(files) => plan_from_traces(settings, files, progress)?,
-        None => plan(settings, progress)?,
-    };
-    planned.plan.write_with(out, planned.example_frost_lines.as_ref())?;
-    Ok(planned)
 }
 
 /// Computes the traces of one shard, as [`trace_shard`] does, and writes them to `out`.
@@ -117,7 +113,27 @@ pub fn trace_shard_into(
     Ok(traces)
 }
 
-fn read(settings: &PlanSettings, progress: &dyn Progress) -> Result<PlanningTask> {
+/// How many of a sample's examples, in whole rounds, it takes until the frost line is stable; all where it is not.
+fn needed(settings: &PlanSettings, task: &PlanTask, traces: &[ExampleTrace]) -> Result<usize> {
+    for round in rounds::rounds(traces.len()) {
+        if decide::is_enough(settings, task, &traces[..round.end])? {
+            return Ok(round.end);
+        }
+    }
+    Ok(traces.len())
+}
+
+/// What traces must have been computed from to make a plan of this task.
+fn expected_traces<'a>(settings: &'a PlanSettings, task: &'a PlanTask) -> ExpectedTraces<'a> {
+    ExpectedTraces {
+        model: &task.model,
+        data: &task.data,
+        latent_spaces: settings.latent_spaces.as_deref(),
+        groups: task::rounds(task).concat(),
+    }
+}
+
+fn read(settings: &PlanSettings, progress: &dyn Progress) -> Result<PlanTask> {
     progress.begin(Stage::Reading, 0);
-    PlanningTask::read(settings, ModelFolder::open(&settings.model)?)
+    task::read(settings, ModelFolder::open(&settings.model)?)
 }

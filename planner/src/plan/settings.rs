@@ -9,6 +9,7 @@ use frostline_schemas::plan::{Aggregate, Gain};
 use frostline_schemas::select::Strategy;
 use frostline_schemas::units::plural;
 
+use crate::batch::rounds;
 use crate::error::{Error, Result};
 use crate::onnx::names::duplicate;
 
@@ -30,8 +31,10 @@ pub struct PlanSettings {
     pub engine: EngineChoice,
     /// Threads for everything, engines included; `None` for one a core.
     pub threads: Option<usize>,
-    /// Examples in the sample.
-    pub examples: usize,
+    /// Examples in the sample. Where `None` as many as it takes until the frost line is stable (95 % of resamples of
+    /// them agree): 32, 64, 128 or 256, and 256 for a strategy that looks at none. The plan is
+    /// the one for just so many.
+    pub examples: Option<usize>,
     /// Seed of the sample.
     pub seed: u64,
     /// How gains are computed from deviations.
@@ -76,7 +79,7 @@ impl PlanSettings {
             strategy: Strategy::Salf,
             engine: EngineChoice::Tract,
             threads: None,
-            examples: 256,
+            examples: None,
             seed: 0,
             gain: Gain::PowerLaw,
             aggregate: Aggregate::Median,
@@ -88,12 +91,20 @@ impl PlanSettings {
         }
     }
 
-    /// Refuses settings outside their range.
-    pub(super) fn check(&self) -> Result<()> {
+    /// The most examples that may be read.
+    pub(super) fn most_examples(&self) -> usize {
+        self.examples.unwrap_or(rounds::MOST)
+    }
+
+    /// Refuses settings outside their range, and what only SALF uses together with another strategy.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the setting.
+    pub fn check(&self) -> Result<()> {
         if let Some(budget) = self.budget.filter(|budget| !(*budget > 0.0 && *budget <= 1.0)) {
             return refused("budget", format!("budget {budget}: must be above 0 and at most 1"));
         }
-        if self.examples == 0 {
+        if self.examples == Some(0) {
             return refused("examples", "examples 0: at least one example is needed".into());
         }
         if self.min_trainable_layers == 0 {
@@ -107,11 +118,10 @@ impl PlanSettings {
             let reason = format!("max length {}: a target needs a token before it", self.rows.max_length());
             return refused("max_length", reason);
         }
-        Ok(())
+        if self.strategy == Strategy::Salf { Ok(()) } else { self.check_rule() }
     }
 
-    /// Refuses what only SALF uses together with a strategy that looks at no examples.
-    pub(super) fn check_rule(&self) -> Result<()> {
+    fn check_rule(&self) -> Result<()> {
         let given = [
             ("per_example", "a frost line for each example", self.per_example),
             ("min_trainable_layers", "min trainable layers", self.min_trainable_layers != 1),
@@ -123,7 +133,10 @@ impl PlanSettings {
             None => Ok(()),
             Some((setting, what, _)) => {
                 let strategy = &self.strategy;
-                refused(setting, format!("{what}: strategy {strategy} looks at no examples; leave one of the two out"))
+                refused(
+                    setting,
+                    format!("{what}: strategy {strategy} measures no deviations; leave one of the two out"),
+                )
             }
         }
     }
@@ -145,6 +158,11 @@ impl PlanSettings {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether an export is named, or lies in the model's folder.
+    pub fn has_export(&self) -> bool {
+        self.onnx_path().is_ok()
     }
 
     /// The export's file.

@@ -1,77 +1,24 @@
-//! What a plan is made of: a model, the sample of examples, and the batches that they are run in.
+//! Reads what a plan is made for, and sorts its sample into the batches that it is run in.
 
-use frostline_schemas::data::{self, Encoder, Example, Examples};
-use frostline_schemas::model::{ModelFolder, ModelIdentity};
-use frostline_schemas::plan::DataIdentity;
-use frostline_schemas::select::{self, ROWS_PER_STEP, StepShape};
+use frostline_schemas::model::ModelFolder;
+use frostline_schemas::plan::PlanTask;
 
 use super::settings::PlanSettings;
-use crate::batch::{self, BatchGroup, BatchLimits};
+use crate::batch::{BatchGroup, BatchLimits, rounds};
 use crate::error::Result;
-use crate::salf::measured::rounded;
-use crate::traces::merge::ExpectedTraces;
 
 /// Tokens of a batch, padding included: enough to fill the matrix products of two cores.
 const TOKENS_PER_BATCH: usize = 512;
 
-/// A model and the sample that it is run over.
-pub(crate) struct PlanningTask {
-    pub folder: ModelFolder,
-    pub model: ModelIdentity,
-    /// The sampled examples.
-    pub examples: Vec<Example>,
-    /// What identifies them.
-    pub data: DataIdentity,
-    /// All of the sample's batches.
-    pub groups: Vec<BatchGroup>,
+/// Reads the examples and draws the sample.
+pub(crate) fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanTask> {
+    let PlanSettings { data, rows, seed, .. } = settings;
+    Ok(PlanTask::read(folder, data, rows, settings.most_examples(), *seed)?)
 }
 
-impl PlanningTask {
-    /// Reads the examples, draws the sample and sorts it into batches.
-    pub(crate) fn read(settings: &PlanSettings, folder: ModelFolder) -> Result<PlanningTask> {
-        let encoder = Encoder::new(&folder.path);
-        let read = data::read_examples(&folder.config, &encoder, &settings.data, &settings.rows)?;
-        let chosen = select::sample(read.examples.len(), settings.examples, settings.seed);
-        let examples: Vec<Example> = chosen.into_iter().filter_map(|index| read.examples.get(index).cloned()).collect();
-        let data = identity(settings, &read, &examples);
-        let limits = BatchLimits { tokens: TOKENS_PER_BATCH, length: folder.config.max_positions };
-        let groups = batch::groups(&examples, limits);
-        Ok(PlanningTask { model: folder.identity()?, folder, examples, data, groups })
-    }
-
-    /// The step that costs are worked out for.
-    pub(crate) fn step(&self) -> StepShape {
-        let mean = |count: fn(&Example) -> usize| {
-            rounded(self.examples.iter().map(count).sum::<usize>() as f64 / self.examples.len().max(1) as f64)
-        };
-        StepShape {
-            rows: ROWS_PER_STEP,
-            tokens_per_row: mean(|example| example.tokens.len()),
-            targets_per_row: mean(|example| example.targets.len()),
-        }
-    }
-
-    /// What traces must have been computed from to make a plan of this task.
-    pub(crate) fn expected_traces<'a>(&'a self, settings: &'a PlanSettings) -> ExpectedTraces<'a> {
-        ExpectedTraces {
-            model: &self.model,
-            data: &self.data,
-            latent_spaces: settings.latent_spaces.as_deref(),
-            groups: &self.groups,
-        }
-    }
-}
-
-fn identity(settings: &PlanSettings, read: &Examples, examples: &[Example]) -> DataIdentity {
-    DataIdentity {
-        file: read.digest,
-        rows: read.rows,
-        examples: examples.len(),
-        seed: settings.seed,
-        max_length: read.max_length,
-        sample: data::digest(examples),
-        tokens: examples.iter().map(|example| example.tokens.len() as u64).sum(),
-        targets: examples.iter().map(|example| example.targets.len() as u64).sum(),
-        rows_as: read.read.clone(),
-    }
+/// The sample's batches, round by round.
+pub(crate) fn rounds(task: &PlanTask) -> Vec<Vec<BatchGroup>> {
+    let limits = BatchLimits { tokens: TOKENS_PER_BATCH, length: task.folder.config.max_positions };
+    let rounds = rounds::rounds(task.examples.len()).into_iter();
+    rounds.map(|round| rounds::groups(&task.examples, round, limits)).collect()
 }

@@ -3,7 +3,7 @@
 //! With the LM head W of shape [V, D] (logits = h Wᵀ) token y's is s_y = e_y W⁺, row y of W (WᵀW)⁻¹ (arXiv 2401.16184):
 //! one D×D Gram matrix in f64, one Cholesky factor, one solve for each target token. Never the V×D pseudo-inverse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Mat, Side};
@@ -25,12 +25,13 @@ pub(crate) struct Basis {
 }
 
 impl Basis {
-    /// The rows for `tokens`, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a ridge. `keep` is where
-    /// the Gram matrix is kept, `name` is for messages.
+    /// The rows for the tokens of each round of a sample, from an LM head [V, D] in f32, bf16 or f16; one with V < D needs a
+    /// ridge. A row is the same to the last bit whatever rounds follow its token's first. `cache` is where the Gram matrix
+    /// is kept, `name` is for messages.
     pub(crate) fn new(
         name: &str,
         head: TensorView,
-        tokens: impl IntoIterator<Item = u32>,
+        rounds: impl IntoIterator<Item: IntoIterator<Item = u32>>,
         cache: Option<&GramCache>,
     ) -> Result<Basis> {
         let bad = |reason: String| Error::Basis { tensor: name.into(), reason };
@@ -46,8 +47,12 @@ impl Basis {
             return Err(bad("it holds infinities or NaNs".into()));
         }
         let (factor, ridge) = factor(gram.0).ok_or_else(|| bad("its Gram matrix has no Cholesky factor".into()))?;
-        let rows = solve(&factor, head, rows, width, tokens).map_err(bad)?;
-        Ok(Basis { rows, ridge })
+        let mut solved = BTreeMap::new();
+        for tokens in rounds {
+            let new: BTreeSet<u32> = tokens.into_iter().filter(|token| !solved.contains_key(token)).collect();
+            solved.extend(solve(&factor, head, rows, width, &new).map_err(bad)?);
+        }
+        Ok(Basis { rows: solved, ridge })
     }
 
     /// The vector of a token, if it was asked for.
@@ -77,15 +82,14 @@ fn factor(mut gram: Mat<f64>) -> Option<(Llt<f64>, f64)> {
     None
 }
 
-/// Solves for each distinct token at once.
+/// Solves for some tokens at once.
 fn solve(
     factor: &Llt<f64>,
     head: TensorView,
     rows: usize,
     width: usize,
-    tokens: impl IntoIterator<Item = u32>,
-) -> Result<BTreeMap<u32, Vec<f64>>, String> {
-    let tokens: Vec<u32> = tokens.into_iter().collect::<std::collections::BTreeSet<u32>>().into_iter().collect();
+    tokens: &BTreeSet<u32>,
+) -> Result<Vec<(u32, Vec<f64>)>, String> {
     let mut right = Mat::zeros(width, tokens.len());
     let mut row = vec![0.0; width];
     for (column, &token) in tokens.iter().enumerate() {
@@ -108,7 +112,7 @@ mod tests {
     fn basis(values: &[f32], shape: [usize; 2], tokens: &[u32]) -> Result<Basis> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let view = TensorView { dtype: Dtype::F32, shape: &shape, bytes: &bytes };
-        Basis::new("head", view, tokens.iter().copied(), None)
+        Basis::new("head", view, tokens.chunks(2).map(|round| round.iter().copied()), None)
     }
 
     #[test]

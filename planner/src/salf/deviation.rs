@@ -57,8 +57,8 @@ pub(crate) fn example_trace(
 }
 
 /// Mean and standard deviation (of the examples, not of a larger population) at each latent space.
-pub(crate) fn mean_and_spread(traces: &[Vec<f64>]) -> Vec<(f64, f64)> {
-    let spaces = traces.first().map_or(0, Vec::len);
+pub(crate) fn mean_and_spread(traces: &[&[f64]]) -> Vec<(f64, f64)> {
+    let spaces = traces.first().map_or(0, |trace| trace.len());
     let count = traces.len() as f64;
     let at = |space: usize| traces.iter().map(move |trace| trace[space]);
     (0..spaces)
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn means_and_spreads() {
-        let traces = [vec![0.5, 1.0], vec![1.5, 1.0]];
+        let traces: [&[f64]; 2] = [&[0.5, 1.0], &[1.5, 1.0]];
         assert_eq!(mean_and_spread(&traces), [(1.0, 0.5), (1.0, 0.0)]);
     }
 }

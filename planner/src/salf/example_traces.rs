@@ -5,14 +5,23 @@ use std::path::Path;
 use frostline_schemas::data::Example;
 
 use super::basis::Basis;
-use super::deviation;
+use super::{deviation, states};
 use crate::batch::BatchGroup;
 use crate::engine::{BatchTraces, Engine};
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// An example, by its index in the sample, and its deviation in each of the L + 1 latent spaces.
-pub(crate) type ExampleTrace = (usize, Vec<f64>);
+/// What the run of one example leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExampleTrace {
+    /// Its place in the sample, in the order drawn.
+    pub example: usize,
+    /// In each of the L + 1 latent spaces the mean deviation over its targets.
+    pub deviations: Vec<f64>,
+    /// [L + 1, hidden]: in each latent space the state after the final norm at its first target. Empty for all but the first
+    /// 256 examples of a sample.
+    pub states: Vec<f32>,
+}
 
 /// The trace of each example in `groups`, in their order: for each latent space, the mean deviation over its targets.
 /// `data`, where the examples came from, is for messages.
@@ -31,7 +40,9 @@ pub(crate) fn example_traces(
             let mut first = 0;
             for &index in &group.examples[batch] {
                 let example = &examples[index];
-                traces.push((index, deviation::example_trace(&found, first, example, basis, data)?));
+                let deviations = deviation::example_trace(&found, first, example, basis, data)?;
+                let states = if states::are_kept(index) { states::at(&found, first) } else { Vec::new() };
+                traces.push(ExampleTrace { example: index, deviations, states });
                 first += example.targets.len();
             }
             progress.advance(group.examples[batch].len() as u64);
@@ -41,13 +52,8 @@ pub(crate) fn example_traces(
     Ok(traces)
 }
 
-/// Traces by their examples' index in a sample of so many; empty where an example has none.
-pub(crate) fn in_order(examples: usize, traces: impl IntoIterator<Item = ExampleTrace>) -> Vec<Vec<f64>> {
-    let mut all = vec![Vec::new(); examples];
-    for (index, trace) in traces {
-        if let Some(slot) = all.get_mut(index) {
-            *slot = trace;
-        }
-    }
-    all
+/// Traces in the order of the sample.
+pub(crate) fn in_order(mut traces: Vec<ExampleTrace>) -> Vec<ExampleTrace> {
+    traces.sort_by_key(|trace| trace.example);
+    traces
 }

@@ -16,10 +16,9 @@ pub(crate) fn aggregate(ends: &[usize], mean_trace: usize, aggregate: Aggregate)
 
 /// Element ⌊q (n − 1)⌋ of the n sorted ones; 0 where there are none.
 fn lower_quantile(values: &[usize], q: f64) -> usize {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    let index = (q.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64).floor() as usize;
-    sorted.get(index).copied().unwrap_or(0)
+    let mut values = values.to_vec();
+    let index = (q.clamp(0.0, 1.0) * values.len().saturating_sub(1) as f64).floor() as usize;
+    if values.is_empty() { 0 } else { *values.select_nth_unstable(index).1 }
 }
 
 /// Raises a frost line to the lowest one whose step costs at most `budget` of a full step.
@@ -40,12 +39,13 @@ pub(crate) fn within_budget(
             decided_by: DecidedBy::Examples,
             before_budget: wanted,
             per_example: None,
+            stability: None,
         });
     };
     match (wanted..=highest).find(|&frozen| cost.fits(frozen, budget)) {
         Some(frost_line) => {
             let decided_by = if frost_line == wanted { DecidedBy::Examples } else { DecidedBy::Budget };
-            Ok(Decision { frost_line, decided_by, before_budget: wanted, per_example: None })
+            Ok(Decision { frost_line, decided_by, before_budget: wanted, per_example: None, stability: None })
         }
         None => {
             let share = cost.at(highest).map_or(1.0, |cost| cost.share);

@@ -296,7 +296,7 @@ fn another_models_sizes() {
 fn a_token_outside_the_vocabulary() {
     let folder = ModelFolder::open(&case("llama")).unwrap();
     let head = folder.weights.require(&folder.config.head.name).unwrap();
-    let text = message(Basis::new("lm_head.weight", head, [61], None));
+    let text = message(Basis::new("lm_head.weight", head, [[61]], None));
     assert!(text.contains("token 61 is outside its 61 rows"), "{text}");
 
     let data = tempfile::NamedTempFile::new().unwrap();
@@ -317,7 +317,7 @@ fn hidden_states_that_are_not_finite() {
     .unwrap();
     let spaces = LatentSpaces::find(&export.model, None).unwrap();
     let folder = ModelFolder::open(&case("llama")).unwrap();
-    let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), 0..61, None).unwrap();
+    let basis = Basis::new("head", folder.weights.require(&folder.config.head.name).unwrap(), [0..61], None).unwrap();
     let mut engine = common::tract(export.model, &spaces);
     let (examples, data) = (expected.examples(), Path::new("rows.jsonl"));
     let groups = batch::groups(&examples, batch::BatchLimits { tokens: 64, length: 64 });
@@ -335,7 +335,7 @@ fn settings_outside_their_range() {
     for (bad, said) in [
         (PlanSettings { budget: Some(0.0), ..good.clone() }, "budget 0"),
         (PlanSettings { budget: Some(f64::NAN), ..good.clone() }, "budget NaN"),
-        (PlanSettings { examples: 0, ..good.clone() }, "examples 0"),
+        (PlanSettings { examples: Some(0), ..good.clone() }, "examples 0"),
         (PlanSettings { min_trainable_layers: 0, ..good.clone() }, "min trainable layers 0"),
         (PlanSettings { rows: RowSettings::up_to(1), ..good.clone() }, "max length 1"),
         (PlanSettings { min_trainable_layers: 5, ..good.clone() }, "min trainable layers 5"),
@@ -350,7 +350,7 @@ fn settings(data: &Path) -> PlanSettings {
     PlanSettings {
         onnx: Some(export("llama")),
         threads: Some(2),
-        examples: 8,
+        examples: Some(8),
         rows: RowSettings::up_to(64),
         ..PlanSettings::new(case("llama"), data.into())
     }

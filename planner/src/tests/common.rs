@@ -151,13 +151,13 @@ pub(super) fn traces_of(
     let examples = expected.examples();
     let head = &folder.config.head.name;
     let wanted = examples.iter().flat_map(|example| &example.targets).map(|target| target.token);
-    let basis = Basis::new(head, folder.weights.require(head).unwrap(), wanted, None).unwrap();
+    let basis = Basis::new(head, folder.weights.require(head).unwrap(), [wanted], None).unwrap();
     let mut engine = engine(model, &spaces);
     let limits = BatchLimits { tokens, length: folder.config.max_positions };
     let groups = batch::groups(&examples, limits);
     let data = Path::new("data.jsonl");
     let found = example_traces(engine.as_mut(), &examples, &groups, &basis, data, &Silent).unwrap();
-    in_order(examples.len(), found)
+    in_order(found).into_iter().map(|trace| trace.deviations).collect()
 }
 
 /// The largest difference between traces and `deviation`.

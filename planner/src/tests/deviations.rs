@@ -93,7 +93,7 @@ fn the_semantic_basis_is_pytorchs() {
         let folder = ModelFolder::open(&case(&family)).unwrap();
         let head = &folder.config.head.name;
         let rows = expected.basis.chunks_exact(expected.hidden);
-        let basis = Basis::new(head, folder.weights.require(head).unwrap(), 0..rows.len() as u32, None).unwrap();
+        let basis = Basis::new(head, folder.weights.require(head).unwrap(), [0..rows.len() as u32], None).unwrap();
         for (token, wanted) in rows.enumerate() {
             let found = basis.row(token as u32).unwrap();
             let length = wanted.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();

@@ -7,3 +7,4 @@ mod exports;
 mod graph;
 mod plan;
 mod shards;
+mod signals;

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 
 use super::common::{self, Expected, case};
-use crate::{EngineChoice, Error, PlanSettings, Silent, plan};
+use crate::{Aggregate, EngineChoice, Error, PlanSettings, Silent, Strategy, plan};
 use frostline_schemas::data::RowSettings;
 use frostline_schemas::device::Device;
-use frostline_schemas::plan::{DecidedBy, Plan};
+use frostline_schemas::plan::{DecidedBy, Plan, Stability};
 
 /// The reference's rows as `{"input_ids", "labels"}`.
 fn data(family: &str) -> tempfile::NamedTempFile {
@@ -44,6 +44,63 @@ fn a_plan_is_whole_and_the_same_each_time() {
     assert_eq!(first.spaces.len(), 5);
     assert_eq!(first.spaces.iter().map(|space| space.ends_here).sum::<usize>(), first.data.examples);
     assert_eq!(first.decision.frost_line, frost_line(&Expected::read("gemma3")));
+}
+
+/// Many rows of unlike lengths, whose every token is a target.
+fn many_rows(rows: usize) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for i in 0..rows {
+        let tokens: Vec<usize> = (0..3 + i * 5 % 17).map(|j| (i * 13 + j * (7 + i % 5)) % 61).collect();
+        writeln!(file, r#"{{"input_ids": {tokens:?}, "labels": {tokens:?}}}"#).unwrap();
+    }
+    file
+}
+
+#[test]
+fn left_open_the_examples_are_as_many_as_it_takes_and_the_plan_is_that_of_so_many() {
+    let data = many_rows(300);
+    for aggregate in [Aggregate::Median, Aggregate::MeanTrace, Aggregate::Quantile(0.3)] {
+        for seed in 0..3 {
+            let open = PlanSettings { aggregate, seed, ..settings("llama", "model.dynamo.onnx", data.path()) };
+            let found = plan(&open, &Silent).unwrap().plan;
+            let count = found.data.examples;
+            assert!([32, 64, 128, 256].contains(&count), "{count}");
+            let counted = PlanSettings { examples: Some(count), ..open.clone() };
+            assert_eq!(text(&plan(&counted, &Silent).unwrap().plan), text(&found), "{aggregate} {seed}");
+            assert!(count == 256 || found.decision.stability.unwrap().agree >= 0.95);
+            // Of fewer it was not stable.
+            for fewer in [32, 64, 128].into_iter().filter(|&fewer| fewer < count) {
+                let fewer = PlanSettings { examples: Some(fewer), ..open.clone() };
+                assert!(plan(&fewer, &Silent).unwrap().plan.decision.stability.unwrap().agree < 0.95);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frost_line_that_the_budget_decides_takes_the_fewest_examples() {
+    let data = many_rows(300);
+    let free = settings("llama", "model.dynamo.onnx", data.path());
+    let cost = plan(&free, &Silent).unwrap().plan.cost;
+    let share = cost.frost_lines[3].flops as f64 / cost.frost_lines[0].flops as f64;
+    let tight = plan(&PlanSettings { budget: Some(share * 1.01), ..free }, &Silent).unwrap().plan;
+    assert_eq!((tight.data.examples, tight.decision.frost_line), (32, 3));
+    assert_eq!(tight.decision.stability.unwrap(), Stability { agree: 1.0, low: 3, high: 3 });
+}
+
+#[test]
+fn all_of_a_small_file_are_read_where_the_line_is_not_stable() {
+    let data = many_rows(20);
+    let found = plan(&settings("llama", "model.dynamo.onnx", data.path()), &Silent).unwrap().plan;
+    assert_eq!(found.data.examples, 20);
+}
+
+#[test]
+fn without_a_run_the_examples_that_costs_are_worked_out_for_are_256() {
+    let data = many_rows(300);
+    let by_rule = PlanSettings { strategy: Strategy::All, ..settings("llama", "", data.path()) };
+    let found = plan(&by_rule, &Silent).unwrap().plan;
+    assert_eq!((found.data.examples, found.decision.stability), (256, None));
 }
 
 /// The frost line that PyTorch's deviations call for. One example for each target, as in `data`.

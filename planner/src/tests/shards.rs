@@ -37,7 +37,7 @@ impl Desk {
         let settings = PlanSettings {
             onnx: Some(case(family).join("model.dynamo.onnx")),
             threads: Some(2),
-            examples: 140,
+            examples: Some(140),
             rows: RowSettings::up_to(64),
             ..PlanSettings::new(case(family), data)
         };
@@ -107,6 +107,17 @@ fn shards_add_up_to_one_machines_bytes() {
             files.rotate_left(of / 3);
             assert!(desk.merged(&files).unwrap() == whole, "{family}, {of} shards in another order");
         }
+    }
+}
+
+#[test]
+fn left_open_shards_add_up_to_as_many_examples_as_one_machine_reads() {
+    for budget in [None, Some(0.6)] {
+        let mut desk = Desk::new("llama");
+        desk.settings = PlanSettings { examples: None, budget, ..desk.settings };
+        let files = desk.shards(3);
+        assert_eq!(ShardTraces::read(&files[0]).unwrap().origin.data.examples, 150);
+        assert_eq!(desk.merged(&files).unwrap(), desk.one_machine());
     }
 }
 
@@ -235,7 +246,7 @@ fn another_max_length() {
 #[test]
 fn another_number_of_examples() {
     let desk = Desk::new("llama");
-    let said = desk.said_of_other(PlanSettings { examples: 139, ..desk.settings.clone() });
+    let said = desk.said_of_other(PlanSettings { examples: Some(139), ..desk.settings.clone() });
     assert!(said.contains("examples 139, the plan is to be made with 140"), "{said}");
 }
 
@@ -281,6 +292,8 @@ fn another_ridge() {
 fn another_format() {
     let said = Desk::new("llama").said_of_changed(|part| part.origin.formats.deviations = 99);
     assert!(said.contains("its deviations are of format 99, this Frostline computes format 1"), "{said}");
+    let said = Desk::new("llama").said_of_changed(|part| part.origin.formats.states = 7);
+    assert!(said.contains("its states are of format 7, this Frostline computes format 1"), "{said}");
     let said = Desk::new("llama").said_of_changed(|part| part.origin.formats.batches = 0);
     assert!(said.contains("its batches are of format 0") && said.contains("compute shard 2/2 again"), "{said}");
 }
@@ -291,15 +304,23 @@ fn another_shards_examples() {
     assert!(said.contains("not those of its shard; compute shard 2/2 again"), "{said}");
     let said = Desk::new("llama").said_of_changed(|part| part.traces.truncate(1));
     assert!(said.contains("not those of its shard"), "{said}");
-    let said = Desk::new("llama").said_of_changed(|part| part.traces[0].0 = 1 << 40);
+    let said = Desk::new("llama").said_of_changed(|part| part.traces[0].example += 1);
     assert!(said.contains("not those of its shard"), "{said}");
 }
 
 #[test]
 fn deviations_that_are_none() {
     for bad in [f64::NAN, f64::INFINITY, -0.5, 2.5] {
-        let said = Desk::new("llama").said_of_changed(|part| part.traces[3].1[2] = bad);
+        let said = Desk::new("llama").said_of_changed(|part| part.traces[3].deviations[2] = bad);
         assert!(said.contains("is not between 0 and 2") && said.contains("shard 2/2 again"), "{said}");
+    }
+}
+
+#[test]
+fn states_that_are_none() {
+    for bad in [f32::NAN, f32::NEG_INFINITY] {
+        let said = Desk::new("llama").said_of_changed(|part| part.traces[3].states[2] = bad);
+        assert!(said.contains("a state of example ") && said.contains(" is not finite"), "{said}");
     }
 }
 
@@ -348,17 +369,23 @@ fn rebuilt(
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = metadata.metadata().clone().unwrap();
     metadata.entry("frostline.traces".into()).and_modify(|text| *text = change(std::mem::take(text)));
-    let mut held = ["deviations", "examples"].map(|name| (name, file.tensor(name).unwrap())).to_vec();
+    let mut held = ["deviations", "examples", "states"].map(|name| (name, file.tensor(name).unwrap())).to_vec();
     tensors(&mut held);
     let bytes = safetensors::serialize(held, Some(metadata)).unwrap();
     ShardTraces::parse(Path::new("part.safetensors"), &bytes).unwrap_err().to_string()
 }
 
 #[test]
+fn an_older_file() {
+    let said = rebuilt(|text| text.replace(r#""version":2,"#, r#""version":1,"#), |_| {});
+    assert!(said.contains("version 1 of the traces file, of an older Frostline") && said.contains("again"), "{said}");
+}
+
+#[test]
 fn a_newer_file() {
-    let said = rebuilt(|text| text.replace(r#""version":1,"#, r#""version":2,"future":0,"#), |_| {});
-    assert!(said.contains("version 2 of the traces file is newer than 1") && said.contains("update"), "{said}");
-    let said = rebuilt(|text| text.replace(r#""version":1,"#, r#""version":0,"#), |_| {});
+    let said = rebuilt(|text| text.replace(r#""version":2,"#, r#""version":3,"future":0,"#), |_| {});
+    assert!(said.contains("version 3 of the traces file is newer than 2") && said.contains("update"), "{said}");
+    let said = rebuilt(|text| text.replace(r#""version":2,"#, r#""version":0,"#), |_| {});
     assert!(said.contains("version 0 does not exist"), "{said}");
 }
 
@@ -386,6 +413,12 @@ fn tensors_of_other_sizes() {
     assert!(said.contains("it has no tensor `examples`"), "{said}");
     let said = rebuilt(|text| text.replace(r#""layers":4"#, r#""layers":3"#), |_| {});
     assert!(said.contains("`deviations` must be F64 [") && said.contains(", 4], and is F64 ["), "{said}");
+    let said = rebuilt(String::from, |tensors| _ = tensors.remove(2));
+    assert!(said.contains("it has no tensor `states`"), "{said}");
+    let said = rebuilt(|text| text.replace(r#""hidden_size":32"#, r#""hidden_size":31"#), |_| {});
+    assert!(said.contains("`states` must be F32 [") && said.contains(", 31], and is F32 ["), "{said}");
+    let said = rebuilt(|text| text.replace(r#""hidden_size":32"#, r#""hidden_size":18446744073709551615"#), |_| {});
+    assert!(said.contains("`states` must be F32 ["), "{said}");
     // The largest number there is: nothing is taken for what a header says alone.
     let said = rebuilt(|text| text.replace(r#""layers":4"#, r#""layers":18446744073709551615"#), |_| {});
     assert!(said.contains("`deviations` must be F64 ["), "{said}");

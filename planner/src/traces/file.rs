@@ -1,7 +1,9 @@
 //! The file of one shard's traces.
 //!
 //! It is a safetensors file. `deviations` is f64 [examples, L + 1], a row for each example of the shard; `examples` is
-//! i64, of each row the example's index in the sample. Where they come from stands in the header's metadata, as JSON.
+//! i64, of each row the example's place in the sample, in the order drawn. `states` is f32 [kept, L + 1, hidden], the
+//! states of those examples of which they are kept, in the order of the rows. Where they come from stands in the header's
+//! metadata, as JSON.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,15 +20,16 @@ use serde::{Deserialize, Serialize};
 use crate::batch;
 use crate::batch::shard::SampleShard;
 use crate::error::TracesError;
-use crate::salf::deviation;
 use crate::salf::example_traces::ExampleTrace;
+use crate::salf::{deviation, states};
 
 /// The version of the traces file that is written, and the newest that is read.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// Where the metadata holds the header.
 const KEY: &str = "frostline.traces";
 const DEVIATIONS: &str = "deviations";
 const EXAMPLES: &str = "examples";
+const STATES: &str = "states";
 /// How far rounding may carry a deviation out of [0, 2].
 const SLACK: f64 = 1e-9;
 
@@ -38,11 +41,14 @@ pub struct TraceFormats {
     pub batches: u64,
     /// How deviations are computed.
     pub deviations: u64,
+    /// Which states are kept.
+    pub states: u64,
 }
 
 impl TraceFormats {
     /// What this build computes.
-    pub const CURRENT: TraceFormats = TraceFormats { batches: batch::FORMAT, deviations: deviation::FORMAT };
+    pub const CURRENT: TraceFormats =
+        TraceFormats { batches: batch::FORMAT, deviations: deviation::FORMAT, states: states::FORMAT };
 }
 
 /// What traces were computed from, and with: the same for all shards of a sample.
@@ -90,7 +96,7 @@ struct Header {
     version: u64,
     shard: SampleShard,
     origin: TracesOrigin,
-    /// Of the examples' indices and their deviations, as they lie in the file.
+    /// Of the examples' places, their deviations and their states, as they lie in the file.
     content: Digest,
 }
 
@@ -116,18 +122,23 @@ impl ShardTraces {
 
     /// The file's bytes, always the same for the same traces.
     fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let deviations = self.traces.iter().flat_map(|(_, trace)| trace).flat_map(|d| d.to_le_bytes());
+        let deviations = self.traces.iter().flat_map(|trace| &trace.deviations).flat_map(|d| d.to_le_bytes());
         let deviations: Vec<u8> = deviations.collect();
-        let examples: Vec<u8> = self.traces.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
-        let content = content(&examples, &deviations);
+        let states: Vec<u8> =
+            self.traces.iter().flat_map(|trace| &trace.states).flat_map(|x| x.to_le_bytes()).collect();
+        let examples: Vec<u8> = self.traces.iter().flat_map(|trace| (trace.example as i64).to_le_bytes()).collect();
+        let content = content(&examples, &deviations, &states);
         let header = Header { version: VERSION, shard: self.shard, origin: self.origin.clone(), content };
         // One key alone, as the library writes several in any order.
         let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
         let rows = self.traces.len();
+        let kept = self.traces.iter().filter(|trace| !trace.states.is_empty()).count();
+        let of_states = vec![kept, self.origin.spaces(), self.origin.model.hidden_size];
         let shape = vec![rows, self.origin.spaces()];
         let tensors = [
             (DEVIATIONS, TensorView::new(Dtype::F64, shape, &deviations).map_err(io::Error::other)?),
             (EXAMPLES, TensorView::new(Dtype::I64, vec![rows], &examples).map_err(io::Error::other)?),
+            (STATES, TensorView::new(Dtype::F32, of_states, &states).map_err(io::Error::other)?),
         ];
         safetensors::serialize(tensors, Some(metadata)).map_err(io::Error::other)
     }
@@ -147,30 +158,46 @@ impl ShardTraces {
         let bad = |reason: String| TracesError::Content { path: path.into(), shard, reason };
         let rows = file.tensor(EXAMPLES).map_or(0, |view| view.shape().iter().product());
         let width = origin.spaces();
-        let examples = tensor(&file, EXAMPLES, Dtype::I64, &[rows]).map_err(bad)?;
-        let deviations = tensor(&file, DEVIATIONS, Dtype::F64, &[rows, width]).map_err(bad)?;
-        if content(examples.as_flattened(), deviations.as_flattened()) != stated {
+        let examples = tensor::<8>(&file, EXAMPLES, Dtype::I64, &[rows]).map_err(bad)?;
+        let deviations = tensor::<8>(&file, DEVIATIONS, Dtype::F64, &[rows, width]).map_err(bad)?;
+        let places: Vec<usize> = examples.iter().map(|&bytes| place(bytes)).collect::<Result<_, _>>().map_err(bad)?;
+        let kept = places.iter().filter(|&&place| states::are_kept(place)).count();
+        let hidden = origin.model.hidden_size;
+        let states = tensor::<4>(&file, STATES, Dtype::F32, &[kept, width, hidden]).map_err(bad)?;
+        if content(examples.as_flattened(), deviations.as_flattened(), states.as_flattened()) != stated {
             return Err(bad("its numbers have changed since it was written".into()));
         }
+        // As many as the tensor holds: the header's sizes alone are never taken for room.
+        let mut states = states.chunks_exact(width.saturating_mul(hidden).max(1));
         let mut traces = Vec::with_capacity(rows);
-        for (&index, row) in examples.iter().zip(deviations.chunks_exact(width)) {
-            let index = i64::from_le_bytes(index);
-            let trace: Vec<f64> = row.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
-            match usize::try_from(index) {
-                Ok(index) if trace.iter().all(|d| (-SLACK..=2.0 + SLACK).contains(d)) => traces.push((index, trace)),
-                Ok(_) => return Err(bad(format!("a deviation of example {index} is not between 0 and 2"))),
-                Err(_) => return Err(bad(format!("example {index} does not exist"))),
+        for (example, row) in places.into_iter().zip(deviations.chunks_exact(width)) {
+            let deviations: Vec<f64> = row.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+            if !deviations.iter().all(|d| (-SLACK..=2.0 + SLACK).contains(d)) {
+                return Err(bad(format!("a deviation of example {example} is not between 0 and 2")));
             }
+            let own = if states::are_kept(example) { states.next().unwrap_or_default() } else { &[] };
+            let states: Vec<f32> = own.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            if states.iter().any(|x| !x.is_finite()) {
+                return Err(bad(format!("a state of example {example} is not finite")));
+            }
+            traces.push(ExampleTrace { example, deviations, states });
         }
         Ok(ShardTraces { origin, shard, traces })
     }
 }
 
-fn content(examples: &[u8], deviations: &[u8]) -> Digest {
+fn content(examples: &[u8], deviations: &[u8], states: &[u8]) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update_framed(examples);
     hasher.update_framed(deviations);
+    hasher.update_framed(states);
     hasher.finish()
+}
+
+/// An example's place in the sample.
+fn place(bytes: [u8; 8]) -> Result<usize, String> {
+    let place = i64::from_le_bytes(bytes);
+    usize::try_from(place).map_err(|_| format!("example {place} does not exist"))
 }
 
 fn header(path: &Path, bytes: &[u8]) -> Result<Header, TracesError> {
@@ -188,12 +215,18 @@ fn header(path: &Path, bytes: &[u8]) -> Result<Header, TracesError> {
         VersionOnly { version } if version > VERSION => {
             Err(TracesError::Newer { path: path.into(), found: version, newest: VERSION })
         }
-        VersionOnly { version } => Err(not_traces(format!("version {version} does not exist"))),
+        VersionOnly { version: 0 } => Err(not_traces("version 0 does not exist".into())),
+        VersionOnly { version } => Err(TracesError::Older { path: path.into(), found: version, oldest: VERSION }),
     }
 }
 
-/// A tensor's elements, each still its eight bytes; the reason where it is not as it must be.
-fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [[u8; 8]], String> {
+/// A tensor's elements, each still its bytes; the reason where it is not as it must be.
+fn tensor<'a, const BYTES: usize>(
+    file: &SafeTensors<'a>,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<&'a [[u8; BYTES]], String> {
     let view = file.tensor(name).map_err(|_| format!("it has no tensor `{name}`"))?;
     if (view.dtype(), view.shape()) != (dtype, shape) {
         return Err(format!("`{name}` must be {dtype:?} {shape:?}, and is {:?} {:?}", view.dtype(), view.shape()));

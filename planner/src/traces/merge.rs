@@ -8,12 +8,9 @@ use frostline_schemas::plan::{DataIdentity, EngineUsed};
 
 use super::file::{ShardTraces, TraceFormats, TracesOrigin};
 use crate::batch::BatchGroup;
-use crate::batch::shard::SampleShard;
+use crate::batch::shard::{self, SampleShard};
 use crate::error::TracesError;
-use crate::salf::example_traces::in_order;
-
-/// Missing shards that a message names.
-const NAMED: usize = 8;
+use crate::salf::example_traces::{ExampleTrace, in_order};
 
 /// What traces must have been computed from to make a plan.
 pub(crate) struct ExpectedTraces<'a> {
@@ -22,14 +19,14 @@ pub(crate) struct ExpectedTraces<'a> {
     /// Latent spaces that are named by hand.
     pub latent_spaces: Option<&'a [String]>,
     /// All of the sample's batches.
-    pub groups: &'a [BatchGroup],
+    pub groups: Vec<BatchGroup>,
 }
 
-/// The traces of the whole sample, by the examples' index, and their origin. Files may be in any order.
+/// The traces of the whole sample, in its order, and their origin. Files may be in any order.
 pub(crate) fn merge(
     files: &[PathBuf],
     expected: &ExpectedTraces,
-) -> Result<(TracesOrigin, Vec<Vec<f64>>), TracesError> {
+) -> Result<(TracesOrigin, Vec<ExampleTrace>), TracesError> {
     let mut first: Option<(&Path, SampleShard, TracesOrigin)> = None;
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
     let mut traces = Vec::with_capacity(expected.data.examples);
@@ -47,9 +44,9 @@ pub(crate) fn merge(
         traces.extend(part.traces);
     }
     let (path, shard, origin) = first.ok_or(TracesError::NoFiles)?;
-    match missing(&seen, shard.of()) {
+    match shard.missing(seen.len(), |number| seen.contains_key(&number)) {
         Some(missing) => Err(TracesError::Missing { path: path.into(), shard, missing }),
-        None => Ok((origin, in_order(expected.data.examples, traces))),
+        None => Ok((origin, in_order(traces))),
     }
 }
 
@@ -104,10 +101,13 @@ fn check_origin(path: &Path, part: &ShardTraces, expected: &ExpectedTraces) -> R
 
 fn other_format(path: &Path, shard: SampleShard, found: TraceFormats) -> TracesError {
     let current = TraceFormats::CURRENT;
-    let (kind, found, format) = match found.deviations == current.deviations {
-        true => ("batches", found.batches, current.batches),
-        false => ("deviations", found.deviations, current.deviations),
-    };
+    let kinds = [
+        ("deviations", found.deviations, current.deviations),
+        ("states", found.states, current.states),
+        ("batches", found.batches, current.batches),
+    ];
+    let other = kinds.into_iter().find(|(_, found, current)| found != current);
+    let (kind, found, format) = other.unwrap_or(kinds[0]);
     TracesError::OtherFormat { path: path.into(), shard, kind, found, format }
 }
 
@@ -140,24 +140,11 @@ fn check_alike(
 
 /// Checks that a file holds its shard's examples and no other, in the order of the batches.
 fn check_examples(path: &Path, part: &ShardTraces, expected: &ExpectedTraces) -> Result<(), TracesError> {
-    let own = part.shard.take(expected.groups);
+    let own = shard::take(part.shard, &expected.groups);
     let examples = own.iter().flat_map(|group| &group.examples).flatten();
-    if part.traces.iter().map(|(index, _)| index).eq(examples) {
+    if part.traces.iter().map(|trace| &trace.example).eq(examples) {
         return Ok(());
     }
     let reason = "its examples are not those of its shard".into();
     Err(TracesError::Content { path: path.into(), shard: part.shard, reason })
-}
-
-/// The shards that are not there, for people; `None` where all are.
-fn missing(seen: &BTreeMap<usize, &Path>, of: usize) -> Option<String> {
-    let count = of - seen.len();
-    // Ends after as many steps as there are files, and a few: `of` is only what a file says.
-    let named = (1..=of).filter(|number| !seen.contains_key(number)).take(NAMED);
-    let named: Vec<String> = named.map(|number| number.to_string()).collect();
-    match count.saturating_sub(named.len()) {
-        _ if count == 0 => None,
-        0 => Some(named.join(", ")),
-        more => Some(format!("{} and {more} more", named.join(", "))),
-    }
 }
