@@ -110,7 +110,9 @@ fn a_run_of_pefts_adapters_is_evaluated_and_merged_as_peft_does() {
         let (run_folder, merged) = (out.path().join("run"), out.path().join("merged"));
         let settings = settings(lora(&case, 3, 5.0));
         let mut writer = RunWriter::new(&run_folder, record(&settings, &case.folder, FROST_LINE)).unwrap();
-        writer.started(&Start { frost_line: 2, trained_tensors: 1, trained_parameters: 1, steps: 1 }).unwrap();
+        writer
+            .started(&Start { frost_line: 2, trained_tensors: 1, trained_parameters: 1, steps: 1, by_clock: false })
+            .unwrap();
         let base_weights = ModelFolder::open(&case.folder).unwrap().weights.digest().unwrap();
         writer.trained(&Trained { model, base_weights, seconds: 0.0 }).unwrap();
 

@@ -412,6 +412,43 @@ impl Hook for StopAfter {
     }
 }
 
+/// A clock that shows these shares, and the rates of the steps that were taken.
+struct Clock {
+    shares: Vec<f64>,
+    rates: Vec<f64>,
+}
+
+impl Hook for Clock {
+    fn started(&mut self, start: &Start) -> Result<(), Error> {
+        assert!(start.by_clock);
+        Ok(())
+    }
+
+    fn passed(&mut self) -> Option<f64> {
+        self.shares.get(self.rates.len()).copied()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
+        self.rates.push(step.metrics.learning_rate);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[test]
+fn a_clock_decides_on_rates_and_end() {
+    let mut settings = settings(2, 2, 1);
+    (settings.training.schedule, settings.training.warmup_steps) = (Schedule::Linear, 0);
+    let rate = settings.training.learning_rate;
+    let rates = |shares: &[f64]| {
+        let mut clock = Clock { shares: shares.to_vec(), rates: Vec::new() };
+        train(&folder("llama"), 2, &settings, &mut clock).unwrap();
+        clock.rates
+    };
+    assert_eq!(rates(&[0.0, 0.25, 0.5, 0.75, 1.0]), [rate, 0.75 * rate, 0.5 * rate, 0.25 * rate]);
+    // One step is always taken.
+    assert_eq!(rates(&[1.5, 2.0]), [0.0]);
+}
+
 #[test]
 fn a_hook_can_end_training_early_and_keep_what_was_trained() {
     let out = tempfile::tempdir().unwrap();
@@ -428,7 +465,9 @@ fn a_hook_can_end_training_early_and_keep_what_was_trained() {
 fn a_run_that_did_not_end_is_told_apart() {
     let out = tempfile::tempdir().unwrap();
     let mut writer = RunWriter::new(out.path(), record(&settings(5, 2, 1), &folder("llama"), 2)).unwrap();
-    writer.started(&Start { frost_line: 2, trained_tensors: 18, trained_parameters: 100, steps: 5 }).unwrap();
+    writer
+        .started(&Start { frost_line: 2, trained_tensors: 18, trained_parameters: 100, steps: 5, by_clock: false })
+        .unwrap();
     let Err(error) = Run::open(out.path()) else { panic!("opened a run without weights") };
     assert!(error.to_string().contains("training has not ended"), "{error}");
 }

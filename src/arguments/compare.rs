@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use frostline_planner::{PlanSettings, Strategy};
 use frostline_runtime::compare::{ArmMethod, Budget, CompareSettings, Rates};
+use frostline_runtime::probe::{Aim, Horizon, ProbeSettings};
 use frostline_runtime::run::JobFiles;
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::run::{Lora, TrainingSettings};
+use frostline_schemas::select::Shard;
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
-use super::plan::{EngineArguments, SampleArguments};
+use super::plan::{EngineArguments, Evidence, SampleArguments};
 use super::train::DEFAULTS;
 use super::values::{RatesOrAuto, at_least_one, part, positive, rates};
 
@@ -31,6 +33,8 @@ pub(crate) struct CompareArguments {
     engine: EngineArguments,
     #[command(flatten, next_help_heading = "Running the model")]
     compute: ComputeArguments,
+    #[command(flatten, next_help_heading = "More than one machine")]
+    pub shards: CompareShards,
     #[command(flatten, next_help_heading = "Cache")]
     cache: CacheArguments,
 }
@@ -39,11 +43,11 @@ pub(crate) struct CompareArguments {
 #[derive(Args)]
 struct CompareFiles {
     /// Model folder: config.json, safetensors weights, tokenizer.json.
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "from_results")]
+    model: Option<PathBuf>,
     /// Examples to plan with, to train on and, a part of them, to choose by: JSONL, a JSON array, Parquet or Arrow.
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from_results")]
+    data: Option<PathBuf>,
     /// Examples to evaluate on: they are reported, and nothing is chosen by them.
     #[arg(long, value_name = "FILE")]
     eval: Option<PathBuf>,
@@ -59,7 +63,7 @@ struct CompareFiles {
 #[derive(Args)]
 struct ComparedArguments {
     /// Strategies, as `frostline plan --strategy` takes them.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', required_unless_present = "from_results")]
     strategies: Vec<Strategy>,
     /// Each strategy is trained by each of these.
     #[arg(long, value_enum, value_name = "METHOD,…", value_delimiter = ',', default_values_t = [MethodName::Full])]
@@ -71,6 +75,41 @@ struct ComparedArguments {
     #[arg(long, value_name = "N", default_value_t = Lora::RANK, value_parser = at_least_one)]
     rank: usize,
 }
+
+/// Comparing on more than one machine.
+#[derive(Args)]
+pub(crate) struct CompareShards {
+    /// Train one of N equal parts of the arms, the K-th from 1, and write its results instead of the comparison.
+    #[arg(long = "arm", value_name = "K/N", requires = "results", conflicts_with_all = ["picture", "from_results"])]
+    shard: Option<Shard>,
+    /// Where to write the results of that part.
+    #[arg(long, value_name = "FILE", requires = "shard", conflicts_with_all = ["picture", "from_results"])]
+    results: Option<PathBuf>,
+    /// Compare by the results of all parts, in any order, without training.
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "StepsOrSeconds", conflicts_with_all = OF_TRAINING)]
+    pub from_results: Option<Vec<PathBuf>>,
+}
+
+/// Flags of a training, and groups of them.
+const OF_TRAINING: [&str; 17] = [
+    "model",
+    "data",
+    "eval",
+    "plans",
+    "strategies",
+    "methods",
+    "only",
+    "rank",
+    "learning_rates",
+    "held_out",
+    "seeds",
+    "batch_size",
+    "examples",
+    "seed",
+    "RowArguments",
+    "EngineArguments",
+    "ComputeArguments",
+];
 
 /// What each training may take.
 #[derive(Args)]
@@ -123,13 +162,22 @@ pub(crate) struct QuickstartArguments {
 
 impl CompareArguments {
     /// The files to train and evaluate with.
-    pub(crate) fn files(&self) -> JobFiles {
-        JobFiles {
-            model: self.files.model.clone(),
-            data: self.files.data.clone(),
-            eval: self.files.eval.clone(),
+    ///
+    /// # Errors
+    /// Where they are not named, which the flags' own rules leave no case of.
+    pub(crate) fn files(&self) -> anyhow::Result<JobFiles> {
+        let CompareFiles { model, data, eval, .. } = &self.files;
+        Ok(JobFiles {
+            model: model.clone().context("say where the model is: --model DIR")?,
+            data: data.clone().context("say where the examples are: --data FILE")?,
+            eval: eval.clone(),
             rows: self.sample.rows.settings(),
-        }
+        })
+    }
+
+    /// The part of the arms that is trained here, and where its results are written; all arms where there is none.
+    pub(crate) fn shard(&self) -> Option<(Shard, &PathBuf)> {
+        self.shards.shard.zip(self.shards.results.as_ref())
     }
 
     /// The folder to write plans into, if one is named.
@@ -170,18 +218,41 @@ impl CompareArguments {
         Ok(arms)
     }
 
+    /// What plans are made of beside the planner's settings.
+    pub(crate) fn evidence(&self) -> Evidence {
+        let CompareSettings { budget, training, .. } = self.settings();
+        Evidence {
+            traces: None,
+            gradients: self.compute.gradients(),
+            records_gradients: false,
+            probes: ProbeSettings {
+                horizon: match budget {
+                    Budget::Steps(steps) => Horizon::Steps(steps),
+                    Budget::Seconds(_) => Horizon::Epochs(1.0),
+                },
+                share: ProbeSettings::SHARE,
+                aim: match budget {
+                    Budget::Steps(_) => Aim::Cheapest { tolerance: None },
+                    Budget::Seconds(seconds) => Aim::Seconds(seconds),
+                },
+                training,
+            },
+        }
+    }
+
     /// The planner's settings for one of the strategies.
     pub(crate) fn planning(&self, strategy: &Strategy) -> anyhow::Result<PlanSettings> {
+        let JobFiles { model, data, .. } = self.files()?;
         Ok(PlanSettings {
             onnx: self.engine.onnx.clone(),
             strategy: strategy.clone(),
-            engine: self.engine.choice(self.compute.device)?,
+            engine: self.engine.choice_for(strategy, self.compute.device)?,
             threads: self.compute.threads,
-            examples: self.sample.examples,
+            examples: self.sample.examples.0,
             seed: self.sample.seed,
             rows: self.sample.rows.settings(),
             cache: self.cache.store(),
-            ..PlanSettings::new(self.files.model.clone(), self.files.data.clone())
+            ..PlanSettings::new(model, data)
         })
     }
 

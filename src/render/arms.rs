@@ -1,28 +1,25 @@
 //! A comparison: one table of all arms, and which of them differ.
 
-use frostline_runtime::compare::{
-    ArmResult, Budget, CompareSettings, Edge, Measure, Split, Spread, TrainedArm, Verdict,
-};
+use frostline_runtime::compare::{ArmResult, Budget, Edge, Measure, ResultsOrigin, Spread, TrainedArm, Verdict};
 use serde_json::{Value as Json, json};
 
 use crate::render::evaluation;
 use crate::render::units::{bytes, count, plural};
 
 /// For people.
-pub(crate) fn render(
-    arms: &[ArmResult],
-    rows: &Split,
-    settings: &CompareSettings,
-    verdict: Option<&Verdict>,
-) -> String {
+pub(crate) fn render(arms: &[ArmResult], origin: &ResultsOrigin, verdict: Option<&Verdict>) -> String {
     let widest = arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0).max(14);
     let heading = format!(
         "{:<widest$} {:>10} {:>8} {:>7} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
         "trained", "parameters", "rate", "steps", "time", "held out", "test loss", "accuracy", "memory"
     );
-    let mut text = setting(rows, settings) + "\n" + &heading;
+    let mut text = setting(origin) + "\n" + &heading;
     for arm in arms {
         text += &row(arm, widest);
+    }
+    let overfitted: String = arms.iter().filter_map(overfitting).collect();
+    if !overfitted.is_empty() {
+        text += &format!("\n{overfitted}");
     }
     let rate_at_edge = arms.iter().any(|arm| arm.edge().is_some());
     if rate_at_edge {
@@ -32,18 +29,27 @@ pub(crate) fn render(
 }
 
 /// What all arms have in common.
-fn setting(rows: &Split, settings: &CompareSettings) -> String {
-    let each = match settings.budget {
+fn setting(origin: &ResultsOrigin) -> String {
+    let each = match origin.budget {
         Budget::Steps(steps) => plural(steps, "step"),
         Budget::Seconds(seconds) => format!("{seconds} s"),
     };
     format!(
         "{each} for each training, {} a step; rates chosen by the loss on {} held back of {}; {} at the best rate\n",
-        plural(settings.training.training.batch_size, "row"),
-        plural(rows.held_out.len(), "row"),
-        rows.held_out.len() + rows.trained.len(),
-        plural(settings.seeds, "seed")
+        plural(origin.training.batch_size, "row"),
+        plural(origin.data.held_out_rows, "row"),
+        origin.data.held_out_rows.saturating_add(origin.data.trained_rows),
+        plural(origin.seeds, "seed")
     )
+}
+
+/// A line on an arm whose end is worse than a point before it, by the first seed of which that is so.
+fn overfitting(arm: &ArmResult) -> Option<String> {
+    let (best, steps) = arm.at_best().find_map(|run| Some((run.overfitted_from()?.step, run.steps)))?;
+    Some(format!(
+        "* {}: the loss on rows held back was least at step {best} of {steps}: a longer training overfits\n",
+        arm.name
+    ))
 }
 
 fn row(arm: &ArmResult, widest: usize) -> String {
@@ -52,6 +58,7 @@ fn row(arm: &ArmResult, widest: usize) -> String {
         Spread::of(&arm.at_best().map(number).collect::<Vec<f64>>()).map(|spread| spread.mean)
     };
     let loss = |measure| or_dash(arm.spread(measure).map(|loss| format!("{:.4}", loss.mean)));
+    let mark = if overfitting(arm).is_some() { "* " } else { "" };
     let rate = arm.best.map(|rate| match arm.edge() {
         Some(Edge::Smallest) => format!("≤ {rate:e}"),
         Some(Edge::Largest) => format!("≥ {rate:e}"),
@@ -69,7 +76,7 @@ fn row(arm: &ArmResult, widest: usize) -> String {
         rate.unwrap_or_else(|| "diverged".into()),
         or_dash(mean(&|run| run.steps as f64).map(|steps| format!("{steps:.0}"))),
         or_dash(mean(&|run| run.seconds).map(|seconds| format!("{seconds:.1} s"))),
-        loss(Measure::HeldOutLoss),
+        format!("{mark}{}", loss(Measure::HeldOutLoss)),
         loss(Measure::Loss),
         or_dash(accuracy),
         or_dash(memory.map(bytes))
@@ -105,8 +112,8 @@ fn measure(measure: Measure) -> &'static str {
 }
 
 /// For machines: every training with its curve.
-pub(crate) fn to_json(arms: &[ArmResult], rows: &Split, settings: &CompareSettings, verdict: Option<&Verdict>) -> Json {
-    let (steps, seconds) = match settings.budget {
+pub(crate) fn to_json(arms: &[ArmResult], origin: &ResultsOrigin, verdict: Option<&Verdict>) -> Json {
+    let (steps, seconds) = match origin.budget {
         Budget::Steps(steps) => (Some(steps), None),
         Budget::Seconds(seconds) => (None, Some(seconds)),
     };
@@ -116,9 +123,9 @@ pub(crate) fn to_json(arms: &[ArmResult], rows: &Split, settings: &CompareSettin
     json!({
         "steps": steps,
         "seconds": seconds,
-        "batch_size": settings.training.training.batch_size,
-        "rows": rows.trained.len(),
-        "held_out_rows": rows.held_out.len(),
+        "batch_size": origin.training.batch_size,
+        "rows": origin.data.trained_rows,
+        "held_out_rows": origin.data.held_out_rows,
         "arms": arms.iter().map(arm_json).collect::<Vec<Json>>(),
         "verdict": verdict.map(|verdict| json!({
             "measure": measure(verdict.measure),
@@ -165,11 +172,11 @@ fn training_json(run: &TrainedArm) -> Json {
     json!({
         "learning_rate": run.learning_rate,
         "seed": run.seed,
-        "planned_steps": run.planned_steps,
         "steps": run.steps,
         "seconds": run.seconds,
         "filling_seconds": run.filling_seconds,
         "held_out_loss": run.held_out_loss,
+        "best_point": run.best_point().map(point),
         "peak_bytes": run.peak_bytes,
         "evaluation": run.evaluation.as_ref().map(evaluation::to_json),
         "curve": run.curve.iter().map(point).collect::<Vec<Json>>(),

@@ -1,6 +1,10 @@
 //! A comparison as a picture: the loss on rows held back over seconds, one line an arm, both axes readable on light and on
 //! dark ground.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use frostline_runtime::compare::{ArmResult, Point};
 
 /// Told apart by people who see few colours, too (Okabe and Ito), and seen on both grounds.
@@ -133,6 +137,14 @@ impl Axis {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Whether a file begins as a picture does.
+pub(crate) fn is_at(path: &Path) -> bool {
+    const BEGINNING: &[u8] = b"<svg ";
+    let mut beginning = [0; BEGINNING.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && beginning == BEGINNING
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! What is compared, and what came of it.
 
 use frostline_schemas::digest::Digest;
-use frostline_schemas::model::{DecoderConfig, LayerSpec};
+use frostline_schemas::model::DecoderConfig;
 use frostline_schemas::plan::Plan;
 use frostline_schemas::run::{Lora, TrainingMethod};
+use frostline_schemas::select::Strategy;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::run::TrainedArm;
 use crate::compare::spread::{Measure, Spread};
 use crate::model::target_names;
 
 /// What of a plan's layers is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ArmMethod {
     /// The planned tensors themselves.
     Full,
@@ -19,6 +22,16 @@ pub enum ArmMethod {
         /// Their rank.
         rank: usize,
     },
+}
+
+impl ArmMethod {
+    /// What a strategy's plan, trained by this method, is called.
+    pub(super) fn name(self, strategy: &Strategy) -> String {
+        match self {
+            ArmMethod::Full => strategy.to_string(),
+            ArmMethod::Lora { .. } => format!("{strategy} lora"),
+        }
+    }
 }
 
 /// What a comparison trains: a plan, by a method.
@@ -35,12 +48,7 @@ pub struct Arm {
 impl Arm {
     /// A plan by its strategy's name, with a method.
     pub fn new(plan: Plan, method: ArmMethod) -> Arm {
-        let strategy = &plan.method.strategy;
-        let name = match method {
-            ArmMethod::Full => strategy.to_string(),
-            ArmMethod::Lora { .. } => format!("{strategy} lora"),
-        };
-        Arm { name, plan, method }
+        Arm { name: method.name(&plan.method.strategy), plan, method }
     }
 
     /// The method as training takes it.
@@ -54,12 +62,6 @@ impl Arm {
             }),
         }
     }
-
-    /// Layers of which something is planned.
-    pub(super) fn trained_layers(&self, config: &DecoderConfig) -> usize {
-        let planned = |layer: &&LayerSpec| layer.tensors().iter().any(|spec| self.plan.tensors.contains(&spec.name));
-        config.layers.iter().filter(planned).count()
-    }
 }
 
 /// Where the best rate lies among those that were tried.
@@ -72,7 +74,8 @@ pub enum Edge {
 }
 
 /// What came of an arm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ArmResult {
     /// What it is called.
     pub name: String,

@@ -1,7 +1,10 @@
 //! How many steps an arm may take.
 
+use serde::{Deserialize, Serialize};
+
 /// What each training of a comparison may take.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Budget {
     /// So many steps.
     Steps(u64),
@@ -21,7 +24,7 @@ pub(super) struct Pace {
 /// How an arm spends its budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spending {
-    /// Steps, at least one; the learning rate decays over them.
+    /// Steps, at least one; of a budget of seconds as many as are expected, and its clock ends the training.
     pub steps: u64,
     /// Whether the cache is used.
     pub cached: bool,

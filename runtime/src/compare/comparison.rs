@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use frostline_schemas::data::Example;
+use frostline_schemas::data::{self, Example};
 use frostline_schemas::model::{DecoderConfig, ModelFolder, ModelIdentity};
 use frostline_schemas::run::TrainingSettings;
 
 use crate::cache::{CacheSettings, CacheUse};
-use crate::compare::arm::{Arm, ArmMethod, ArmResult};
+use crate::compare::arm::{Arm, ArmResult};
 use crate::compare::budget::{Budget, Pace, Spending};
+use crate::compare::results::{ArmIdentity, ComparedRows, FORMAT, ResultsOrigin};
 use crate::compare::run::{TrainedArm, Watch};
 use crate::compare::split::Split;
 use crate::compare::sweep::{self, Rates};
 use crate::error::Error;
 use crate::evaluate::{Evaluation, evaluate, mean_loss};
-use crate::model::{Model, Scope};
+use crate::model::{ComputePrecision, Model, Scope};
 use crate::run::JobFiles;
-use crate::system::{on_threads, peak_bytes, reset_peak};
+use crate::system::{Device, on_threads, peak_bytes, reset_peak};
 use crate::train::{DryRun, Hook, Hooks, Summary, TrainSettings, Trained, dry_run, train};
 
 /// Steps by which an arm's pace is measured.
@@ -34,6 +35,13 @@ pub struct CompareSettings {
     pub seeds: u64,
     /// All else. Steps, rate, method and warm-up are the arms' own: a tenth of the steps is the longest warm-up.
     pub training: TrainSettings,
+}
+
+impl CompareSettings {
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.training.threads.unwrap_or_else(rayon::current_num_threads)
+    }
 }
 
 /// Is told what goes on, and looks at trainings.
@@ -58,6 +66,7 @@ pub struct Comparison {
     config: DecoderConfig,
     identity: ModelIdentity,
     rows: Split,
+    data: ComparedRows,
     evaluated: Option<Vec<Example>>,
     /// Seconds that filling the cache takes, by frost line.
     fillings: BTreeMap<usize, f64>,
@@ -69,9 +78,20 @@ impl Comparison {
     /// # Errors
     /// As for [`Job::open`](crate::run::Job::open) and [`Split::new`].
     pub fn open(files: &JobFiles, held_out: f64, seed: u64) -> Result<Comparison, Error> {
-        let (model, data, evaluated) = files.read()?;
+        let (model, read, evaluated) = files.read()?;
+        let rows = Split::new(read.examples, held_out, seed)?;
         Ok(Comparison {
-            rows: Split::new(data.examples, held_out, seed)?,
+            data: ComparedRows {
+                file: read.digest,
+                rows_as: read.read,
+                max_length: read.max_length,
+                held_out,
+                seed,
+                trained_rows: rows.trained.len(),
+                held_out_rows: rows.held_out.len(),
+                evaluated: evaluated.as_ref().map(data::digest),
+            },
+            rows,
             identity: model.identity()?,
             folder: model.path,
             config: model.config,
@@ -83,6 +103,29 @@ impl Comparison {
     /// Rows to train on, and rows held back.
     pub fn rows(&self) -> &Split {
         &self.rows
+    }
+
+    /// What the results of these arms, trained like this, come from.
+    pub fn origin(&self, arms: &[Arm], settings: &CompareSettings) -> ResultsOrigin {
+        let TrainSettings { training, device, precision, .. } = &settings.training;
+        ResultsOrigin {
+            format: FORMAT,
+            model: self.identity.clone(),
+            data: self.data.clone(),
+            budget: settings.budget,
+            rates: settings.rates.clone(),
+            seeds: settings.seeds,
+            training: training.clone(),
+            device: match (device, precision.unwrap_or(ComputePrecision::of(*device))) {
+                (Device::Cpu, ComputePrecision::F32) => "cpu in f32",
+                (Device::Cpu, ComputePrecision::Bf16) => "cpu in bf16",
+                (Device::Cuda(_), ComputePrecision::F32) => "cuda in f32",
+                (Device::Cuda(_), ComputePrecision::Bf16) => "cuda in bf16",
+            }
+            .into(),
+            caches: settings.training.cache.is_some(),
+            arms: arms.iter().map(ArmIdentity::of).collect(),
+        }
     }
 
     /// Trains an arm at each rate and, at the best, with each seed. The best is that of the least loss on the rows held
@@ -156,8 +199,8 @@ impl Series<'_> {
     /// Returns the best rate.
     fn sweep(&mut self) -> Result<Option<f64>, Error> {
         let config = &self.comparison.config;
-        let is_lora = matches!(self.arm.method, ArmMethod::Lora { .. });
-        let start = sweep::start(is_lora, self.arm.trained_layers(config), config.layers.len());
+        let method = &self.settings.training.training.method;
+        let start = sweep::start(method.learning_rate(self.arm.plan.learning_rates(config)));
         let (rates, seed) = (self.settings.rates.clone(), self.settings.training.training.seed);
         let (mut best, mut least) = (None, f64::INFINITY);
         rates.sweep(start, &mut |rate| {
@@ -197,7 +240,6 @@ impl Series<'_> {
         let mut run = TrainedArm {
             learning_rate,
             seed,
-            planned_steps: settings.training.steps,
             peak_bytes: peak_bytes().filter(|_| tells_peak),
             ..TrainedArm::default()
         };

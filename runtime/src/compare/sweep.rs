@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// The most rates that [`Rates::Auto`] tries.
 const MOST: usize = 8;
-/// Where full training of all layers begins, and LoRA on all layers.
-const FULL: f64 = 2e-5;
-const LORA: f64 = 2e-4;
-/// Fewer trained layers want a larger rate, but not beyond this factor.
-const LARGEST_FACTOR: f64 = 10.0;
 
 /// Learning rates to try.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rates {
     /// Steps of about √10 (2e-5, 6e-5, 2e-4 …) from a rate that is usual for what is trained, on to where the loss on
     /// rows held back is least and larger on both sides.
@@ -22,7 +20,7 @@ pub enum Rates {
 
 impl Rates {
     /// Tries rates by their loss, of which an infinite one stands for a training that diverged.
-    pub(super) fn sweep<E>(&self, start: i32, loss: &mut dyn FnMut(f64) -> Result<f64, E>) -> Result<(), E> {
+    pub(crate) fn sweep<E>(&self, start: i32, loss: &mut dyn FnMut(f64) -> Result<f64, E>) -> Result<(), E> {
         match self {
             Rates::These(rates) => rates.iter().try_for_each(|&rate| loss(rate).map(drop)),
             Rates::Auto => walk(start, loss),
@@ -30,16 +28,14 @@ impl Rates {
     }
 }
 
-/// Where to begin for so many trained layers of all: twice the rate for half of them.
-pub(super) fn start(is_lora: bool, trained: usize, all: usize) -> i32 {
-    let factor = (all as f64 / trained.max(1) as f64).min(LARGEST_FACTOR);
-    let wanted = (factor * if is_lora { LORA } else { FULL }).ln();
-    let distance = |index: &i32| (rate(*index).ln() - wanted).abs();
+/// The rate nearest to one that is expected to be good.
+pub(crate) fn start(expected: f64) -> i32 {
+    let distance = |index: &i32| (rate(*index).ln() - expected.ln()).abs();
     (-10..=10).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
 }
 
 /// 2e-5 is that of index 0; the next ones are 6e-5, 2e-4, 6e-4 …
-fn rate(index: i32) -> f64 {
+pub(crate) fn rate(index: i32) -> f64 {
     let digit = if index.rem_euclid(2) == 0 { 2.0 } else { 6.0 };
     digit / 10f64.powi(5 - index.div_euclid(2))
 }
@@ -101,8 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_layers_and_adapters_begin_higher() {
-        let first = |is_lora, trained| rate(start(is_lora, trained, 18));
-        assert_eq!([first(false, 18), first(false, 9), first(false, 2), first(true, 18)], [2e-5, 6e-5, 2e-4, 2e-4]);
+    fn a_sweep_begins_near_what_is_expected() {
+        assert_eq!([2e-5, 4e-5, 1.8e-4, 1e-3].map(|expected| rate(start(expected))), [2e-5, 6e-5, 2e-4, 6e-4]);
     }
 }

@@ -65,14 +65,14 @@ pub fn dry_run(
     on_threads(settings.threads, || {
         let mut trainer = Trainer::new(model, Algorithm::of(&settings.training), settings, examples);
         trainer.check_reach()?;
-        let start = trainer.start()?;
+        let start = trainer.start(&mut ())?;
         let mut times = StepTimes::default();
         let mut hooks = Hooks::default().with(&mut times).with(hook);
         hooks.started(&start)?;
         let TypicalSteps { largest, usual } = trainer.typical_steps();
         let largest_tokens = largest.iter().map(|micro| micro.batch.tokens.len()).sum();
         // A dry run takes all its steps, whatever the hook says.
-        let _ = trainer.take(0, largest, Instant::now(), &mut hooks)?;
+        let _ = trainer.take(0, 0.0, largest, Instant::now(), &mut hooks)?;
         let mut prefixes = Vec::new();
         for step in 1..=TIMED {
             let begun = Instant::now();
@@ -80,7 +80,7 @@ pub fn dry_run(
                 trainer.model.prefix(batch)?;
             }
             prefixes.push(begun.elapsed().as_secs_f64());
-            let _ = trainer.take(step, usual.clone(), Instant::now(), &mut hooks)?;
+            let _ = trainer.take(step, 0.0, usual.clone(), Instant::now(), &mut hooks)?;
         }
         drop(hooks);
         let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);

@@ -23,6 +23,13 @@ pub trait Hook: Send {
         Ok(())
     }
 
+    /// Before each step: the share of the training that has passed, where a clock decides on its length. The learning rate
+    /// decays with that share, and from 1 on no further step is taken but the first. `None`: the settings' number of steps
+    /// decides. It is one or the other for the whole training.
+    fn passed(&mut self) -> Option<f64> {
+        None
+    }
+
     /// After each step; `Break` makes it the last one, after which all goes on as at the end of training.
     fn step(&mut self, _step: &Step) -> Result<ControlFlow<()>, Error> {
         Ok(ControlFlow::Continue(()))
@@ -46,8 +53,10 @@ pub struct Start {
     pub trained_tensors: usize,
     /// Elements of all of them.
     pub trained_parameters: u64,
-    /// Steps to come.
+    /// Steps to come; where a clock decides, as many as are expected.
     pub steps: u64,
+    /// Whether a clock decides on the training's length: see [`Hook::passed`].
+    pub by_clock: bool,
 }
 
 /// How far the cache has been filled.
@@ -94,6 +103,10 @@ impl<T: Hook + ?Sized> Hook for &mut T {
         (**self).caching(progress)
     }
 
+    fn passed(&mut self) -> Option<f64> {
+        (**self).passed()
+    }
+
     fn step(&mut self, step: &Step) -> Result<ControlFlow<()>, Error> {
         (**self).step(step)
     }
@@ -126,6 +139,11 @@ impl Hook for Hooks<'_> {
 
     fn caching(&mut self, progress: Caching) -> Result<(), Error> {
         self.0.iter_mut().try_for_each(|hook| hook.caching(progress))
+    }
+
+    /// The first that has a clock decides.
+    fn passed(&mut self) -> Option<f64> {
+        self.0.iter_mut().find_map(|hook| hook.passed())
     }
 
     /// All of them see the step; any of them can make it the last.

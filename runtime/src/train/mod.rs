@@ -45,7 +45,7 @@ pub fn train(
     on_threads(settings.threads, || {
         let mut trainer = Trainer::new(model, Algorithm::of(&settings.training), settings, examples);
         trainer.check_reach()?;
-        let start = trainer.start()?;
+        let start = trainer.start(hook)?;
         let source = trainer.state_source(settings.cache.as_ref(), identity, hook)?;
         hook.started(&start)?;
         trainer.run(&source, hook)?;

@@ -169,10 +169,12 @@ impl<'a> Trainer<'a> {
         StateSource::open(settings, &self.model, identity, filling, &mut caching)
     }
 
-    /// All steps, or fewer where the hook ends it; a thread of its own prepares the next while one is computed.
+    /// All steps, or as many as the hook's clock and the hook allow; a thread of its own prepares the next while one is
+    /// computed.
     pub(super) fn run(&mut self, source: &StateSource, hook: &mut dyn Hook) -> Result<(), Error> {
         let mut sampler = self.sampler();
-        let (per_step, batch_size, steps) = (self.rows_per_step(), self.settings.batch_size, self.settings.steps);
+        let (per_step, batch_size) = (self.rows_per_step(), self.settings.batch_size);
+        let steps = if hook.passed().is_some() { u64::MAX } else { self.settings.steps };
         let (examples, frost_lines) = (self.examples, self.frost_lines.clone());
         std::thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::sync_channel(1);
@@ -182,9 +184,13 @@ impl<'a> Trainer<'a> {
                 (0..steps).try_for_each(|_| sender.send(next()))
             });
             for step in 0..steps {
+                let passed = hook.passed().unwrap_or_else(|| schedule::passed(&self.settings, step));
+                if passed >= 1.0 && step > 0 {
+                    break;
+                }
                 let begun = Instant::now();
                 let batches = receiver.recv().map_err(|_| Error::Internal("the thread that prepares batches"))?;
-                if self.take(step, batches, begun, hook)?.is_break() {
+                if self.take(step, passed, batches, begun, hook)?.is_break() {
                     break;
                 }
             }
@@ -193,7 +199,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// What is about to be trained.
-    pub(super) fn start(&self) -> Result<Start, Error> {
+    pub(super) fn start(&self, hook: &mut dyn Hook) -> Result<Start, Error> {
         let mut parameters = 0;
         for (_, tensor) in self.model.parameters().trained() {
             parameters += tensor?.elem_count() as u64;
@@ -203,6 +209,7 @@ impl<'a> Trainer<'a> {
             trained_tensors: self.model.scope().names().len(),
             trained_parameters: parameters,
             steps: self.settings.steps,
+            by_clock: hook.passed().is_some(),
         })
     }
 
@@ -215,22 +222,24 @@ impl<'a> Trainer<'a> {
             && !self.model.scope().holds(&config.embedding)
     }
 
-    /// Takes one step, counted from 0, and shows it to the hook, which may make it the last.
+    /// Takes one step, counted from 0, before which a share of the training has passed, and shows it to the hook, which may
+    /// make it the last.
     pub(super) fn take(
         &mut self,
         step: u64,
+        passed: f64,
         batches: Vec<MicroBatch>,
         begun: Instant,
         hook: &mut dyn Hook,
     ) -> Result<ControlFlow<()>, Error> {
-        let metrics = self.step(step, batches, begun)?;
+        let metrics = self.step(step, passed, batches, begun)?;
         hook.step(&Step { metrics: &metrics, model: &self.model, optimizer: self.optimizer.as_ref() })
     }
 
-    fn step(&mut self, step: u64, batches: Vec<MicroBatch>, begun: Instant) -> Result<StepMetrics, Error> {
+    fn step(&mut self, step: u64, passed: f64, batches: Vec<MicroBatch>, begun: Instant) -> Result<StepMetrics, Error> {
         let tokens = batches.iter().map(|micro| micro.batch.tokens.len() as u64).sum();
         let targets = batches.iter().map(|micro| micro.batch.targets.len()).sum();
-        let learning_rate = schedule::learning_rate(&self.settings, step);
+        let learning_rate = schedule::learning_rate(&self.settings, step, passed);
         let deepest = batches.iter().map(|micro| micro.batch.frost_line).min().unwrap_or(0);
         let frost_line = deepest.max(self.model.frost_line());
         let (loss, squares) = match self.updates_at_once() {
