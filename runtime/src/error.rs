@@ -6,7 +6,7 @@ use frostline_schemas::cache::CacheError;
 use frostline_schemas::data::{ExampleError, OtherRows};
 use frostline_schemas::device::Device;
 use frostline_schemas::model::{Dtype, FolderError, WeightsError};
-use frostline_schemas::plan::{ExampleFrostLinesError, PlanError};
+use frostline_schemas::plan::{ExampleFrostLinesError, PlanError, TaskError};
 use frostline_schemas::units::plural;
 
 /// An error of the runtime.
@@ -224,6 +224,38 @@ pub enum Error {
         /// Its loss.
         loss: f64,
     },
+    /// What probes may cost does not allow for any that say something.
+    #[error(
+        "probes of the fewest steps cost {needed:.2} of {} of full training, more than they may; let them cost so much, \
+         or plan for more steps",
+        plural(*horizon, "step")
+    )]
+    ProbeBudget {
+        /// As a share of full training.
+        needed: f64,
+        /// Steps that are planned for.
+        horizon: u64,
+    },
+    /// What a training may cost or take does not allow for one step.
+    #[error("not one step of any arm costs or takes so little; allow for more")]
+    NothingFits,
+    /// There is one layer.
+    #[error("the model has one layer: there is nothing to choose; train all of it")]
+    NothingToProbe,
+    /// All probes diverged.
+    #[error("all probes diverged, with learning rates down to {rate:e}; the rows or the weights are broken")]
+    Probes {
+        /// The smallest rate that was tried.
+        rate: f64,
+    },
+    /// The loss or the gradient at the model's own weights is infinite or not a number.
+    #[error("the {what} of batch {batch} is not finite at the model's own weights; they are broken, or the rows are")]
+    NotFinite {
+        /// The loss or the gradient.
+        what: &'static str,
+        /// Counted from 1.
+        batch: usize,
+    },
     /// The gradient is infinite or not a number.
     #[error(
         "the gradient of step {step} is not finite; training stopped before its update and wrote no weights: lower the learning rate, warm up longer or clip gradients"
@@ -275,6 +307,15 @@ pub enum Error {
     Internal(&'static str),
 }
 
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Error {
+        match error {
+            TaskError::Folder(error) => error.into(),
+            TaskError::Examples(error) => error.into(),
+        }
+    }
+}
+
 impl Error {
     /// The setting that caused the error or would cure it, in snake case; `None` where no one setting does.
     pub fn setting(&self) -> Option<&'static str> {
@@ -286,6 +327,8 @@ impl Error {
             Error::Setting { field, .. } => Some(field),
             Error::TooLong { .. } | Error::RankingTooLong { .. } => Some("max_length"),
             Error::Unreached { .. } => Some("steps"),
+            Error::ProbeBudget { .. } => Some("probe_budget"),
+            Error::NothingFits => Some("budget"),
             Error::Targets { .. } => Some("targets"),
             Error::Rank { .. } => Some("rank"),
             Error::NothingToEvaluate => Some("eval"),

@@ -38,18 +38,22 @@
 //! - [`model`]: a decoder, its parameters and their gradients;
 //! - [`cache`]: states at the frost line, kept between runs;
 //! - [`train`], [`evaluate`]: settings, steps, optimiser, hooks; loss and ranking;
+//! - [`card`]: what gradients at the starting weights say of each layer;
 //! - [`run`]: run folders, and whole trainings from files to folder;
-//! - [`compare`]: several plans side by side, each at its own best rate.
+//! - [`compare`]: several plans side by side, each at its own best rate;
+//! - [`probe`]: plans by short trainings of several arms.
 
 #![deny(missing_docs)]
 
 pub mod cache;
+pub mod card;
 pub mod compare;
 pub mod data;
 mod error;
 pub mod evaluate;
 pub mod model;
 pub mod ops;
+pub mod probe;
 pub mod run;
 pub mod system;
 pub mod train;

@@ -31,6 +31,8 @@ pub struct CacheSettings {
 pub enum CacheUse {
     /// Where all states are there already, or the run comes back to its rows and there is room for them.
     WhereItPays,
+    /// Where there is room for them.
+    WherePossible,
     /// Always; where there is no room, training fails.
     Always,
 }
@@ -73,7 +75,7 @@ impl StateSource {
         progress: CachingProgress,
     ) -> Result<StateSource, Error> {
         match StateSource::cached(settings, model, identity, filling, progress) {
-            Err(error) if settings.using == CacheUse::WhereItPays && is_of_cache(&error, settings) => {
+            Err(error) if settings.using != CacheUse::Always && is_of_cache(&error, settings) => {
                 tracing::warn!("states at the frost line are not cached: {error}");
                 Ok(StateSource::computed())
             }

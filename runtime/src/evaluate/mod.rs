@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use frostline_schemas::data::{Example, MAX_LABELS};
+use frostline_schemas::model::ModelIdentity;
+use serde::{Deserialize, Serialize};
 
+use crate::cache::{self, CacheSettings, Filling, StateSource};
 use crate::data::{Batch, check_size};
 use crate::error::Error;
 use crate::model::Model;
@@ -14,7 +17,8 @@ use crate::system::ReuseBuffers;
 pub const MAX_CANDIDATES: usize = MAX_LABELS;
 
 /// How well a model does on examples.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Evaluation {
     /// Examples evaluated.
     pub examples: usize,
@@ -43,7 +47,8 @@ impl Evaluation {
 }
 
 /// How often the right completion is the likeliest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ranking {
     /// Distinct completions.
     pub candidates: usize,
@@ -101,6 +106,35 @@ pub fn mean_loss(model: &Model, examples: &[Example], batch_size: usize) -> Resu
     Ok(-log_likelihood(model, examples, batch_size, &mut |_, _| ())? / targets as f64)
 }
 
+/// −ln p of each example's targets together, in nats, from states at the frost line that the cache keeps; computed anew
+/// without one.
+///
+/// # Errors
+/// As for [`evaluate`], and [`Error::Cache`] where states are to be kept and there is no room.
+pub(crate) fn losses_above(
+    model: &Model,
+    identity: &ModelIdentity,
+    examples: &[Example],
+    batch_size: usize,
+    cache: Option<&CacheSettings>,
+) -> Result<Vec<f64>, Error> {
+    let _reuse = ReuseBuffers::new();
+    let filling = Filling { examples, visits: examples.len() as u64, batch_size };
+    let source = match cache.filter(|_| model.frost_line() > 0) {
+        Some(cache) => StateSource::open(cache, model, identity, filling, &mut |_, _, _| Ok(()))?,
+        None => StateSource::computed(),
+    };
+    let mut losses = Vec::with_capacity(examples.len());
+    for chunk in examples.chunks(batch_size) {
+        let batch = Batch::new(chunk);
+        let state = cache::state(source.read(&chunk.iter().collect::<Vec<&Example>>()), model, &batch)?;
+        let scores = model.log_probabilities_above(&batch, state)?;
+        let mut own = scores.iter().map(|&score| f64::from(score));
+        losses.extend(chunk.iter().map(|example| -own.by_ref().take(example.targets.len()).sum::<f64>()));
+    }
+    Ok(losses)
+}
+
 fn nothing(examples: &[Example]) -> Error {
     let field = if examples.is_empty() { "examples" } else { "batch_size" };
     Error::Setting { field, value: "0".into(), reason: "at least one is needed" }
@@ -108,6 +142,21 @@ fn nothing(examples: &[Example]) -> Error {
 
 /// A completion with what ends it, and how many of its tokens are words: these are ranked by.
 type Candidate<'a> = (&'a [u32], usize);
+
+/// Whether completions are ranked where these examples are evaluated.
+pub(crate) fn ranks(examples: &[Example]) -> bool {
+    candidates(examples).is_some()
+}
+
+/// What ranking the completions of these examples costs for each row, as a share of a training step: one forward pass over
+/// its prompt and all completions, a third of a step for each row's own tokens.
+pub(crate) fn ranking_share(examples: &[Example]) -> f64 {
+    let candidates: usize = candidates(examples).iter().flatten().map(|(tokens, _)| tokens.len()).sum();
+    let tokens: usize = examples.iter().map(|example| example.tokens.len()).sum();
+    let completions: usize = examples.iter().map(|example| example.targets.len()).sum();
+    let prompts = tokens.saturating_sub(completions) as f64;
+    (prompts + candidates as f64 * examples.len() as f64) / (3.0 * tokens.max(1) as f64)
+}
 
 /// The distinct completions, sorted, where every example is a prompt and a completion and there are 2 to
 /// [`MAX_CANDIDATES`].

@@ -144,10 +144,27 @@ impl Decoder {
 
     /// ln p of each target of the batch, in nats, in the batch's order.
     pub(super) fn log_probabilities(&self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let normed = self.head_input(parameters, &self.states(parameters, batch, Tokens::Targets)?)?;
+        self.log_probabilities_at(parameters, batch, &self.states(parameters, batch, Tokens::Targets)?)
+    }
+
+    /// The same given the last latent space at targets.
+    fn log_probabilities_at(&self, parameters: &Parameters, batch: &Batch, states: &Tensor) -> Result<Vec<f32>, Error> {
+        let normed = self.head_input(parameters, states)?;
         let head = parameters.matrix(&self.config.head)?;
         let input = HeadInput { hidden: &normed, head: &head, softcap: self.softcap() };
         Ok(loss::log_probabilities(input, &batch.targets)?)
+    }
+
+    /// The same given the state at the frost line.
+    pub(super) fn log_probabilities_above(
+        &self,
+        parameters: &Parameters,
+        batch: &Batch,
+        state: Tensor,
+    ) -> Result<Vec<f32>, Error> {
+        let context = self.context(parameters, batch)?;
+        let (states, _) = self.suffix(parameters, &context, state, self.layers.len())?;
+        self.log_probabilities_at(parameters, batch, &states)
     }
 
     /// Logits at every token, [tokens, vocabulary]: for comparison with other implementations.

@@ -144,6 +144,11 @@ impl Model {
         self.decoder.log_probabilities(&self.parameters, batch)
     }
 
+    /// The same given the state at the frost line.
+    pub fn log_probabilities_above(&self, batch: &Batch, state: Tensor) -> Result<Vec<f32>, Error> {
+        self.decoder.log_probabilities_above(&self.parameters, batch, state)
+    }
+
     /// Logits at every token, [tokens, vocabulary]: for comparison with other implementations.
     pub fn logits(&self, batch: &Batch) -> Result<Tensor, Error> {
         self.decoder.logits(&self.parameters, batch)
