@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     // A model folder (config.json, safetensors, tokenizer.json and its ONNX export) and rows of examples.
     let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
     let settings = PlanSettings {
-        examples: 128,
+        examples: Some(128),
         rows: RowSettings::up_to(64),
         ..PlanSettings::new(quickstart.clone(), quickstart.join("train.jsonl"))
     };

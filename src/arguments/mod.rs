@@ -29,7 +29,7 @@ pub(crate) use compare::{CompareArguments, QuickstartArguments};
 #[cfg(feature = "train")]
 pub(crate) use evaluate::{EvalArguments, MergeArguments};
 #[cfg(feature = "plan")]
-pub(crate) use plan::{LayersArguments, PlanArguments, ShardArguments};
+pub(crate) use plan::{Evidence, LayersArguments, PlanArguments, ShardArguments};
 #[cfg(any(feature = "plan", feature = "train"))]
 pub(crate) use rows::RowsArguments;
 #[cfg(feature = "train")]

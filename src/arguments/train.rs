@@ -12,15 +12,13 @@ use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::data::OtherRows;
 use frostline_schemas::model::DecoderConfig;
-use frostline_schemas::plan::Plan;
+use frostline_schemas::plan::{Plan, RateOrigin};
 use frostline_schemas::run::{Lora, Order, Schedule, TrainingMethod, TrainingSettings};
 
 use super::cache::CacheArguments;
 use super::compute::ComputeArguments;
 use super::rows::RowArguments;
-use super::values::{
-    LogEvery, NormOrOff, Rate, at_least_one, epochs, log_every, norm_or_off, not_negative, positive, rate,
-};
+use super::values::{LogEvery, NormOrOff, at_least_one, epochs, log_every, norm_or_off, not_negative, positive};
 
 /// What is done where a flag is not given.
 pub(super) const DEFAULTS: TrainingSettings = TrainingSettings::of_steps(1);
@@ -111,9 +109,9 @@ struct BatchArguments {
 /// How weights are updated.
 #[derive(Args)]
 struct OptimiserArguments {
-    /// The largest learning rate.
-    #[arg(long, visible_alias = "lr", value_name = "RATE", default_value_t = Rate(DEFAULTS.learning_rate), value_parser = rate)]
-    learning_rate: Rate,
+    /// The largest learning rate [default: the plan's].
+    #[arg(long, visible_alias = "lr", value_name = "RATE", value_parser = positive)]
+    learning_rate: Option<f64>,
     /// How the learning rate runs after the warm-up.
     #[arg(long, value_enum, default_value_t = ScheduleName(DEFAULTS.schedule))]
     schedule: ScheduleName,
@@ -170,7 +168,7 @@ pub(crate) struct ShownArguments {
 enum MethodName {
     /// The planned tensors themselves.
     Full,
-    /// Low-rank adapters beside their matrices, and nothing else; they need a larger --learning-rate, such as 2e-4.
+    /// Low-rank adapters beside their matrices, and nothing else.
     Lora,
 }
 
@@ -211,13 +209,15 @@ impl TrainArguments {
     /// For flags that contradict each other.
     pub(crate) fn settings(&self, job: &Job, plan: &Plan) -> anyhow::Result<TrainSettings> {
         let TrainArguments { batches, optimiser, compute, .. } = self;
+        let method = self.method.method(job.config(), &plan.tensors)?;
+        let planned = method.learning_rate(plan.learning_rates(job.config()));
         Ok(TrainSettings {
             training: TrainingSettings {
-                method: self.method.method(job.config(), &plan.tensors)?,
+                method,
                 steps: self.steps(job.examples()),
                 batch_size: batches.batch_size,
                 accumulation: batches.accumulation,
-                learning_rate: optimiser.learning_rate.0,
+                learning_rate: optimiser.learning_rate.unwrap_or(planned),
                 schedule: optimiser.schedule.0,
                 warmup_steps: optimiser.warmup_steps,
                 weight_decay: optimiser.weight_decay,
@@ -233,6 +233,12 @@ impl TrainArguments {
             frost_lines: None,
             threads: compute.threads,
         })
+    }
+
+    /// What the learning rate comes from, where it is the plan's.
+    pub(crate) fn planned_rate_origin(&self, plan: &Plan) -> Option<RateOrigin> {
+        let of_plan = plan.learning_rate.map_or(RateOrigin::Rule, |rate| rate.origin);
+        self.optimiser.learning_rate.is_none().then_some(of_plan)
     }
 
     fn steps(&self, examples: usize) -> u64 {

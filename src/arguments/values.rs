@@ -1,6 +1,6 @@
 //! Values of flags: what a text must be to be one.
 
-#[cfg(feature = "train")]
+#[cfg(any(feature = "plan", feature = "train"))]
 use std::fmt;
 #[cfg(any(feature = "plan", feature = "train"))]
 use std::path::PathBuf;
@@ -31,15 +31,26 @@ impl fmt::Display for NormOrOff {
     }
 }
 
-/// A learning rate, shown as people write one: 2e-5.
-#[cfg(feature = "train")]
+/// How many of something, or as many as are needed.
+#[cfg(feature = "plan")]
 #[derive(Clone, Copy)]
-pub(super) struct Rate(pub f64);
+pub(super) struct CountOrAuto(pub Option<usize>);
 
-#[cfg(feature = "train")]
-impl fmt::Display for Rate {
+#[cfg(feature = "plan")]
+impl fmt::Display for CountOrAuto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:e}", self.0)
+        match self.0 {
+            Some(count) => write!(f, "{count}"),
+            None => f.write_str("auto"),
+        }
+    }
+}
+
+#[cfg(feature = "plan")]
+pub(super) fn count_or_auto(text: &str) -> Result<CountOrAuto, String> {
+    match text {
+        "auto" => Ok(CountOrAuto(None)),
+        _ => at_least_one(text).map(|count| CountOrAuto(Some(count))).map_err(|said| format!("{said}, or auto")),
     }
 }
 
@@ -99,11 +110,6 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
 #[cfg(feature = "train")]
 pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |number| number >= 0.0 && number.is_finite(), "not below 0")
-}
-
-#[cfg(feature = "train")]
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    positive(text).map(Rate)
 }
 
 #[cfg(all(feature = "plan", feature = "train"))]

@@ -13,6 +13,8 @@ pub(crate) mod layers;
 pub(crate) mod merge;
 #[cfg(feature = "plan")]
 pub(crate) mod plan;
+#[cfg(feature = "plan")]
+mod planning;
 #[cfg(all(feature = "plan", feature = "train"))]
 pub(crate) mod quickstart;
 #[cfg(any(feature = "plan", feature = "train"))]

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use frostline_planner::{Planned, SampleShard};
+use frostline_schemas::plan::PlanPlace;
 use serde_json::json;
 
+use super::planning;
 use crate::arguments::{PlanArguments, ShardArguments};
 use crate::output::Output;
 use crate::progress::PlanningProgress;
@@ -25,12 +27,12 @@ pub(crate) fn run(arguments: &PlanArguments, output: &Output) -> anyhow::Result<
 /// Makes a plan, by running the model or of shards' traces.
 fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let progress = PlanningProgress::new(output);
-    let traces = arguments.shards.from_traces.as_deref();
-    let Planned { plan, .. } = frostline_planner::plan_into(out, &arguments.settings()?, traces, &progress)?;
-    let steps = progress.finish();
+    let (settings, evidence) = (arguments.settings()?, arguments.evidence());
+    let place = PlanPlace::free(out, settings.per_example)?;
+    let (Planned { plan, example_frost_lines }, steps) = planning::plan(&settings, &evidence, output)?;
+    place.write(&plan, example_frost_lines.as_ref())?;
     let seconds = begun.elapsed().as_secs_f64();
-    let shards = traces.map(<[_]>::len);
+    let shards = evidence.traces.as_ref().map(Vec::len);
     // Of a model that ran elsewhere this machine's clock says nothing.
     let speed = steps.get("running").map(|running| plan.data.tokens as f64 / running);
     let summary = json!({
@@ -38,10 +40,13 @@ fn run_plan(arguments: &PlanArguments, out: &Path, output: &Output) -> anyhow::R
         "id": plan.id,
         "strategy": plan.method.strategy,
         "frost_line": plan.decision.frost_line,
+        "stability": plan.decision.stability,
+        "examples": plan.data.examples,
         "per_example": plan.decision.per_example,
         "layers": plan.model.layers,
         "tensors": plan.tensors.len(),
         "trained_parameters": plan.trained_parameters(),
+        "learning_rate": plan.learning_rate,
         "engine": plan.engine,
         "shards": shards,
         "seconds": seconds,

@@ -5,18 +5,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use frostline_planner::{Silent, Strategy};
+use frostline_planner::{Planned, Silent, Strategy};
+use frostline_runtime::card::CardSettings;
 use frostline_runtime::compare::ComparisonRow;
+use frostline_runtime::probe::{Aim, Horizon, ProbeSettings};
 use frostline_runtime::run::{Job, JobFiles};
 use frostline_runtime::train::TrainSettings;
 use frostline_schemas::data::RowSettings;
-use frostline_schemas::plan::Plan;
+use frostline_schemas::plan::{Plan, Probes};
 use frostline_schemas::run::TrainingSettings;
 use serde_json::json;
 
-use crate::arguments::{LogEvery, QuickstartArguments};
+use super::planning;
+use crate::arguments::{Evidence, LogEvery, QuickstartArguments};
 use crate::output::Output;
-use crate::progress::{PlanningProgress, TrainingProgress};
+use crate::progress::TrainingProgress;
 use crate::render::command_line::{command_line, path};
 use crate::render::comparison;
 
@@ -32,8 +35,11 @@ const FILES: [(&str, &[u8]); 7] = [
     ("test.jsonl", include_bytes!("../../examples/quickstart/test.jsonl")),
 ];
 const MAX_LENGTH: usize = 64;
-const STEPS: u64 = 150;
-const LEARNING_RATE: f64 = 3e-3;
+const STEPS: u64 = 200;
+/// What probes may cost, as a share of full training: more than usual, as they are too short to tell anything else.
+const PROBE_SHARE: f64 = 0.8;
+/// Of accuracy, what the plan may lose: so small a model has no layer to spare.
+const TOLERANCE: f64 = 0.03;
 
 pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::Result<()> {
     let temporary =
@@ -41,23 +47,24 @@ pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::R
     let folder = arguments.out.as_deref().unwrap_or(temporary.path());
     unpack(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let begun = Instant::now();
-    let plan = frostline_planner::plan(&plan_settings(folder, Strategy::Salf), &PlanningProgress::new(output))?.plan;
+    let (Planned { plan, .. }, _) = planning::plan(&plan_settings(folder, Strategy::Probe), &evidence(), output)?;
     let planning = begun.elapsed().as_secs_f64();
     plan.write(&folder.join("plan.json"))?;
 
-    let by = |strategy| frostline_planner::plan(&plan_settings(folder, strategy), &Silent).map(|planned| planned.plan);
-    let plans =
-        [("all layers", by(Strategy::All)?), ("the plan", plan.clone()), ("the last layer", by(Strategy::Last(1))?)];
+    let all = frostline_planner::plan(&plan_settings(folder, Strategy::All), &Silent)?.plan;
+    let of_all = plan.probes.as_ref().and_then(Probes::full).map(|arm| arm.expected.learning_rate);
+    let ways = [("all layers", all, of_all), ("the plan", plan.clone(), None)];
     let files = JobFiles {
         model: folder.join("model"),
         data: folder.join("train.jsonl"),
         eval: Some(folder.join("test.jsonl")),
         rows: RowSettings::up_to(MAX_LENGTH),
     };
-    let rows = train_each(&plans.map(|(name, plan)| (name.to_owned(), plan)), &files, &training(), output)?;
+    let rows = train_each(ways, &files, output)?;
     let summary = json!({
         "plan": plan.id,
         "frost_line": plan.decision.frost_line,
+        "learning_rate": plan.learning_rate,
         "planning_seconds": planning,
         "ways": comparison::to_json(&rows),
     });
@@ -65,22 +72,24 @@ pub(crate) fn run(arguments: &QuickstartArguments, output: &Output) -> anyhow::R
     output.result(&summary, || text)
 }
 
-/// Trains by each plan in turn; the files are read anew for each, so that none stands in memory beside another's training.
-fn train_each(
-    plans: &[(String, Plan)],
+/// Trains by each plan in turn, at a rate of its own where there is one; the files are read anew for each, so that none
+/// stands in memory beside another's training.
+fn train_each<const N: usize>(
+    ways: [(&str, Plan, Option<f64>); N],
     files: &JobFiles,
-    settings: &TrainSettings,
     output: &Output,
 ) -> anyhow::Result<Vec<ComparisonRow>> {
-    let train = |(name, plan): &(String, Plan)| {
+    let train = |(name, plan, rate): (&str, Plan, Option<f64>)| {
         let mut progress = TrainingProgress::new(output, LogEvery::Auto);
         let job = Job::open(files)?;
+        let learning_rate = rate.unwrap_or(plan.learning_rates(job.config()).full);
+        let settings = training(learning_rate);
         progress.load();
-        let row = ComparisonRow::train(name, plan, job, settings, &mut progress)?;
+        let row = ComparisonRow::train(name, &plan, job, &settings, &mut progress)?;
         progress.finish();
         Ok(row)
     };
-    plans.iter().map(train).collect()
+    ways.into_iter().map(train).collect()
 }
 
 fn unpack(folder: &Path) -> std::io::Result<()> {
@@ -95,26 +104,38 @@ fn unpack(folder: &Path) -> std::io::Result<()> {
 fn plan_settings(folder: &Path, strategy: Strategy) -> frostline_planner::PlanSettings {
     frostline_planner::PlanSettings {
         strategy,
-        examples: 128,
+        examples: Some(128),
         rows: RowSettings::up_to(MAX_LENGTH),
         ..frostline_planner::PlanSettings::new(folder.join("model"), folder.join("train.jsonl"))
     }
 }
 
-fn training() -> TrainSettings {
-    TrainSettings::new(TrainingSettings {
-        learning_rate: LEARNING_RATE,
-        max_length: MAX_LENGTH,
-        ..TrainingSettings::of_steps(STEPS)
-    })
+fn training(learning_rate: f64) -> TrainSettings {
+    TrainSettings::new(TrainingSettings { learning_rate, max_length: MAX_LENGTH, ..TrainingSettings::of_steps(STEPS) })
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        traces: None,
+        gradients: CardSettings::DEFAULT,
+        records_gradients: false,
+        probes: ProbeSettings {
+            horizon: Horizon::Steps(STEPS),
+            share: PROBE_SHARE,
+            aim: Aim::Cheapest { tolerance: Some(TOLERANCE) },
+            training: training(0.0),
+        },
+    }
 }
 
 fn render(plan: &Plan, planning: f64, rows: &[ComparisonRow], kept: Option<&Path>) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     writeln!(
         out,
-        "planned on {} examples in {planning:.1} s: frost line {} of {} layers\n",
-        plan.data.examples, plan.decision.frost_line, plan.model.layers
+        "planned by probes in {planning:.1} s, for at most {:.0} points of accuracy less: frost line {} of {} layers\n",
+        100.0 * TOLERANCE,
+        plan.decision.frost_line,
+        plan.model.layers
     )?;
     out += &comparison::render(rows)?;
     out += "\n";
@@ -122,9 +143,9 @@ fn render(plan: &Plan, planning: f64, rows: &[ComparisonRow], kept: Option<&Path
         Some(folder) => {
             let (model, plan) = (path(folder, "model"), path(folder, "plan.json"));
             let (data, eval, run) = (path(folder, "train.jsonl"), path(folder, "test.jsonl"), path(folder, "run"));
-            let (steps, rate, length) = (STEPS.to_string(), LEARNING_RATE.to_string(), MAX_LENGTH.to_string());
+            let (steps, length) = (STEPS.to_string(), MAX_LENGTH.to_string());
             let train = ["train", "--model", &model, "--plan", &plan, "--data", &data, "--eval", &eval];
-            let how = ["--steps", &steps, "--learning-rate", &rate, "--max-length", &length, "--out", &run];
+            let how = ["--steps", &steps, "--max-length", &length, "--out", &run];
             writeln!(out, "model, data and plan are in {}; next:", folder.display())?;
             writeln!(out, "  {}", command_line(&["show", &plan]))?;
             writeln!(out, "  {}", command_line(&[&train[..], &how].concat()))?;

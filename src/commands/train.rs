@@ -22,6 +22,9 @@ pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result
     let job = Job::open(&arguments.files(&plan)?)?;
     let frost_lines = FrostLines::of_plan(&plan, &arguments.files.plan)?;
     let settings = TrainSettings { frost_lines, ..arguments.settings(&job, &plan)? };
+    if let Some(origin) = arguments.planned_rate_origin(&plan) {
+        tracing::info!("learning rate {:e}, as planned: {origin}", settings.training.learning_rate);
+    }
     let Some(folder) = arguments.run_folder() else {
         progress.measure();
         let measured = job.dry_run(&plan, &settings, &mut ())?;
@@ -34,7 +37,7 @@ pub(crate) fn run(arguments: &TrainArguments, output: &Output) -> anyhow::Result
 }
 
 fn dry_run_json(measured: &DryRun) -> Json {
-    let Start { frost_line, trained_tensors, trained_parameters, steps } = measured.start;
+    let Start { frost_line, trained_tensors, trained_parameters, steps, .. } = measured.start;
     json!({
         "frost_line": frost_line,
         "trained_tensors": trained_tensors,
@@ -48,7 +51,7 @@ fn dry_run_json(measured: &DryRun) -> Json {
 }
 
 fn dry_run_text(measured: &DryRun) -> String {
-    let Start { frost_line, trained_tensors, trained_parameters, steps } = measured.start;
+    let Start { frost_line, trained_tensors, trained_parameters, steps, .. } = measured.start;
     let parameters = count(trained_parameters as f64);
     let (step, cached) = (measured.step_seconds, measured.cached_step_seconds());
     let (all, all_cached) = (step * steps as f64, cached * steps as f64);
@@ -80,6 +83,7 @@ fn report(
         "frost_line": frost_line,
         "trained_parameters": trained_parameters,
         "steps": settings.training.steps,
+        "learning_rate": settings.training.learning_rate,
         "first_loss": first,
         "last_loss": last,
         "seconds": seconds,

@@ -4,6 +4,8 @@
 mod comparison;
 #[cfg(feature = "plan")]
 mod planning;
+#[cfg(all(feature = "plan", feature = "train"))]
+mod probing;
 #[cfg(feature = "train")]
 mod training;
 
@@ -20,6 +22,8 @@ use crate::render::units::duration;
 pub(crate) use comparison::ComparisonProgress;
 #[cfg(feature = "plan")]
 pub(crate) use planning::PlanningProgress;
+#[cfg(all(feature = "plan", feature = "train"))]
+pub(crate) use probing::ProbeProgress;
 #[cfg(feature = "train")]
 pub(crate) use training::TrainingProgress;
 

@@ -21,6 +21,7 @@ pub(crate) struct TrainingProgress {
     begun: Instant,
     /// When the last line was logged, and after how many steps.
     last_line: (Instant, usize),
+    /// All that are to come; 0 where a clock decides.
     steps: u64,
     summary: Summary,
 }
@@ -87,15 +88,16 @@ impl TrainingProgress {
 
 impl Hook for TrainingProgress {
     fn started(&mut self, start: &Start) -> Result<(), Error> {
-        self.steps = start.steps;
+        self.steps = if start.by_clock { 0 } else { start.steps };
         self.begun = Instant::now();
         self.last_line = (self.begun, 0);
-        self.bar.begin_unlogged("training", start.steps);
+        self.bar.begin_unlogged("training", self.steps);
         tracing::info!(
-            "training {} ({} parameters) above frost line {} for {}",
+            "training {} ({} parameters) above frost line {} for {}{}",
             plural(start.trained_tensors, "tensor"),
             count(start.trained_parameters as f64),
             start.frost_line,
+            if start.by_clock { "about " } else { "" },
             plural(start.steps, "step")
         );
         Ok(())

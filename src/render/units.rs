@@ -1,6 +1,5 @@
 //! Numbers with their units.
 
-#[cfg(any(feature = "plan", feature = "train"))]
 use std::time::Duration;
 
 pub(crate) use frostline_schemas::units::{bytes, count, plural};
@@ -11,7 +10,6 @@ pub(crate) fn layers(number: usize) -> String {
 }
 
 /// A time in its two largest units: 12 s, 3 min 20 s, 2 h 5 min.
-#[cfg(any(feature = "plan", feature = "train"))]
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

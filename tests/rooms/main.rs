@@ -61,7 +61,9 @@ const HOUSES: [House; 4] = [
     House {
         folder: "runtime",
         never: &["frostline_planner", "ort", "tract"],
-        rooms: &["error", "system", "ops", "data", "model", "cache", "train", "evaluate", "run", "compare"],
+        rooms: &[
+            "error", "system", "ops", "data", "model", "cache", "train", "card", "evaluate", "run", "compare", "probe",
+        ],
     },
     House {
         folder: ".",
