@@ -165,9 +165,10 @@ fn decision(out: &mut String, plan: &Plan) -> fmt::Result {
 }
 
 /// How stable a frost line is, in words.
-fn stable(Stability { agree, low, high }: Stability) -> String {
+fn stable(stability: Stability) -> String {
+    let Stability { agree, low, high } = stability;
     let share = (1000.0 * agree).round() / 10.0;
-    let word = if agree >= 0.95 { "stable" } else { "not quite stable" };
+    let word = if stability.is_stable() { "stable" } else { "not quite stable" };
     let range = if low == high { format!("lie at {low}") } else { format!("lie from {low} to {high}") };
     format!("{word}: {share} % of resamples of the examples give the same line; 95 % {range}")
 }

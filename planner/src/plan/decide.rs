@@ -13,7 +13,6 @@ use crate::progress::Progress;
 use crate::salf::example_traces::ExampleTrace;
 use crate::salf::frost_line;
 use crate::salf::measured::Measured;
-use crate::salf::stability::is_stable;
 use crate::traces::file::TracesOrigin;
 
 /// What planning makes.
@@ -31,7 +30,7 @@ pub(crate) fn is_enough(settings: &PlanSettings, task: &PlanTask, traces: &[Exam
     let measured = Measured::new(traces, settings.gain, settings.min_trainable_layers);
     let decision = measured.decide(settings.aggregate, settings.budget, &cost, settings.seed)?;
     tracing::debug!(examples = traces.len(), frost_line = decision.frost_line, stability = ?decision.stability);
-    Ok(decision.stability.is_some_and(is_stable))
+    Ok(decision.stability.is_some_and(|stability| stability.is_stable()))
 }
 
 /// Makes the plan of all examples' traces, which lie in the order of the sample.

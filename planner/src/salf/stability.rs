@@ -6,8 +6,6 @@ use frostline_schemas::units::significant;
 
 /// Resamples that are looked at.
 const RESAMPLES: usize = 1000;
-/// The share of resamples that must agree for a frost line to be stable.
-const AGREEMENT: f64 = 0.95;
 /// What is left out on either side of the range.
 const TAIL: f64 = 0.025;
 
@@ -22,11 +20,6 @@ pub(super) fn stability(examples: usize, seed: u64, frost_line: usize, of: impl 
         low: found[(TAIL * last).floor() as usize],
         high: found[((1.0 - TAIL) * last).ceil() as usize],
     }
-}
-
-/// Whether more examples would hardly change a frost line: nearly all resamples agree.
-pub(crate) fn is_stable(stability: Stability) -> bool {
-    stability.agree >= AGREEMENT
 }
 
 #[cfg(test)]
@@ -48,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_line_is_stable_where_nearly_all_resamples_agree() {
-        let stable = |agree| is_stable(Stability { agree, low: 3, high: 4 });
+        let stable = |agree| Stability { agree, low: 3, high: 4 }.is_stable();
         assert!(stable(0.95) && !stable(0.94));
     }
 }

@@ -178,6 +178,16 @@ pub struct Stability {
     pub high: usize,
 }
 
+impl Stability {
+    /// The share of resamples that must agree for a frost line to be stable.
+    const AGREEMENT: f64 = 0.95;
+
+    /// Whether more examples would hardly change the frost line: nearly all resamples agree.
+    pub fn is_stable(&self) -> bool {
+        self.agree >= Stability::AGREEMENT
+    }
+}
+
 /// Frost lines of examples, which lie beside the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
