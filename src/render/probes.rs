@@ -30,11 +30,7 @@ pub(crate) fn probes(out: &mut String, plan: &Plan, probes: &Probes, method: &Pr
 }
 
 fn row(out: &mut String, arm: &ProbedArm, is_chosen: bool, widest: usize) -> fmt::Result {
-    let probed = arm.trainings.iter().filter(|training| training.loss.is_some());
-    let longest = probed.max_by(|a, b| {
-        let key = |loss: Option<f64>| -loss.unwrap_or(f64::INFINITY);
-        a.steps.cmp(&b.steps).then(key(a.loss).total_cmp(&key(b.loss)))
-    });
+    let longest = arm.longest();
     let expected = &arm.expected;
     writeln!(
         out,

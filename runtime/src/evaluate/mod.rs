@@ -143,19 +143,14 @@ fn nothing(examples: &[Example]) -> Error {
 /// A completion with what ends it, and how many of its tokens are words: these are ranked by.
 type Candidate<'a> = (&'a [u32], usize);
 
-/// Whether completions are ranked where these examples are evaluated.
-pub(crate) fn ranks(examples: &[Example]) -> bool {
-    candidates(examples).is_some()
-}
-
 /// What ranking the completions of these examples costs for each row, as a share of a training step: one forward pass over
-/// its prompt and all completions, a third of a step for each row's own tokens.
-pub(crate) fn ranking_share(examples: &[Example]) -> f64 {
-    let candidates: usize = candidates(examples).iter().flatten().map(|(tokens, _)| tokens.len()).sum();
+/// its prompt and all completions, a third of a step for each row's own tokens. `None` where they are not ranked.
+pub(crate) fn ranking_share(examples: &[Example]) -> Option<f64> {
+    let candidates: usize = candidates(examples)?.iter().map(|(tokens, _)| tokens.len()).sum();
     let tokens: usize = examples.iter().map(|example| example.tokens.len()).sum();
     let completions: usize = examples.iter().map(|example| example.targets.len()).sum();
     let prompts = tokens.saturating_sub(completions) as f64;
-    (prompts + candidates as f64 * examples.len() as f64) / (3.0 * tokens.max(1) as f64)
+    Some((prompts + candidates as f64 * examples.len() as f64) / (3.0 * tokens.max(1) as f64))
 }
 
 /// The distinct completions, sorted, where every example is a prompt and a completion and there are 2 to

@@ -16,7 +16,7 @@ use crate::compare::Split;
 use crate::compare::sweep::{self, Rates};
 use crate::data::Sampler;
 use crate::error::Error;
-use crate::evaluate::{ranking_share, ranks};
+use crate::evaluate::ranking_share;
 
 /// The index of full training, which is the dearest.
 pub(super) const FULL: usize = 0;
@@ -57,8 +57,9 @@ impl<'a> Probing<'a> {
         // Several rates of one arm cost least where its steps are cheap.
         let first = arms.len().checked_sub(1).filter(|&first| first != FULL).ok_or(Error::NothingToProbe)?;
         let (all_rows, batch_size) = (rows.len(), settings.training.training.batch_size);
-        let commonest = data::labels(&rows).filter(|_| ranks(&rows)).map(|labels| share_of_commonest(&labels));
-        let ranking = if commonest.is_some() { ranking_share(&rows) } else { 0.0 };
+        let ranking = ranking_share(&rows);
+        let commonest = data::labels(&rows).filter(|_| ranking.is_some()).map(|labels| share_of_commonest(&labels));
+        let ranking = ranking.filter(|_| commonest.is_some()).unwrap_or(0.0);
         let horizon = settings.steps(all_rows);
         let allowed = settings.share * horizon as f64;
         let lengths = lengths((allowed, spent), horizon, batch_size, &arms, first, ranking)?;
@@ -165,11 +166,7 @@ impl<'a> Probing<'a> {
     /// The longest training of an arm that came to an end; of equally long ones that of the least loss.
     pub(super) fn best(&self, arm: usize) -> Option<&Probed> {
         let finished = self.tried[arm].iter().filter(|probed| probed.training.loss.is_some());
-        finished.min_by(|a, b| {
-            let (a, b) = (&a.training, &b.training);
-            let loss = |loss: Option<f64>| loss.unwrap_or(f64::INFINITY);
-            b.steps.cmp(&a.steps).then(loss(a.loss).total_cmp(&loss(b.loss)))
-        })
+        finished.min_by(|a, b| a.training.order(&b.training))
     }
 
     /// Returns the loss on the rows held back.

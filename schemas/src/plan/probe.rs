@@ -1,5 +1,6 @@
 //! What probes measured: short trainings of several arms, and what they promise for a whole one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -161,7 +162,21 @@ impl Probes {
     }
 }
 
+impl ProbeTraining {
+    /// Puts what tells more first: the longer training and, of equally long ones, that of the smaller loss. One that diverged
+    /// has none.
+    pub fn order(&self, other: &ProbeTraining) -> Ordering {
+        let loss = |training: &ProbeTraining| training.loss.unwrap_or(f64::INFINITY);
+        other.steps.cmp(&self.steps).then(loss(self).total_cmp(&loss(other)))
+    }
+}
+
 impl ProbedArm {
+    /// The training that tells most of those that came to an end.
+    pub fn longest(&self) -> Option<&ProbeTraining> {
+        self.trainings.iter().filter(|training| training.loss.is_some()).min_by(|a, b| a.order(b))
+    }
+
     fn is_possible(&self, layers: usize) -> bool {
         let training = |training: &ProbeTraining| {
             let is_share = training.accuracy.is_none_or(|accuracy| (0.0..=1.0).contains(&accuracy));

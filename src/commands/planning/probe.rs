@@ -2,8 +2,8 @@
 
 use frostline_planner::{PlanSettings, Planned, Strategy};
 use frostline_runtime::probe::{self, Candidate, ProbeSettings};
-use frostline_schemas::model::ModelFolder;
-use frostline_schemas::plan::{LearningRate, PlanTask};
+use frostline_schemas::model::{self, ModelFolder};
+use frostline_schemas::plan::PlanTask;
 
 use crate::output::Output;
 use crate::progress::{PlanningProgress, ProbeProgress};
@@ -27,7 +27,6 @@ pub(super) fn plan(settings: &PlanSettings, probing: &ProbeSettings, output: &Ou
 fn by_salf(settings: &PlanSettings, output: &Output) -> anyhow::Result<Candidate> {
     let settings = PlanSettings { strategy: Strategy::Salf, budget: None, ..settings.clone() };
     let plan = frostline_planner::plan(&settings, &PlanningProgress::new(output))?.plan;
-    let config = ModelFolder::open(&settings.model)?.config;
-    let learning_rate = LearningRate::by_rule(&config, &plan.tensors);
+    let learning_rate = plan.learning_rates(&model::read_config(&settings.model)?);
     Ok(Candidate { name: Strategy::Salf.to_string(), tensors: plan.tensors, learning_rate })
 }
